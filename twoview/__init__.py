@@ -1,0 +1,52 @@
+"""twoview: adapt a monocular 3D human-pose model to a new activity from two ordinary phone videos.
+
+Reading order: `poses` and `timeline` (what is passed around), `session` (where it is kept), then the stages in the
+order they run: `video`, `audiosync`, `detection`, `clips`, `losses`, `training`, `inference`, `evaluation`, `rendering`.
+
+Names below are resolved on first use, so that `import twoview` costs nothing that is not needed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from typing import Any
+
+__version__ = "0.1.0"
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+_NAMES = {
+    "TwoViewError": "errors",
+    "Progress": "progress",
+    "Skeleton": "skeleton",
+    "COCO17": "skeleton",
+    "HALPE26": "skeleton",
+    "H36M17": "skeleton",
+    "Poses2D": "poses",
+    "Poses3D": "poses",
+    "ClockMap": "timeline",
+    "Sync": "timeline",
+    "Timeline": "timeline",
+    "Session": "session",
+    "open_session": "session",
+    "SyncConfig": "config",
+    "DetectConfig": "config",
+    "FinetuneConfig": "config",
+    "PretrainConfig": "config",
+    "InferConfig": "config",
+}
+
+__all__ = sorted([*_NAMES, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NAMES:
+        raise AttributeError(f"module 'twoview' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"twoview.{_NAMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

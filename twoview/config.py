@@ -1,0 +1,233 @@
+"""Settings: frozen dataclasses whose fields are the only place a default is written.
+
+Order: defaults < `--config file.toml` < flags < `--set finetune.loss.consistency=0.5`. An unknown name, a wrong type or
+an impossible value is a ConfigError that names the file, the key and the nearest key there is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import tomllib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from twoview.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: Iterable[Any] | None = None,
+) -> Any:
+    """A dataclass field with its meaning (unit and source included) and its allowed values."""
+    allowed = None if choices is None else tuple(choices)
+    return field(default=default, metadata={"help": help, "low": low, "high": high, "choices": allowed})
+
+
+@dataclass(frozen=True)
+class SyncConfig:
+    """How clocks are related from sound or motion."""
+
+    min_overlap_s: float = setting(3.0, "seconds that two recordings must share at least", low=0.5)
+    max_drift_ppm: float = setting(300.0, "largest difference of clock rates searched for, parts per million", low=0.0)
+
+
+@dataclass(frozen=True)
+class DetectConfig:
+    """How the athlete is found in every frame."""
+
+    detector: str = setting("rtmpose-m", "name in the detector table, an .onnx or .pth file, or package.module:Name")
+    device: str = setting("auto", "auto, cpu or cuda; honoured or refused, never replaced")
+    people_every: int = setting(10, "frames between two searches of the whole picture for people", low=1)
+    score: float = setting(0.1, "joints below this score are marked unseen", low=0.0, high=1.0)
+    save_every_s: float = setting(30.0, "seconds between two saves of the partial result", low=1.0)
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weight of each loss term, under its name in `losses.LOSSES`."""
+
+    reprojection: float = setting(1.0, "confidence-weighted 2D loss, paper equation 7", low=0.0)
+    consistency: float = setting(0.3, "multiview consistency, paper equations 1 to 4 and 8", low=0.0)
+    position: float = setting(0.0, "MPJPE on 3D labels, paper equation 5 (1 there)", low=0.0)
+    scale: float = setting(0.0, "N-MPJPE on 3D labels, paper equation 5 (0.5 there)", low=0.0)
+    velocity: float = setting(0.0, "velocity error on 3D labels, paper equation 5 (20 there)", low=0.0)
+    limb_variance: float = setting(0.0, "variance of bone lengths over time (MotionBERT)", low=0.0)
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """How a lifter is adapted to pairs of views."""
+
+    weights: str = setting("twoview-small", "lifter to start from: a name, or a model or checkpoint file")
+    epochs: int = setting(30, "passes over the clips, paper section 4.2", low=1)
+    batch: int = setting(6, "clips a step, each with all its views, authors' code", low=1)
+    lr: float = setting(2e-4, "Adam's learning rate, paper section 4.2", low=0.0)
+    seed: int = setting(42, "seed of clip order, flips and noise, authors' code", low=0)
+    device: str = setting("auto", "auto, cpu, cuda")
+    precision: str = setting("32-true", "Lightning Fabric precision", choices=("32-true", "bf16-mixed", "16-mixed"))
+    stride: float = setting(0.5, "step between two clips as a share of the clip's length", low=0.01, high=1.0)
+    held_out: float = setting(
+        0.2, "share of takes (of clips, where there is one take) kept for validation", low=0.0, high=0.9
+    )
+    flip: bool = setting(True, "mirror all views of a clip together in half of the steps")
+    loss: LossConfig = field(default_factory=LossConfig)
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """How a lifter is trained from motion capture through virtual cameras."""
+
+    lifter: str = setting("tcn", "name in the lifter table")
+    seed: int = setting(0, "seed of weights, cameras, noise and order", low=0)
+
+
+@dataclass(frozen=True)
+class InferConfig:
+    """How one view becomes 3D."""
+
+    flip: bool = setting(True, "average with the prediction of the mirrored input")
+    height_m: float = setting(
+        0.0, "the athlete's height in metres; 0 leaves the result in screen units", low=0.0, high=3.0
+    )
+    device: str = setting("auto", "auto, cpu or cuda")
+
+
+SECTIONS: dict[str, type] = {
+    "sync": SyncConfig,
+    "detect": DetectConfig,
+    "finetune": FinetuneConfig,
+    "pretrain": PretrainConfig,
+    "infer": InferConfig,
+}
+
+
+def resolve(
+    kind: type[T],
+    *,
+    file: Path | str | None = None,
+    flags: Mapping[str, Any] | None = None,
+    sets: Iterable[str] = (),
+) -> T:
+    """A config of type `kind` from defaults, a TOML or resolved-JSON file, flags and `a.b=value` strings.
+
+    flags  field name (dots for nested ones) -> value; None means "not given"
+    Raises ConfigError for anything unknown or impossible.
+    """
+    section = next(name for name, known in SECTIONS.items() if known is kind)
+    values: dict[str, Any] = {}
+    if file is not None:
+        content = _read(Path(file))
+        unknown = [key for key in content if key not in SECTIONS]
+        if unknown:
+            raise ConfigError(f"{file}: unknown section [{unknown[0]}]; {_nearest(unknown[0], SECTIONS)}")
+        _merge(values, content.get(section, {}))
+    for key, value in (flags or {}).items():
+        if value is not None:
+            _put(values, key, value)
+    for text in sets:
+        key, equals, raw = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {text}: expected name=value, for instance --set finetune.epochs=10")
+        key = key.strip()
+        if key.split(".")[0] in SECTIONS:
+            first, _, key = key.partition(".")
+            if first != section:
+                raise ConfigError(f"--set {text}: this command reads [{section}], not [{first}]")
+        _put(values, key, _parse(raw.strip()))
+    return build(kind, values, where=str(file or "settings"), prefix=section)
+
+
+def build(kind: type[T], values: Mapping[str, Any], *, where: str = "settings", prefix: str = "") -> T:
+    """A config from a plain mapping (nested ones for nested configs), every value checked."""
+    known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
+    hints = typing.get_type_hints(kind)
+    checked: dict[str, Any] = {}
+    for name, value in values.items():
+        key = f"{prefix}.{name}" if prefix else name
+        if name not in known:
+            raise ConfigError(f"{where}: unknown key {key}; {_nearest(name, known)}")
+        if is_dataclass(hints[name]):
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{where}: {key} is a group of settings, got {value!r}")
+            checked[name] = build(hints[name], value, where=where, prefix=key)
+        else:
+            checked[name] = _check(value, hints[name], known[name].metadata, f"{where}: {key}")
+    return kind(**checked)
+
+
+def to_plain(config: Any) -> dict[str, Any]:
+    """The resolved config as a mapping that `--config` reads back, under its section's name."""
+    section = next(name for name, known in SECTIONS.items() if known is type(config))
+    return {section: dataclasses.asdict(config)}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"{path} is not valid {path.suffix.lstrip('.') or 'TOML'}: {error}") from error
+    return {k: v for k, v in content.items() if k not in ("format", "version", "made_by", "inputs", "settings")}
+
+
+def _parse(raw: str) -> Any:
+    try:
+        return tomllib.loads(f"x = {raw}")["x"]
+    except tomllib.TOMLDecodeError:
+        return raw  # a bare word is a string
+
+
+def _merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:
+    for key, value in other.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _put(values: dict[str, Any], key: str, value: Any) -> None:
+    *groups, last = key.split(".")
+    for group in groups:
+        values = values.setdefault(group, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"{key}: {group} is not a group of settings")
+    values[last] = value
+
+
+def _check(value: Any, hint: Any, rules: Mapping[str, Any], where: str) -> Any:
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if float in options and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    plain = tuple(typing.get_origin(option) or option for option in options)
+    if isinstance(value, list) and tuple in plain:
+        value = tuple(value)
+    if not isinstance(value, plain) or (isinstance(value, bool) and bool not in plain):
+        names = " or ".join(getattr(option, "__name__", str(option)) for option in plain)
+        raise ConfigError(f"{where} should be {names}, got {value!r}")
+    low, high, choices = rules.get("low"), rules.get("high"), rules.get("choices")
+    if choices is not None and value not in choices:
+        raise ConfigError(f"{where} should be one of {', '.join(map(str, choices))}, got {value!r}")
+    if isinstance(value, int | float) and ((low is not None and value < low) or (high is not None and value > high)):
+        bounds = " and ".join(f"{word} {b:g}" for word, b in (("at least", low), ("at most", high)) if b is not None)
+        raise ConfigError(f"{where} should be {bounds}, got {value!r}")
+    return value
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(names))}"

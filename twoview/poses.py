@@ -1,0 +1,167 @@
+"""The two arrays that carry everything: 2D poses in pixels and 3D poses in front of a camera, with their own time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from typing import Literal
+
+import numpy as np
+
+from twoview.skeleton import H36M17, HeadRule, Skeleton, to_h36m
+
+Array = np.ndarray
+MAX_GAP_S = 0.1  # a joint is interpolated between two sightings at most this far apart
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where poses came from: the fingerprint of the video, and what made them (name and version)."""
+
+    video: str = ""
+    made_by: str = ""
+
+
+def _freeze(instance: object, name: str, dtype: type, shape: tuple[int | None, ...]) -> None:
+    """Cast, check the shape, and make read-only (a private copy, so that nobody's array changes under it)."""
+    value: Array = np.array(getattr(instance, name), dtype=dtype)
+    ok = value.ndim == len(shape) and all(w is None or w == g for w, g in zip(shape, value.shape, strict=True))
+    if not ok:
+        wanted = tuple("any" if s is None else s for s in shape)
+        raise ValueError(f"{type(instance).__name__}.{name}: expected shape {wanted}, got {value.shape}")
+    value.setflags(write=False)
+    object.__setattr__(instance, name, value)
+
+
+def _check_time(time: Array, kind: str) -> None:
+    if not np.isfinite(time).all() or (np.diff(time) <= 0).any():
+        raise ValueError(f"{kind}.time: expected strictly increasing seconds, got {time[:5]}...")
+
+
+@dataclass(frozen=True, eq=False)
+class Poses2D:
+    """One person in one view over time.
+
+    xy     (T, J, 2) float32  pixels of the upright picture; x right, y down, (0, 0) the centre of the top left
+                              pixel; NaN where unseen
+    score  (T, J)    float32  0..1; 0 exactly where xy is NaN
+    time   (T,)      float64  seconds on this view's own clock, strictly increasing
+    size   (width, height) of the upright picture in pixels
+    """
+
+    xy: Array
+    score: Array
+    time: Array
+    skeleton: Skeleton
+    size: tuple[int, int]
+    view: str = ""
+    source: Source = field(default_factory=Source)
+
+    def __post_init__(self) -> None:
+        joints = len(self.skeleton)
+        _freeze(self, "time", np.float64, (None,))
+        _freeze(self, "xy", np.float32, (len(self.time), joints, 2))
+        _freeze(self, "score", np.float32, (len(self.time), joints))
+        _check_time(self.time, "Poses2D")
+        unseen = np.isnan(self.xy).any(axis=-1)
+        if (unseen != (self.score == 0)).any() or not ((self.score >= 0) & (self.score <= 1)).all():
+            raise ValueError("Poses2D: expected scores in 0..1, and 0 exactly where xy is NaN")
+        if len(self.size) != 2 or min(self.size) <= 0:
+            raise ValueError(f"Poses2D.size: expected (width, height) in pixels, got {self.size}")
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+    def between(self, start: float, end: float) -> Poses2D:
+        """The frames with start <= time <= end, in seconds of this view's clock."""
+        keep = (self.time >= start) & (self.time <= end)
+        return replace(self, xy=self.xy[keep], score=self.score[keep], time=self.time[keep])
+
+    def at(self, time: Array, *, max_gap: float = MAX_GAP_S) -> Poses2D:
+        """Interpolated to other times (S,): linear between the two sightings of a joint around each time.
+
+        Unseen (NaN, 0) outside the clip and where the sightings are more than `max_gap` seconds apart.
+        """
+        time = np.asarray(time, dtype=np.float64)
+        values = np.concatenate([self.xy, self.score[..., None]], axis=-1)
+        out = _interpolate(self.time, values, self.score > 0, time, max_gap)
+        score = np.where(np.isnan(out[..., 0]), 0.0, np.clip(out[..., 2], 0.0, 1.0))
+        return replace(self, xy=out[..., :2], score=score, time=time)
+
+    def to(self, skeleton: Skeleton, *, head: HeadRule = "eyes") -> Poses2D:
+        """The same poses with another skeleton's joints; today any known skeleton to Human3.6M-17."""
+        if skeleton == self.skeleton:
+            return self
+        if skeleton != H36M17:
+            raise ValueError(f"Poses2D.to: expected {H36M17.name}, got {skeleton.name}")
+        xy, score = to_h36m(self.xy, self.score, self.skeleton, head=head)
+        return replace(self, xy=xy, score=score, skeleton=skeleton)
+
+
+@dataclass(frozen=True, eq=False)
+class Poses3D:
+    """One person in 3D over time, seen from one camera.
+
+    xyz   (T, J, 3) float32  camera-aligned: x right, y down, z away from the camera; NaN where unknown
+    time  (T,)      float64  seconds on this view's own clock, strictly increasing
+    origin "root": the root joint is at 0 in every frame; "camera": the camera is at 0
+    unit   "m" only where a real length was given; "screen": half the picture's width at the root's depth
+    """
+
+    xyz: Array
+    time: Array
+    skeleton: Skeleton = H36M17
+    origin: Literal["root", "camera"] = "root"
+    unit: Literal["screen", "m"] = "screen"
+    view: str = ""
+    source: Source = field(default_factory=Source)
+
+    def __post_init__(self) -> None:
+        _freeze(self, "time", np.float64, (None,))
+        _freeze(self, "xyz", np.float32, (len(self.time), len(self.skeleton), 3))
+        _check_time(self.time, "Poses3D")
+        if self.origin not in ("root", "camera") or self.unit not in ("screen", "m"):
+            raise ValueError(f"Poses3D: expected origin root|camera, unit screen|m; got {self.origin}, {self.unit}")
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+    def between(self, start: float, end: float) -> Poses3D:
+        """The frames with start <= time <= end, in seconds of this view's clock."""
+        keep = (self.time >= start) & (self.time <= end)
+        return replace(self, xyz=self.xyz[keep], time=self.time[keep])
+
+    def at(self, time: Array, *, max_gap: float = MAX_GAP_S) -> Poses3D:
+        """Interpolated to other times (S,), NaN outside the clip and over gaps longer than `max_gap` seconds."""
+        time = np.asarray(time, dtype=np.float64)
+        seen = np.isfinite(self.xyz).all(axis=-1)
+        return replace(self, xyz=_interpolate(self.time, self.xyz, seen, time, max_gap), time=time)
+
+
+def _interpolate(old: Array, values: Array, seen: Array, new: Array, max_gap: float) -> Array:
+    """Interpolate values (T, J, C) at times old (T,) -> (S, J, C) at times new; NaN where no pair of sightings brackets it."""
+    out = np.full((len(new), *values.shape[1:]), np.nan, dtype=np.float64)
+    for joint in range(values.shape[1]):
+        at = np.flatnonzero(seen[:, joint])
+        if not len(at):
+            continue
+        times, known = old[at], values[at, joint]
+        right = np.clip(np.searchsorted(times, new, side="left"), 0, len(at) - 1)
+        exact = times[right] == new
+        left = np.where(exact, right, np.maximum(right - 1, 0))
+        span = times[right] - times[left]
+        inside = exact | ((new > times[0]) & (new < times[-1]) & (span <= max_gap))
+        share = np.where(span > 0, (new - times[left]) / np.where(span > 0, span, 1.0), 0.0)[:, None]
+        blended = known[left] * (1 - share) + known[right] * share
+        out[:, joint] = np.where(inside[:, None], blended, np.nan)
+    return out
+
+
+def same_fields(a: object, b: object) -> bool:
+    """Whether two poses of one type hold equal values, NaN equal to NaN."""
+
+    def equal(x: object, y: object) -> bool:
+        if isinstance(x, np.ndarray) and isinstance(y, np.ndarray):
+            return x.shape == y.shape and bool(np.array_equal(x, y, equal_nan=True))
+        return x == y
+
+    return type(a) is type(b) and all(equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))  # type: ignore[arg-type]

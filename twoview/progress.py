@@ -1,0 +1,32 @@
+"""Progress as events: long functions report to a callback, and say nothing when there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One report from a long function.
+
+    stage   what is being done, e.g. "detect a"; one bar is drawn per stage
+    done    units finished so far; total is how many there will be, None while unknown
+    unit    what is counted: "frames", "steps", "bytes", "s"
+    values  numbers worth showing beside the bar, e.g. {"loss": 0.12}
+    """
+
+    stage: str
+    done: float
+    total: float | None = None
+    unit: str = "steps"
+    values: Mapping[str, float] = field(default_factory=dict)
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def report(on_progress: OnProgress | None, event: Progress) -> None:
+    """Send `event` to the callback, if there is one."""
+    if on_progress is not None:
+        on_progress(event)

@@ -1,0 +1,132 @@
+"""Skeletons: joint names, bones and left/right partners, and the way from a detector's joints to Human3.6M's.
+
+No other file holds joint numbers. Orders are those of the COCO-17, Halpe-26 and Human3.6M-17 conventions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from twoview.errors import FormatError
+
+Array = np.ndarray
+HeadRule = Literal["eyes", "ears"]
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """Named joints in a fixed order.
+
+    parents  index of each joint's parent, -1 for the root
+    pairs    (left, right) joint indices that swap when the picture is mirrored
+    """
+
+    name: str
+    joints: tuple[str, ...]
+    parents: tuple[int, ...]
+    pairs: tuple[tuple[int, int], ...]
+
+    def __len__(self) -> int:
+        return len(self.joints)
+
+    def index(self, joint: str) -> int:
+        """Index of a joint by name; KeyError with the known names if there is none."""
+        if joint not in self.joints:
+            raise KeyError(f"{self.name} has no joint {joint!r}; it has {', '.join(self.joints)}")
+        return self.joints.index(joint)
+
+    @property
+    def root(self) -> int:
+        """Index of the joint without a parent."""
+        return self.parents.index(-1)
+
+    @cached_property
+    def bones(self) -> tuple[tuple[int, int], ...]:
+        """(parent, child) for every joint but the root, in joint order."""
+        return tuple((parent, child) for child, parent in enumerate(self.parents) if parent >= 0)
+
+    @cached_property
+    def flip_order(self) -> tuple[int, ...]:
+        """Joint order after a mirror: `mirrored = joints[list(flip_order)]`."""
+        order = list(range(len(self)))
+        for left, right in self.pairs:
+            order[left], order[right] = right, left
+        return tuple(order)
+
+
+_COCO_JOINTS = (
+    "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
+    "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle",
+    "right_ankle",
+)  # fmt: skip
+_COCO_PAIRS = tuple((left, left + 1) for left in range(1, 17, 2))
+
+COCO17 = Skeleton("coco17", _COCO_JOINTS, (-1, 0, 0, 1, 2, 0, 0, 5, 6, 7, 8, 5, 6, 11, 12, 13, 14), _COCO_PAIRS)
+
+HALPE26 = Skeleton(
+    "halpe26",
+    (*_COCO_JOINTS, "head", "neck", "hip", "left_big_toe", "right_big_toe", "left_small_toe", "right_small_toe",
+     "left_heel", "right_heel"),
+    (18, 0, 0, 1, 2, 18, 18, 5, 6, 7, 8, 19, 19, 11, 12, 13, 14, 18, 19, -1, 15, 16, 15, 16, 15, 16),
+    (*_COCO_PAIRS, (20, 21), (22, 23), (24, 25)),
+)  # fmt: skip
+
+H36M17 = Skeleton(
+    "h36m17",
+    ("pelvis", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "spine", "thorax",
+     "nose", "head", "left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist"),
+    (-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 9, 8, 11, 12, 8, 14, 15),
+    ((4, 1), (5, 2), (6, 3), (11, 14), (12, 15), (13, 16)),
+)  # fmt: skip
+
+SKELETONS: dict[str, Skeleton] = {s.name: s for s in (COCO17, HALPE26, H36M17)}
+
+# For each Human3.6M joint, the detector joints whose mean it is (MotionBERT's "eyes" variant; spec 2.2).
+_TO_H36M: dict[str, tuple[tuple[int, ...], ...]] = {
+    "coco17": ((11, 12), (12,), (14,), (16,), (11,), (13,), (15,), (11, 12, 5, 6), (5, 6), (0,), (1, 2),
+               (5,), (7,), (9,), (6,), (8,), (10,)),
+    "halpe26": ((19,), (12,), (14,), (16,), (11,), (13,), (15,), (18, 19), (18,), (0,), (17,),
+                (5,), (7,), (9,), (6,), (8,), (10,)),
+    "h36m17": tuple((j,) for j in range(17)),
+}  # fmt: skip
+
+
+def skeleton(name: str) -> Skeleton:
+    """The skeleton of that name. Raises FormatError with the known names."""
+    if name not in SKELETONS:
+        raise FormatError(f"unknown skeleton {name!r}; known: {', '.join(SKELETONS)}")
+    return SKELETONS[name]
+
+
+def to_h36m(xy: Array, score: Array, source: Skeleton, *, head: HeadRule = "eyes") -> tuple[Array, Array]:
+    """Human3.6M-17 joints from a detector's joints.
+
+    xy (T, J, 2) px and score (T, J) in `source` order -> xy (T, 17, 2) and score (T, 17). A joint made of several
+    is their mean; its score is the smallest of theirs, so it is unseen (NaN, 0) where any of them is.
+    head="ears" puts the head joint above the ears instead of between the eyes (COCO only).
+    """
+    if source.name not in _TO_H36M:
+        raise FormatError(f"no conversion from skeleton {source.name!r} to h36m17; known: {', '.join(_TO_H36M)}")
+    parts = _TO_H36M[source.name]
+    out_xy = np.stack([xy[:, list(p)].mean(axis=1) for p in parts], axis=1)
+    out_score = np.stack([score[:, list(p)].min(axis=1) for p in parts], axis=1)
+    if head == "ears":
+        if source.name == "h36m17":
+            raise FormatError("head='ears' needs ears, and h36m17 has none; use head='eyes'")
+        out_xy, out_score = _head_from_ears(xy, score, out_xy, out_score)
+    return out_xy, np.where(np.isnan(out_xy).any(axis=-1), 0.0, out_score).astype(score.dtype)
+
+
+def _head_from_ears(xy: Array, score: Array, h_xy: Array, h_score: Array) -> tuple[Array, Array]:
+    """Head 0.8 of the ear-to-eye distance beyond the ears, along thorax to ears (spec 2.2, "ears")."""
+    ears, eyes, thorax = xy[:, 3:5].mean(axis=1), xy[:, 1:3].mean(axis=1), h_xy[:, 8]
+    up = ears - thorax
+    up = up / np.maximum(np.linalg.norm(up, axis=-1, keepdims=True), 1e-6)
+    head = ears + 0.8 * np.linalg.norm(ears - eyes, axis=-1, keepdims=True) * up
+    new_xy, new_score = h_xy.copy(), h_score.copy()
+    new_xy[:, 10], new_score[:, 10] = head, np.minimum(score[:, 1:5].min(axis=1), h_score[:, 8])
+    return new_xy, new_score

@@ -1,0 +1,139 @@
+"""Time: the frames of one video, and how the clocks of several views relate.
+
+Two clocks only: the *view* clock (a file's own presentation times, which need not start at 0) and the *session*
+clock (the reference view's). `session = offset_s + rate * view`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import numpy as np
+
+from twoview.errors import SyncError
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Timeline:
+    """True presentation times of a video's frames, seconds (T,), and its nominal rate."""
+
+    seconds: Array
+    rate: Fraction
+
+    def __post_init__(self) -> None:
+        value = np.array(self.seconds, dtype=np.float64)
+        value.setflags(write=False)
+        object.__setattr__(self, "seconds", value)
+
+    def __len__(self) -> int:
+        return len(self.seconds)
+
+
+@dataclass(frozen=True)
+class ClockMap:
+    """`session = offset_s + rate * view`. A positive offset: this phone began later; a negative one is normal."""
+
+    offset_s: float = 0.0
+    rate: float = 1.0
+
+    @property
+    def drift_ppm(self) -> float:
+        """How much faster session time runs than this view's clock, in parts per million."""
+        return (self.rate - 1.0) * 1e6
+
+    def to_session(self, view_time: Array | float) -> Array:
+        """Session seconds of times on this view's clock."""
+        return self.offset_s + self.rate * np.asarray(view_time, dtype=np.float64)
+
+    def to_view(self, session_time: Array | float) -> Array:
+        """Seconds on this view's clock of session times."""
+        return (np.asarray(session_time, dtype=np.float64) - self.offset_s) / self.rate
+
+
+@dataclass(frozen=True)
+class ClockQuality:
+    """How far one view's clock map can be trusted. NaN where a method does not tell.
+
+    confidence    probability 0..1 that the offset is right within half a frame (at 30 fps)
+    offset_se_s   standard error of the offset in the middle of the overlap, seconds
+    drift_se_ppm  standard error of the drift
+    overlap_s     seconds that both views saw
+    windows       (used, total): stretches of sound or motion that agree with the line
+    residual_s    median absolute distance of those from the line, seconds
+    """
+
+    confidence: float
+    offset_se_s: float = float("nan")
+    drift_se_ppm: float = float("nan")
+    overlap_s: float = float("nan")
+    windows: tuple[int, int] = (0, 0)
+    residual_s: float = float("nan")
+
+
+@dataclass(frozen=True)
+class Sync:
+    """The clocks of a take's views: the session clock is that of `reference`.
+
+    method   "sound", "motion", "offset", "event" or "timestamps"
+    quality  per view but the reference
+    warnings plain sentences for the person who will rely on this
+    """
+
+    reference: str
+    clocks: Mapping[str, ClockMap]
+    method: str = "sound"
+    quality: Mapping[str, ClockQuality] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.reference not in self.clocks:
+            raise ValueError(f"Sync: reference {self.reference!r} is not among the views {sorted(self.clocks)}")
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Names of the views, the reference first."""
+        return (self.reference, *(v for v in self.clocks if v != self.reference))
+
+    def clock(self, view: str) -> ClockMap:
+        """The clock map of one view. Raises SyncError if the view was not synchronised."""
+        if view not in self.clocks:
+            raise SyncError(
+                f"view {view!r} is not in the sync, which has {', '.join(self.views)}",
+                hint="run `twoview sync` with all views of the take",
+            )
+        return self.clocks[view]
+
+    def to_session(self, view: str, view_time: Array | float) -> Array:
+        """Session seconds of times on a view's clock."""
+        return self.clock(view).to_session(view_time)
+
+    def to_view(self, view: str, session_time: Array | float) -> Array:
+        """Seconds on a view's clock of session times."""
+        return self.clock(view).to_view(session_time)
+
+
+def common_grid(sync: Sync, times: Mapping[str, Array], *, rate: float | None = None) -> Array:
+    """Session times (S,) that every view of `times` saw, evenly spaced.
+
+    times  view name -> its frame times on its own clock, seconds
+    rate   grid points a second; default: that of the slowest view, so that nothing is invented
+
+    Raises SyncError where the views do not overlap by at least two grid points.
+    """
+    spans, rates = [], []
+    for view, own in times.items():
+        session = sync.to_session(view, own)
+        spans.append((float(session[0]), float(session[-1])))
+        rates.append(1.0 / float(np.median(np.diff(session))) if len(session) > 1 else 1.0)
+    start, end = max(s for s, _ in spans), min(e for _, e in spans)
+    step = 1.0 / (rate if rate is not None else min(rates))
+    if end - start < step:
+        raise SyncError(
+            f"views {', '.join(times)} share only {max(end - start, 0.0):.2f} s of time",
+            hint="check the offset with `twoview show`, or film so that all phones run together",
+        )
+    return start + step * np.arange(int(np.floor((end - start) / step + 1e-9)) + 1)
