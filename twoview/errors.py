@@ -55,5 +55,5 @@ class StorageError(TwoViewError):
     """The disk is full, or a file cannot be written there."""
 
 
-class MissingBackend(TwoViewError):
+class MissingBackend(TwoViewError):  # noqa: N818
     """An optional package is not installed; the hint is the exact command that installs it."""

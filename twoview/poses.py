@@ -138,7 +138,7 @@ class Poses3D:
 
 
 def _interpolate(old: Array, values: Array, seen: Array, new: Array, max_gap: float) -> Array:
-    """Interpolate values (T, J, C) at times old (T,) -> (S, J, C) at times new; NaN where no pair of sightings brackets it."""
+    """Values (T, J, C) at times old (T,) -> (S, J, C) at times new (S,); NaN where no two sightings bracket it."""
     out = np.full((len(new), *values.shape[1:]), np.nan, dtype=np.float64)
     for joint in range(values.shape[1]):
         at = np.flatnonzero(seen[:, joint])

@@ -215,7 +215,7 @@ def sync_to_json(sync: Sync) -> dict[str, Any]:
     views: dict[str, dict[str, Any]] = {}
     for view in sync.views:
         clock = sync.clocks[view]
-        row = {"offset_s": clock.offset_s, "rate": clock.rate, "drift_ppm": clock.drift_ppm}
+        row: dict[str, Any] = {"offset_s": clock.offset_s, "rate": clock.rate, "drift_ppm": clock.drift_ppm}
         if view in sync.quality:
             quality = asdict(sync.quality[view])
             row |= {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in quality.items()}
@@ -235,10 +235,10 @@ def sync_from_json(content: Mapping[str, Any]) -> Sync:
     for view, row in content["views"].items():
         clocks[view] = ClockMap(float(row["offset_s"]), float(row["rate"]))
         if "confidence" in row:
-            named: dict[str, Any] = {k: row[k] for k in ClockQuality.__dataclass_fields__ if k in row}
-            used = named.pop("windows", (0, 0))
-            numbers = {k: float("nan") if v is None else float(v) for k, v in named.items()}
-            quality[view] = ClockQuality(**numbers, windows=(int(used[0]), int(used[1])))
+            names = [name for name in ClockQuality.__dataclass_fields__ if name in row and name != "windows"]
+            numbers = {name: float("nan") if row[name] is None else float(row[name]) for name in names}
+            used, total = row.get("windows", (0, 0))
+            quality[view] = ClockQuality(**numbers, windows=(int(used), int(total)))
     return Sync(content["reference"], clocks, content["method"], quality, tuple(content.get("warnings", ())))
 
 

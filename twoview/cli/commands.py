@@ -1,0 +1,272 @@
+"""One function a command: read options, call the public function, show the result, name the next step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from twoview.cli import console
+from twoview.cli.options import ConfigFile, Detector, Device, Height, Json, SessionFolder, Sets, TakeName, Views, names
+from twoview.config import DetectConfig, FinetuneConfig, InferConfig, SyncConfig, resolve
+from twoview.session import DEFAULT_FOLDER, open_session
+
+DEFAULT_SESSION = Path(DEFAULT_FOLDER)
+
+app = typer.Typer(
+    help="Adapt a monocular 3D human-pose model to a new activity from two ordinary phone videos.\n\n"
+    "The main job is four commands: sync, detect, finetune, infer. See them work with `twoview demo`.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from twoview import __version__
+
+        console.result(f"twoview {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False) -> None:
+    pass
+
+
+@app.command()
+def sync(
+    videos: Annotated[list[Path], typer.Argument(help="The same event filmed by two or more phones.")],
+    views: Views = None,
+    take: TakeName = None,
+    reference: Annotated[
+        str | None, typer.Option(help="View whose clock is the session's; default: the first.")
+    ] = None,
+    session: SessionFolder = DEFAULT_SESSION,
+    config: ConfigFile = None,
+    sets: Sets = None,
+    json: Json = False,
+) -> None:
+    """Find how the clocks of the files relate, from their sound."""
+    from twoview import records, workflow
+
+    settings = resolve(SyncConfig, file=config, sets=sets or ())
+    store, take_name = workflow.add_videos(session, videos, views=names(views), take=take)
+    with console.progress() as on_progress:
+        result, fresh = workflow.sync_take(
+            store, take_name, config=settings, reference=reference, on_progress=on_progress
+        )
+    if json:
+        console.as_json({"take": take_name, **records.sync_to_json(result)})
+        return
+    new = workflow.new_views(store, take_name)
+    if new:
+        console.warn(
+            f"views {', '.join(new)} are in no other take; if these are the same phones, name them with --views"
+        )
+    console.show_sync(result, take_name)
+    path = store.sync_path(take_name)
+    (console.saved if fresh else console.still_saved)(path, path.with_suffix(".png"), next="twoview detect")
+
+
+@app.command()
+def detect(
+    views: Views = None,
+    take: TakeName = None,
+    detector: Detector = None,
+    device: Device = None,
+    session: SessionFolder = DEFAULT_SESSION,
+    config: ConfigFile = None,
+    sets: Sets = None,
+) -> None:
+    """Find the athlete's 2D keypoints in every view of every take."""
+    from twoview import workflow
+
+    settings = resolve(DetectConfig, file=config, flags={"detector": detector, "device": device}, sets=sets or ())
+    store = open_session(session)
+    rows = []
+    with console.progress() as on_progress:
+        found = workflow.detect_views(
+            store, views=names(views), takes=names(take), config=settings, on_progress=on_progress
+        )
+        for take_name, view, poses, fresh in found:
+            seen = (poses.score > 0).any(axis=1).mean()
+            score = float(poses.score[poses.score > 0].mean()) if (poses.score > 0).any() else 0.0
+            rows.append([take_name, view, len(poses), f"{seen:.1%}", round(score, 2), "new" if fresh else "up to date"])
+    console.table(["take", "view", "frames", "athlete found", "mean score", ""], rows)
+    wanted = ",".join(names(views) or store.views)
+    console.saved(store.folder / "takes", next=f"twoview finetune --views {wanted}")
+
+
+@app.command()
+def finetune(
+    views: Annotated[str, typer.Option(help="View names, or files to start from: a,b or a.mp4,b.mp4.")],
+    run: Annotated[str, typer.Option(help="Name of this run; the same name continues it.")] = "run1",
+    epochs: Annotated[int | None, typer.Option(help="Passes over the clips.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    device: Device = None,
+    weights: Annotated[str | None, typer.Option(help="Lifter to start from: a name or a file.")] = None,
+    detector: Detector = None,
+    session: SessionFolder = DEFAULT_SESSION,
+    config: ConfigFile = None,
+    sets: Sets = None,
+) -> None:
+    """Adapt the lifter to your activity: 2D reprojection and multiview consistency, no 3D labels."""
+    from twoview import workflow
+
+    flags = {"epochs": epochs, "seed": seed, "device": device, "weights": weights}
+    settings = resolve(FinetuneConfig, file=config, flags=flags, sets=sets or ())
+    wanted = names(views) or []
+    if any(Path(name).suffix for name in wanted):
+        wanted = _prepare([Path(name) for name in wanted], session, detector)
+    store = open_session(session)
+    with console.progress() as on_progress:
+        result = workflow.finetune_session(store, views=wanted, config=settings, run=run, on_progress=on_progress)
+    console.show_run(result)
+    console.saved(store.model_path, result.folder / "report.html", next="twoview infer clip.mp4")
+
+
+def _prepare(videos: list[Path], session: Path, detector: str | None) -> list[str]:
+    """Synchronise and detect the files given instead of view names; returns the view names."""
+    from twoview import workflow
+
+    store, take = workflow.add_videos(session, videos)
+    settings = resolve(DetectConfig, flags={"detector": detector})
+    with console.progress() as on_progress:
+        workflow.sync_take(store, take, on_progress=on_progress)
+        for _ in workflow.detect_views(store, takes=[take], config=settings, on_progress=on_progress):
+            pass
+    return list(store.take(take))
+
+
+@app.command()
+def infer(
+    clip: Annotated[Path, typer.Argument(help="A video from one phone, or saved 2D poses (.npz).")],
+    model: Annotated[str | None, typer.Option(help="A model file or name; default: the session's model.pt.")] = None,
+    height: Height = None,
+    format: Annotated[str | None, typer.Option(help="More files to write: csv,trc,json.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Path of the results without suffix.")] = None,
+    picture: Annotated[bool, typer.Option(help="Draw the overlay video and the contact sheet.")] = True,
+    detector: Detector = None,
+    device: Device = None,
+    session: SessionFolder = DEFAULT_SESSION,
+    config: ConfigFile = None,
+    sets: Sets = None,
+) -> None:
+    """3D poses from one view, with the adapted model."""
+    from twoview import workflow
+
+    settings = resolve(InferConfig, file=config, flags={"height_m": height, "device": device}, sets=sets or ())
+    detection = resolve(DetectConfig, file=config, flags={"detector": detector, "device": device})
+    chosen = model or _session_model(session)
+    with console.progress() as on_progress:
+        result = workflow.infer_clip(
+            clip, chosen, out or workflow.result_path(session, clip), config=settings, detect_config=detection,
+            formats=names(format) or (), picture=picture, on_progress=on_progress,
+        )  # fmt: skip
+    poses = result.poses
+    span = f"{poses.time[0]:.2f} to {poses.time[-1]:.2f} s" if len(poses) else "no frames"
+    unit = "metres" if poses.unit == "m" else "screen units (give --height for metres)"
+    console.result(f"{len(poses)} frames, {span}, {unit}, model {chosen}" + ("" if result.fresh else "  (up to date)"))
+    console.saved(*result.files.values(), next=f"twoview show {console.short(result.files['poses'])}")
+
+
+def _session_model(session: Path) -> str:
+    from twoview.errors import SessionError
+
+    path = open_session(session).model_path
+    if not path.exists():
+        raise SessionError(
+            f"{path} does not exist yet", hint="twoview finetune --views a,b   or name one: --model twoview-small"
+        )
+    return str(path)
+
+
+@app.command()
+def evaluate(
+    predicted: Annotated[Path, typer.Argument(help="Poses3D to judge (.npz).")],
+    truth: Annotated[Path | None, typer.Argument(help="True Poses3D of the same clip (.npz), if there is one.")] = None,
+    json: Json = False,
+) -> None:
+    """Error in mm against truth; bone lengths and jitter where there is none."""
+    from twoview import evaluation, records
+    from twoview.poses import Poses3D
+
+    known = None if truth is None else records.load_as(truth, Poses3D)
+    report = evaluation.evaluate(records.load_as(predicted, Poses3D), known)
+    _print_report(report, json)
+
+
+def _print_report(report: Any, json: bool) -> None:
+    if json:
+        console.as_json({"metrics": [{"name": m.name, "value": m.value, "unit": m.unit} for m in report.rows]})
+    else:
+        console.table(["metric", "value", "unit"], [[m.name, float(m.value), m.unit] for m in report.rows])
+
+
+@app.command()
+def export(
+    path: Annotated[Path, typer.Argument(help="File to write: model.onnx, model.pt, ...")],
+    model: Annotated[str | None, typer.Option(help="A model file or name; default: the session's model.pt.")] = None,
+    session: SessionFolder = DEFAULT_SESSION,
+) -> None:
+    """Write the model as one self-describing file for use elsewhere (.pt or .onnx)."""
+    from twoview import exporters
+    from twoview.checkpoint import load_model
+
+    exporters.export(load_model(model or _session_model(session)), path, kind=path.suffix.lstrip("."))
+    console.saved(path)
+
+
+@app.command()
+def render(
+    video: Annotated[Path, typer.Argument(help="The video.")],
+    poses2d: Annotated[Path, typer.Argument(help="Its 2D poses (.npz).")],
+    poses3d: Annotated[Path, typer.Argument(help="Its 3D poses (.npz).")],
+    out: Annotated[Path, typer.Argument(help="Video to write (.mp4).")],
+) -> None:
+    """Draw the skeleton over a video, beside the 3D figure."""
+    from twoview import records, rendering
+    from twoview.poses import Poses2D, Poses3D
+
+    flat, solid = records.load_as(poses2d, Poses2D), records.load_as(poses3d, Poses3D)
+    with console.progress() as on_progress:
+        rendering.render(video, flat, solid, out, on_progress=on_progress)
+    console.saved(out)
+
+
+@app.command()
+def show(
+    path: Annotated[Path | None, typer.Argument(help="A video or a twoview file; default: the session.")] = None,
+    session: SessionFolder = DEFAULT_SESSION,
+    json: Json = False,
+) -> None:
+    """Say what a file or the session holds."""
+    from twoview import showing
+
+    rows = showing.describe_session(open_session(session)) if path is None else showing.describe_file(path)
+    if json:
+        console.as_json({"rows": rows})
+    else:
+        console.table(list(rows[0]) if rows else ["nothing"], [list(row.values()) for row in rows])
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Folder for the demo's session.")] = Path("demo"),
+    real: Annotated[
+        bool, typer.Option("--real", help="Two cameras of a real man instead of the golf session.")
+    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="The smallest settings: shows that everything runs.")] = False,
+) -> None:
+    """Run the main job on the videos that ship, and say where the pictures are."""
+    from twoview import demonstration
+
+    with console.progress() as on_progress:
+        result = demonstration.demo(folder, real=real, quick=quick, on_progress=on_progress)
+    for title, columns, rows in result.tables:
+        console.table(columns, rows, title=title)
+    console.warn(*result.warnings)
+    console.saved(*result.pictures)

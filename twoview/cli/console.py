@@ -1,0 +1,189 @@
+"""What a person sees: progress bars on stderr, results on stdout, errors as one line and the next thing to try."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bars
+from rich.table import Table
+from rich.text import Text
+
+from twoview.errors import TwoViewError
+from twoview.progress import OnProgress, Progress
+from twoview.timeline import Sync
+
+out = Console(highlight=False, soft_wrap=True)
+talk = Console(stderr=True, highlight=False, soft_wrap=True)
+
+_PLAIN_EVERY_S = 10.0  # how often progress is told as a plain line when stderr is not a terminal
+
+
+class _RateColumn(ProgressColumn):
+    """Units a second, and the values worth watching."""
+
+    def render(self, task: Task) -> Text:
+        speed = f"{task.speed:.1f} {task.fields['unit']}/s" if task.speed else ""
+        values = "  ".join(f"{name} {value:.4g}" for name, value in task.fields["values"].items())
+        return Text(f"{speed}  {values}".strip(), style="dim")
+
+
+@contextmanager
+def progress() -> Iterator[OnProgress]:
+    """A callback that draws one bar a stage on a terminal, and a plain line now and then elsewhere."""
+    if not talk.is_terminal:
+        yield _plain_lines()
+        return
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Bars(*columns, _RateColumn(), console=talk, transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def show(event: Progress) -> None:
+            if event.stage not in tasks:
+                tasks[event.stage] = bars.add_task(event.stage, total=event.total, unit=event.unit, values={})
+            bars.update(tasks[event.stage], completed=event.done, total=event.total, values=dict(event.values))
+
+        yield show
+
+
+def _plain_lines() -> OnProgress:
+    started: dict[str, float] = {}
+    told: dict[str, float] = {}
+
+    def show(event: Progress) -> None:
+        now = time.monotonic()
+        begin = started.setdefault(event.stage, now)
+        finished = event.total is not None and event.done >= event.total
+        if now - told.get(event.stage, begin) < _PLAIN_EVERY_S and not (finished and event.stage in told):
+            return
+        told[event.stage] = now
+        rate = event.done / max(now - begin, 1e-9)
+        share = f"{event.done:.0f}" if event.total is None else f"{event.done:.0f}/{event.total:.0f}"
+        left = "" if not event.total or not rate else f", {max(event.total - event.done, 0) / rate:.0f} s left"
+        values = "".join(f", {name} {value:.4g}" for name, value in event.values.items())
+        talk.print(f"{event.stage}: {share} {event.unit}, {rate:.1f} {event.unit}/s{left}{values}")
+
+    return show
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str = "") -> None:
+    """A table of results on stdout; numbers to the right."""
+    drawn = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for index, column in enumerate(columns):
+        numeric = all(isinstance(row[index], int | float) for row in rows) and bool(rows)
+        drawn.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        drawn.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row))
+    out.print(drawn)
+
+
+def result(*lines: str) -> None:
+    """Result lines on stdout."""
+    for line in lines:
+        out.print(line)
+
+
+def saved(*paths: Path | str, next: str = "") -> None:
+    """Where the results are, and the next command."""
+    names = ", ".join(short(path) for path in paths)
+    out.print(f"[green]saved[/green] {names}" + (f"    next: [bold]{next}[/bold]" if next else ""))
+
+
+def still_saved(*paths: Path | str, next: str = "") -> None:
+    """The same for a stage that need not run again."""
+    names = ", ".join(short(path) for path in paths)
+    out.print(f"[dim]up to date[/dim] {names}" + (f"    next: [bold]{next}[/bold]" if next else ""))
+
+
+def show_sync(sync: Sync, take: str) -> None:
+    """One line a view: when it began against the reference, its drift, and how far that can be trusted."""
+    rows = []
+    for view in sync.views:
+        clock, quality = sync.clocks[view], sync.quality.get(view)
+        if view == sync.reference:
+            rows.append([view, "reference", "", "", "", ""])
+            continue
+        when = f"began {abs(clock.offset_s):.4f} s {'later' if clock.offset_s >= 0 else 'earlier'}"
+        drift = f"{clock.drift_ppm:+.0f} ppm" if abs(clock.drift_ppm) >= 0.5 else ""
+        if quality is None:
+            rows.append([view, when, drift, "", "", sync.method])
+            continue
+        error = "" if math.isnan(quality.offset_se_s) else f"± {quality.offset_se_s * 1000:.2f} ms"
+        used, total = quality.windows
+        agree = f"{used} of {total} windows agree" if total else ""
+        rows.append([view, f"{when} {error}", drift, agree, f"{quality.confidence:.0%} sure", f"from {sync.method}"])
+    table(["view", f"take {take}", "clock drift", "evidence", "within half a frame", ""], rows)
+    warn(*sync.warnings)
+
+
+def warn(*sentences: str) -> None:
+    """Plain sentences for the person who will rely on the result, on stderr."""
+    for sentence in sentences:
+        talk.print(f"[yellow]warning:[/yellow] {sentence}")
+
+
+def as_json(content: Mapping[str, Any]) -> None:
+    """One JSON object on stdout, nothing else."""
+    sys.stdout.write(json.dumps(content, indent=2) + "\n")
+
+
+def short(path: Path | str) -> str:
+    """A path relative to where the person stands, unless it is elsewhere."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative
+
+
+def run(app: Callable[..., Any]) -> None:
+    """Call the typer app and turn what goes wrong into a line and an exit code (1 error, 2 usage, 130 interrupted)."""
+    debug = "--debug" in sys.argv
+    if debug:
+        sys.argv.remove("--debug")
+    try:
+        app(standalone_mode=False)
+    except TwoViewError as error:
+        if debug:
+            traceback.print_exc()
+        talk.print(Text.assemble((f"{type(error).__name__}: ", "bold red"), error.message))
+        if error.hint:
+            talk.print(Text.assemble(("hint: ", "bold"), error.hint))
+        raise SystemExit(1) from None
+    except typer.Exit as stop:
+        raise SystemExit(stop.exit_code) from None
+    except (KeyboardInterrupt, typer.Abort):
+        talk.print("interrupted; what was already saved is kept, and the same command continues from there")
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
+    except Exception as error:
+        if hasattr(error, "show") and hasattr(error, "exit_code"):  # click's own usage errors
+            error.show()
+            raise SystemExit(error.exit_code) from None
+        traceback.print_exc()
+        talk.print("[bold red]this is a bug in twoview[/bold red]: please report it with the lines above")
+        raise SystemExit(70) from None

@@ -1,0 +1,306 @@
+"""The stages around a session folder: each loads what it needs, runs unless it is up to date, and saves its result.
+
+The functions behind the four commands, so that the command line, the demo and a notebook do exactly the same.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from twoview import records
+from twoview.config import DetectConfig, FinetuneConfig, InferConfig, SyncConfig
+from twoview.errors import FormatError, SessionError
+from twoview.poses import Poses2D, Poses3D
+from twoview.progress import OnProgress
+from twoview.session import DEFAULT_FOLDER, Session, ViewFile, open_session
+from twoview.timeline import Sync
+
+if TYPE_CHECKING:
+    from twoview.clips import Take
+    from twoview.training import Run
+
+NOT_SHAPING = ("device", "save_every_s")  # settings that change how a stage runs, not what it makes
+
+
+def add_videos(
+    folder: Path | str, videos: Sequence[Path], *, views: Sequence[str] | None = None, take: str | None = None
+) -> tuple[Session, str]:
+    """Put the videos of one take into the session folder (made if need be); view names default to the file stems.
+
+    Without a name for the take: the take that already holds these files, or a new one.
+    Raises SessionError for two views of one name, VideoError for a file that is not a video.
+    """
+    from twoview.video import probe
+
+    session = open_session(folder, create=True)
+    names = list(views) if views is not None else [Path(video).stem for video in videos]
+    if len(names) != len(videos):
+        raise SessionError(f"{len(names)} view names for {len(videos)} videos: {', '.join(names)}")
+    if len(set(names)) != len(names):
+        raise SessionError(f"two views would both be called {names[0]!r}", hint="name them with --views left,right")
+    files = {}
+    for name, video in zip(names, videos, strict=True):
+        info = probe(video)
+        path = Path(video).resolve()
+        files[name] = ViewFile(path, info.size, str(info.rate), records.fingerprint(video))
+    if take is None:
+        same = (known for known, held in session.takes.items() if all(held.get(n) == f for n, f in files.items()))
+        take = next(same, f"take{len(session.takes) + 1}")
+    return session.add_take(take, files), take
+
+
+def new_views(session: Session, take: str) -> list[str]:
+    """Views of this take that no other take has: the same phone under another name, perhaps."""
+    others = {view for name, held in session.takes.items() if name != take for view in held}
+    return [view for view in session.take(take) if others and view not in others]
+
+
+def sync_take(
+    session: Session,
+    take: str,
+    *,
+    config: SyncConfig | None = None,
+    reference: str | None = None,
+    on_progress: OnProgress | None = None,
+) -> tuple[Sync, bool]:
+    """Relate the clocks of a take's views. The flag says whether it was computed now (False: up to date)."""
+    from twoview.audiosync import sync
+
+    config = config or SyncConfig()
+    files = session.take(take)
+    if len(files) < 2:
+        raise SessionError(f"take {take!r} has one view, {next(iter(files))}", hint="twoview sync a.mp4 b.mp4")
+    head = _sync_header(files, {**asdict(config), "reference": reference})
+    path = session.sync_path(take)
+    if records.is_current(path, head):
+        return records.load_as(path, Sync), False
+    paths = [_present(file, view) for view, file in files.items()]
+    result = sync(*paths, names=list(files), reference=reference, config=config, on_progress=on_progress)
+    save_sync(session, take, result, settings=head["settings"])
+    return result, True
+
+
+def save_sync(session: Session, take: str, sync: Sync, *, settings: Mapping[str, Any]) -> None:
+    """Write a take's sync with the fingerprints of its videos."""
+    inputs = _sync_header(session.take(take), settings)["inputs"]
+    records.save(session.sync_path(take), sync, inputs=inputs, settings=settings)
+
+
+def load_sync(session: Session, take: str) -> Sync:
+    """The saved sync of a take. Raises SessionError if there is none, or a video has changed since."""
+    path, files = session.sync_path(take), session.take(take)
+    videos = " ".join(file.path.name for file in files.values())
+    hint = f"twoview sync {videos} --take {take} --views {','.join(files)}"
+    if not path.exists():
+        raise SessionError(f"take {take!r} is not synchronised yet", hint=hint)
+    if records.read_header(path)["inputs"] != _sync_header(files, {})["inputs"]:
+        raise SessionError(f"a video of take {take!r} has changed since it was synchronised", hint=hint)
+    return records.load_as(path, Sync)
+
+
+def detect_views(
+    session: Session,
+    *,
+    views: Sequence[str] | None = None,
+    takes: Sequence[str] | None = None,
+    config: DetectConfig | None = None,
+    on_progress: OnProgress | None = None,
+) -> Iterator[tuple[str, str, Poses2D, bool]]:
+    """Find the athlete in every video, one (take, view, poses, fresh) at a time; what is up to date is only loaded."""
+    from twoview.detection import detect
+
+    config = config or DetectConfig()
+    wanted = session.check_views(views)
+    for take in takes or session.takes:
+        for view, file in session.take(take).items():
+            if view not in wanted:
+                continue
+            path = session.detection_path(take, view)
+            head = _detection_header(file, config)
+            if records.is_current(path, head):
+                yield take, view, records.load_as(path, Poses2D), False
+                continue
+            partial = path.with_suffix(".partial.npz")
+            poses = detect(_present(file, view), config=config, view=view, partial=partial, on_progress=on_progress)
+            records.save(path, poses, inputs=head["inputs"], settings=head["settings"])
+            partial.unlink(missing_ok=True)
+            yield take, view, poses, True
+
+
+def load_takes(session: Session, views: Sequence[str] | None = None) -> list[Take]:
+    """Every take that has at least two of these views, with its sync and detections.
+
+    Raises SessionError naming the stage that is missing.
+    """
+    from twoview.clips import Take
+
+    wanted = session.check_views(views)
+    loaded = []
+    for name, files in session.takes.items():
+        present = [view for view in wanted if view in files]
+        if len(present) < 2:
+            continue
+        poses = {}
+        for view in present:
+            path = session.detection_path(name, view)
+            if not path.exists():
+                raise SessionError(f"view {view!r} of take {name!r} is not detected yet", hint="twoview detect")
+            if records.read_header(path)["inputs"] != {"video": files[view].fingerprint}:
+                raise SessionError(f"the video of view {view!r}, take {name!r}, has changed", hint="twoview detect")
+            poses[view] = records.load_as(path, Poses2D)
+        loaded.append(Take(name, poses, load_sync(session, name)))
+    if not loaded:
+        raise SessionError(
+            f"no take in {session.folder} has two of the views {', '.join(wanted)}",
+            hint="twoview sync a.mp4 b.mp4, then twoview detect",
+        )
+    return loaded
+
+
+def finetune_session(
+    session: Session,
+    *,
+    views: Sequence[str] | None = None,
+    config: FinetuneConfig | None = None,
+    run: str = "run1",
+    on_progress: OnProgress | None = None,
+) -> Run:
+    """Adapt the lifter to a session's takes; the best model becomes the session's `model.pt`."""
+    from twoview.training import finetune
+
+    takes = load_takes(session, views)
+    result = finetune(
+        takes, config or FinetuneConfig(), out=session.run_folder(run), views=views, on_progress=on_progress
+    )
+    with records.atomic(session.model_path) as temporary:
+        shutil.copyfile(result.model, temporary)
+    return result
+
+
+@dataclass(frozen=True)
+class Inferred:
+    """What `infer_clip` made: the poses, and the files that hold and show them."""
+
+    poses: Poses3D
+    detections: Poses2D
+    files: Mapping[str, Path]
+    fresh: bool
+
+
+def infer_clip(
+    clip: Path,
+    model: Path | str,
+    out: Path,
+    *,
+    config: InferConfig | None = None,
+    detect_config: DetectConfig | None = None,
+    formats: Sequence[str] = (),
+    picture: bool = True,
+    on_progress: OnProgress | None = None,
+) -> Inferred:
+    """3D from one view: a video (detected first) or saved Poses2D; writes poses, the formats asked for, pictures.
+
+    out  path without suffix; files are `<out>.npz`, `<out>.<format>`, `<out>.mp4`, `<out>.png`
+    """
+    from twoview.checkpoint import load_model
+    from twoview.inference import infer
+
+    config, detect_config = config or InferConfig(), detect_config or DetectConfig()
+    loaded = load_model(model, device=config.device)
+    poses2d, fingerprint, made = _detections_of(clip, out, detect_config, on_progress)
+    path = out.with_name(out.name + ".npz")
+    name = model if isinstance(model, str) and not Path(model).exists() else records.fingerprint(model)
+    settings = {k: v for k, v in asdict(config).items() if k not in NOT_SHAPING}
+    head = records.header("poses3d", inputs={"clip": fingerprint, "model": name}, settings=settings)
+    fresh = made or not records.is_current(path, head)
+    if fresh:
+        poses = infer(poses2d, loaded, config=config, on_progress=on_progress)
+        records.save(path, poses, inputs=head["inputs"], settings=head["settings"])
+    else:
+        poses = records.load_as(path, Poses3D)
+    files = {"poses": path}
+    for format in formats:
+        from twoview.formats import write
+
+        files[format] = out.with_name(f"{out.name}.{format}")
+        write(poses, files[format], format)
+    if picture and clip.suffix != ".npz":
+        files |= _draw(clip, poses2d, poses, out, fresh, on_progress)
+    return Inferred(poses, poses2d, files, fresh)
+
+
+def _detections_of(
+    clip: Path, out: Path, config: DetectConfig, on_progress: OnProgress | None
+) -> tuple[Poses2D, str, bool]:
+    """Poses2D of a clip, its fingerprint, and whether detection ran now."""
+    from twoview.detection import detect
+
+    if clip.suffix == ".npz":
+        return records.load_as(clip, Poses2D), records.fingerprint(clip), False
+    path = out.with_name(out.name + ".2d.npz")
+    fingerprint = records.fingerprint(clip)
+    head = records.header("poses2d", inputs={"video": fingerprint}, settings=_shaping(config))
+    if records.is_current(path, head):
+        return records.load_as(path, Poses2D), fingerprint, False
+    partial = path.with_suffix(".partial.npz")
+    poses = detect(clip, config=config, view=clip.stem, partial=partial, on_progress=on_progress)
+    records.save(path, poses, inputs=head["inputs"], settings=head["settings"])
+    partial.unlink(missing_ok=True)
+    return poses, fingerprint, True
+
+
+def _draw(
+    clip: Path, poses2d: Poses2D, poses: Poses3D, out: Path, fresh: bool, on_progress: OnProgress | None
+) -> dict[str, Path]:
+    from twoview.rendering import contact_sheet, render
+
+    video, sheet = out.with_name(out.name + ".mp4"), out.with_name(out.name + ".png")
+    if fresh or not video.exists():
+        render(clip, poses2d, poses, video, on_progress=on_progress)
+    if fresh or not sheet.exists():
+        contact_sheet(clip, poses2d, poses, sheet)
+    return {"overlay": video, "contact sheet": sheet}
+
+
+def result_path(session_folder: Path | str, clip: Path) -> Path:
+    """Where the results of a clip go (no suffix): its stem, with the folder's name before it if that is taken."""
+    results = Session(Path(session_folder)).results
+    plain = results / clip.stem
+    existing = plain.with_name(plain.name + ".2d.npz")
+    if clip.suffix != ".npz" and existing.exists():
+        try:
+            taken = records.read_header(existing)["inputs"] != {"video": records.fingerprint(clip)}
+        except FormatError:
+            taken = False
+        if taken:
+            return results / f"{clip.resolve().parent.name}_{clip.stem}"
+    return plain
+
+
+def _present(file: ViewFile, view: str) -> Path:
+    if not file.path.exists():
+        raise SessionError(
+            f"the video of view {view!r} is gone: {file.path}",
+            hint="put it back, or run `twoview sync` with its new place and the same --take and --views",
+        )
+    return file.path
+
+
+def _sync_header(files: Mapping[str, ViewFile], settings: Mapping[str, Any]) -> records.Header:
+    return records.header("sync", inputs={view: file.fingerprint for view, file in files.items()}, settings=settings)
+
+
+def _detection_header(file: ViewFile, config: DetectConfig) -> records.Header:
+    return records.header("poses2d", inputs={"video": file.fingerprint}, settings=_shaping(config))
+
+
+def _shaping(config: Any) -> dict[str, Any]:
+    return {key: value for key, value in asdict(config).items() if key not in NOT_SHAPING}
+
+
+__all__ = ["DEFAULT_FOLDER", "Inferred", "add_videos", "detect_views", "finetune_session", "infer_clip", "load_sync",
+           "load_takes", "new_views", "result_path", "save_sync", "sync_take"]  # fmt: skip
