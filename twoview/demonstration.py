@@ -1,0 +1,155 @@
+"""The main job on the videos that ship: sync, detect, finetune, infer, with the errors against known truth."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from twoview import workflow
+from twoview.config import DetectConfig, FinetuneConfig, InferConfig
+from twoview.datasets.rendered import SceneView, read_scene
+from twoview.poses import Poses2D, Poses3D
+from twoview.progress import OnProgress
+from twoview.session import Session
+from twoview.timeline import ClockMap, Sync
+
+ASSETS = Path(str(files("twoview") / "assets" / "demo"))
+SCENES = {"golf": ("take1", "take2", "take3", "take4", "take5"), "real": ("take1",)}
+TESTS = {"golf": ("test1", "test2"), "real": ()}
+VIEWS = ("a", "b")
+QUICK_EPOCHS = 2
+
+
+@dataclass(frozen=True)
+class Table:
+    """A titled table of results."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """What the demo made: the session, tables of figures, pictures to look at, and warnings."""
+
+    session: Session
+    tables: Sequence[Table]
+    pictures: Sequence[Path]
+    warnings: Sequence[str]
+
+
+def demo(
+    folder: Path | str = "demo", *, real: bool = False, quick: bool = False, on_progress: OnProgress | None = None
+) -> Demonstration:
+    """Run the four stages on the golf session (or on two cameras of a real man) and measure against the truth.
+
+    quick  one take, one test clip and two epochs: shows that everything runs, not how good it is
+    A second run only loads what is up to date.
+    """
+    scene = "real" if real else "golf"
+    session = Session(Path(folder) / scene)
+    takes, tests = SCENES[scene], TESTS[scene]
+    if quick:
+        takes, tests = takes[:1], tests[:1]
+    names = [f"view_{view}.mp4" for view in VIEWS]
+    for take in (*takes, *tests):
+        _copy(ASSETS / scene / take, Path(folder) / scene / "videos" / take, names)
+    clocks, detections = [], []
+    for take in takes:
+        videos = [Path(folder) / scene / "videos" / take / name for name in names]
+        session, _ = workflow.add_videos(session.folder, videos, views=VIEWS, take=take)
+        sync, _ = workflow.sync_take(session, take, on_progress=on_progress)
+        clocks.append(_sync_row(take, sync, scene))
+    config = DetectConfig(detector="movenet")
+    for take, view, poses, _ in workflow.detect_views(
+        session, views=VIEWS, takes=takes, config=config, on_progress=on_progress
+    ):
+        detections.append(_detection_row(take, view, poses, scene))
+    finetune_config = FinetuneConfig(epochs=QUICK_EPOCHS) if quick else FinetuneConfig()
+    run = workflow.finetune_session(session, views=VIEWS, config=finetune_config, on_progress=on_progress)
+    tables = [
+        Table("Clocks", ["take", "b began after a (s)", "drift (ppm)", "sure", "error (ms)"], clocks),
+        Table("2D keypoints", ["take", "view", "frames", "athlete found", "median error (px)"], detections),
+    ]
+    pictures = [run.folder / "report.html"]
+    rows: list[list[Any]] = []
+    clips = [(test, Path(folder) / scene / "videos" / test / names[0]) for test in tests]
+    clips = clips or [(takes[0], Path(folder) / scene / "videos" / takes[0] / names[0])]
+    for name, clip in clips:
+        made, judged = _before_after(session, name, clip, scene, config, on_progress)
+        pictures += made
+        rows += judged
+    if rows:
+        mean = [f"mean of {len(rows)}", *(float(np.mean([row[k] for row in rows])) for k in range(1, 5))]
+        columns = ["test clip, one view", "MPJPE before", "after (mm)", "PA-MPJPE before", "after (mm)"]
+        tables.append(Table("3D from one view, before and after adaptation", columns, [*rows, mean]))
+    return Demonstration(session, tables, pictures, tuple(run.warnings))
+
+
+def _copy(source: Path, target: Path, names: Sequence[str]) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        if not (target / name).exists():
+            shutil.copyfile(source / name, target / name)
+
+
+def _truth(scene: str, name: str, view: str) -> SceneView | None:
+    return read_scene(ASSETS / scene / name).views[view] if scene == "golf" else None
+
+
+def _sync_row(take: str, sync: Sync, scene: str) -> list[Any]:
+    found, quality = sync.clocks["b"], sync.quality["b"]
+    truth = _truth(scene, take, "b")
+    known = truth.clock if truth else REAL_CLOCK
+    middle = 0.5 * (truth.poses2d.time[-1] if truth else 1.0)
+    error = abs(float(found.to_session(middle) - known.to_session(middle))) * 1000
+    return [take, round(found.offset_s, 4), round(found.drift_ppm, 1), f"{quality.confidence:.0%}", round(error, 2)]
+
+
+REAL_CLOCK = ClockMap(0.0)  # replaced by the offset laid under the real clip, see assets/demo/real/README.md
+
+
+def _detection_row(take: str, view: str, poses: Poses2D, scene: str) -> list[Any]:
+    found = f"{(poses.score > 0).any(axis=1).mean():.0%}"
+    truth = _truth(scene, take, view)
+    if truth is None:
+        return [take, view, len(poses), found, "no truth"]
+    error = np.linalg.norm(poses.xy - truth.poses2d.at(poses.time).xy, axis=-1)
+    return [take, view, len(poses), found, round(float(np.nanmedian(error)), 1)]
+
+
+def _before_after(
+    session: Session, name: str, clip: Path, scene: str, config: DetectConfig, on_progress: OnProgress | None
+) -> tuple[list[Path], list[list[Any]]]:
+    """3D of one clip from its first view with the adapted and the unadapted lifter; pictures and a row of errors."""
+    truth = _truth(scene, name, "a")
+    height = read_scene(ASSETS / scene / name).height_m if truth else 0.0
+    settings = InferConfig(height_m=height)
+    out = session.results / f"{name}_a"
+    after = workflow.infer_clip(
+        clip, session.model_path, out, config=settings, detect_config=config, on_progress=on_progress
+    )
+    before = workflow.infer_clip(
+        clip, FinetuneConfig().weights, out.with_name(out.name + "_unadapted"), config=replace(settings),
+        detect_config=config, picture=False, on_progress=on_progress,
+    )  # fmt: skip
+    pictures = [path for key, path in after.files.items() if key != "poses"]
+    if truth is None:
+        return pictures, []
+    errors = [_errors(result.poses, truth.poses3d) for result in (before, after)]
+    return pictures, [[name, errors[0][0], errors[1][0], errors[0][1], errors[1][1]]]
+
+
+def _errors(poses: Poses3D, truth: Poses3D) -> tuple[float, float]:
+    """MPJPE and PA-MPJPE in mm."""
+    from twoview.evaluation import evaluate
+
+    values = {metric.name: metric.value for metric in evaluate(poses, truth).rows}
+    return values["MPJPE"], values["PA-MPJPE"]
