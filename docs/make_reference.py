@@ -1,4 +1,4 @@
-"""Write docs/reference/config.md and cli.md from the code: `python docs/make_reference.py`. A test keeps them current."""
+"""Write docs/reference/config.md and cli.md from the code: `python docs/make_reference.py`. A test compares them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def config_page() -> str:
     lines = [
         "# Settings",
         "",
-        "Order: defaults < `--config file.toml` < flags < `--set finetune.loss.consistency=0.5`. A file holds only what",
-        "differs. An unknown key is an error that names the nearest one. Written by `docs/make_reference.py`.",
+        "Order: defaults < `--config file.toml` < flags < `--set finetune.loss.consistency=0.5`. A file holds only",
+        "what differs. An unknown key is an error that names the nearest one. Written by `docs/make_reference.py`.",
     ]
     for section, kind in SECTIONS.items():
         lines += _rows(section, kind)
