@@ -11,11 +11,16 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 from typing import Any
 
 __version__ = "0.1.0"
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+# Waiting OpenMP threads spin by default: on a busy machine two of them are 10 to 60 times slower than one. This must be
+# set before torch is loaded, and this file is the first that anyone loads.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _NAMES = {
     "TwoViewError": "errors",
@@ -36,6 +41,17 @@ _NAMES = {
     "FinetuneConfig": "config",
     "PretrainConfig": "config",
     "InferConfig": "config",
+    "Take": "clips",
+    "sync": "audiosync",
+    "detect": "detection",
+    "finetune": "training",
+    "export": "exporters",
+    "infer": "inference",
+    "evaluate": "evaluation",
+    "render": "rendering",
+    "demo": "demonstration",
+    "load_model": "checkpoint",
+    "load": "workflow",
 }
 
 __all__ = sorted([*_NAMES, "__version__"])

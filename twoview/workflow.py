@@ -16,7 +16,7 @@ from twoview.config import DetectConfig, FinetuneConfig, InferConfig, SyncConfig
 from twoview.errors import FormatError, SessionError
 from twoview.poses import Poses2D, Poses3D
 from twoview.progress import OnProgress
-from twoview.session import DEFAULT_FOLDER, Session, ViewFile, open_session
+from twoview.session import Session, ViewFile, open_session
 from twoview.timeline import Sync
 
 if TYPE_CHECKING:
@@ -281,6 +281,15 @@ def result_path(session_folder: Path | str, clip: Path) -> Path:
     return plain
 
 
+def load(path: Path | str) -> Any:
+    """Any file of this project: Poses2D, Poses3D, a Sync, or a model (`.pt`)."""
+    if Path(path).suffix == ".pt":
+        from twoview.checkpoint import load_model
+
+        return load_model(path)
+    return records.load(path)
+
+
 def _present(file: ViewFile, view: str) -> Path:
     if not file.path.exists():
         raise SessionError(
@@ -300,7 +309,3 @@ def _detection_header(file: ViewFile, config: DetectConfig) -> records.Header:
 
 def _shaping(config: Any) -> dict[str, Any]:
     return {key: value for key, value in asdict(config).items() if key not in NOT_SHAPING}
-
-
-__all__ = ["DEFAULT_FOLDER", "Inferred", "add_videos", "detect_views", "finetune_session", "infer_clip", "load_sync",
-           "load_takes", "new_views", "result_path", "save_sync", "sync_take"]  # fmt: skip
