@@ -1,0 +1,207 @@
+"""From a video to the athlete's 2D poses: find everyone, follow them through the whole clip, then choose.
+
+Decoding and the search for people run in a thread of their own, the keypoint network on all processor cores. What was
+found is saved while it runs, so that an interrupted run continues where it stopped and ends in the same arrays.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time as clock
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from twoview import records
+from twoview.config import DetectConfig
+from twoview.detectors import Detector, TopDown, build
+from twoview.errors import FormatError
+from twoview.following import Follower, Picture
+from twoview.poses import Poses2D, Source
+from twoview.progress import OnProgress, Progress, report
+from twoview.tracking import People, choose, join
+
+if TYPE_CHECKING:
+    from twoview.video import Frame, VideoInfo
+
+Array = np.ndarray
+T = TypeVar("T")
+
+
+def detect(
+    video: Path | str,
+    *,
+    config: DetectConfig | None = None,
+    view: str = "",
+    partial: Path | None = None,
+    on_progress: OnProgress | None = None,
+) -> Poses2D:
+    """The athlete's keypoints in every frame, in the detector's skeleton; unseen in frames without the athlete.
+
+    partial  file that keeps everyone's tracks: saved while running, continued by the next call for the same video and
+             settings, and complete at the end (so that choosing another person needs no new detection)
+    Raises DetectorError where nobody is found, VideoError where the file cannot be read.
+    """
+    from twoview.video import probe
+
+    config = config or DetectConfig()
+    video = Path(video)
+    info = probe(video)
+    detector = build(config.detector, device=config.device)
+    keeper = Keeper(partial, video, config, detector.name)
+    people = find_people(video, info, detector, config, keeper, label=view or video.stem, on_progress=on_progress)
+    people = join(people)
+    poses = single_out(people, choose(people, info.size), detector, info.size, least=config.score)
+    return replace(poses, view=view, source=Source(records.fingerprint(video), detector.name))
+
+
+def single_out(people: People, track: int, detector: Detector, size: tuple[int, int], *, least: float) -> Poses2D:
+    """One track as Poses2D over all frames; joints below `least`, or outside the picture, are unseen."""
+    joints = len(detector.skeleton)
+    xy, score = np.full((len(people.time), joints, 2), np.nan), np.zeros((len(people.time), joints))
+    own = people.of(track)
+    xy[own.frame], score[own.frame] = own.xy, own.score
+    with np.errstate(invalid="ignore"):
+        inside = ((xy > -0.5) & (xy < np.array(size) - 0.5)).all(axis=-1)
+    unseen = ~inside | (score < max(least, 1e-6))
+    return Poses2D(
+        np.where(unseen[..., None], np.nan, xy), np.where(unseen, 0.0, score), people.time, detector.skeleton, size
+    )
+
+
+def find_people(
+    video: Path,
+    info: VideoInfo,
+    detector: Detector,
+    config: DetectConfig,
+    keeper: Keeper,
+    *,
+    label: str = "",
+    on_progress: OnProgress | None = None,
+) -> People:
+    """Everyone in every frame, followed from search to search; continues what the keeper holds."""
+    from twoview.video import frames
+
+    people, complete = keeper.load(len(detector.skeleton))
+    if complete:
+        return people
+    every = config.people_every if isinstance(detector, TopDown) else 1
+    known = len(people.time)
+    follower = Follower(detector, people)
+    follower.resume(every)
+    pictures = frames(video, start=float(people.time[-1]) if known else None)
+    source = _ahead(_searched(pictures, detector, every, after=people.time), depth=every + 2)
+    began = saved = clock.monotonic()
+    try:
+        for window in _windows(source):
+            follower.advance(window)
+            now, done = clock.monotonic(), len(follower.time)
+            if now - saved > config.save_every_s:
+                keeper.save(follower.people(follower.searched), complete=False)
+                saved = now
+            speed = {"frames/s": (done - known) / max(now - began, 1e-6)}
+            report(on_progress, Progress(f"detect {label}", done, max(info.frames or 0, done), "frames", speed))
+    except BaseException:
+        keeper.save(follower.people(follower.searched), complete=False)
+        raise
+    finally:
+        source.close()
+        follower.close()
+    people = follower.people()
+    keeper.save(people, complete=True)
+    return people
+
+
+class Keeper:
+    """The file with everyone's tracks, while detection runs and after. Without a path it keeps nothing."""
+
+    def __init__(self, path: Path | None, video: Path, config: DetectConfig, detector: str) -> None:
+        self.path = path
+        shaping = {key: value for key, value in asdict(config).items() if key in ("people_every",)}
+        self._head = records.header(
+            "people", inputs={"video": records.fingerprint(video)}, settings={"detector": detector, **shaping}
+        )
+
+    def load(self, joints: int) -> tuple[People, bool]:
+        """What was kept for this video and these settings, and whether it is complete; nobody where nothing was."""
+        if self.path is None or not self.path.exists() or not records.is_current(self.path, self._head):
+            return People.none(joints), False
+        try:
+            head, arrays = records.read_npz(self.path)
+        except FormatError:
+            return People.none(joints), False
+        return People(**arrays), bool(head.get("complete"))
+
+    def save(self, people: People, *, complete: bool) -> None:
+        """Write the tracks, whole or not at all."""
+        if self.path is not None:
+            records.write_npz(self.path, {**self._head, "complete": complete}, vars(people))
+
+
+def _searched(pictures: Iterable[Frame], detector: Detector, every: int, *, after: Array) -> Iterator[Picture]:
+    """Frames later than those in `after` (T,), every `every`-th of the clip with the people found in it."""
+    number, last = len(after), float(after[-1]) if len(after) else -np.inf
+    for frame in pictures:
+        if frame.time <= last:
+            continue
+        search = number % every == 0
+        found = None
+        if search:
+            found = detector.find(frame.rgb) if isinstance(detector, TopDown) else detector(frame.rgb)
+        yield Picture(frame.time, frame.rgb, found)
+        number += 1
+
+
+def _windows(pictures: Iterable[Picture]) -> Iterator[list[Picture]]:
+    """Runs of frames that each end with a searched one; the clip's last run may not."""
+    window: list[Picture] = []
+    for picture in pictures:
+        window.append(picture)
+        if picture.found is not None:
+            yield window
+            window = []
+    if window:
+        yield window
+
+
+def _ahead(items: Iterable[T], *, depth: int) -> Generator[T, None, None]:
+    """The same items, made by a thread that runs up to `depth` of them ahead."""
+    waiting: queue.Queue[tuple[bool, T | BaseException | None]] = queue.Queue(maxsize=depth)
+    stop = threading.Event()
+
+    def put(more: bool, value: T | BaseException | None) -> None:
+        while not stop.is_set():
+            try:
+                waiting.put((more, value), timeout=0.1)
+                return
+            except queue.Full:
+                continue
+
+    def work() -> None:
+        try:
+            for item in items:
+                if stop.is_set():
+                    return
+                put(True, item)
+            put(False, None)
+        except BaseException as error:  # handed to the thread that waits for the items
+            put(False, error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while True:
+            more, value = waiting.get()
+            if more:
+                yield value  # type: ignore[misc]
+            elif value is None:
+                return
+            else:
+                raise value  # type: ignore[misc]
+    finally:
+        stop.set()
+        thread.join()

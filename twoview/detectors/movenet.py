@@ -1,0 +1,58 @@
+"""The detector that ships: MoveNet MultiPose finds people, MoveNet Thunder places their COCO-17 keypoints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from twoview.detectors import Person, everyone
+from twoview.detectors.cropping import crop, crop_matrix, keep_best, letterbox, uncrop, unletterbox
+from twoview.detectors.runtime import open_session, pick_device
+from twoview.skeleton import COCO17
+from twoview.weights import locate
+
+Array = np.ndarray
+
+SEARCH_SIDE = 256  # longer side of the picture that people are searched in; a multiple of 32
+CROP_SIDE = 256
+PADDING = 1.25  # the crop's side over the longer side of the person's box
+LEAST_PERSON = 0.15  # MultiPose's score below which nobody is there
+MOST_OVERLAP = 0.65  # two boxes that share more are one person
+
+
+class MoveNet:
+    """MoveNet in ONNX Runtime. Input is RGB; joints that lie outside the crop come back with a low score."""
+
+    def __init__(self, name: str = "movenet", *, device: str = "auto") -> None:
+        device = pick_device(device)
+        self.name = f"{name} multipose+thunder ({device})"
+        self.skeleton = COCO17
+        self.batch = 1  # the networks take one picture at a time
+        self._finder = open_session(locate("movenet-multipose"), device=device)
+        self._thunder = open_session(locate("movenet-thunder"), device=device)
+
+    def find(self, rgb: Array) -> Array:
+        """Boxes of people (N, 5), left, top, right, bottom in px and score, best first; at most six."""
+        height, width = rgb.shape[:2]
+        shorter = 32 * max(round(SEARCH_SIDE * min(height, width) / max(height, width) / 32 + 0.49), 1)
+        size = (SEARCH_SIDE, shorter) if height > width else (shorter, SEARCH_SIDE)
+        small, scale = letterbox(rgb, size, 0)
+        found = self._finder.run(None, {"input": small[None].astype(np.int32)})[0][0].astype(np.float64)
+        top_left, bottom_right = found[:, [52, 51]] * size[::-1], found[:, [54, 53]] * size[::-1]
+        boxes = np.concatenate([unletterbox(top_left, scale), unletterbox(bottom_right, scale), found[:, 55:]], axis=1)
+        return keep_best(boxes[boxes[:, 4] >= LEAST_PERSON], most_overlap=MOST_OVERLAP)
+
+    def pose(self, pictures: Sequence[Array], boxes: Array) -> tuple[Array, Array]:
+        """Keypoints (N, 17, 2) px and scores (N, 17) of the person in box i (N, 4) of picture i."""
+        xy, score = np.empty((len(boxes), 17, 2)), np.empty((len(boxes), 17))
+        for i, (rgb, box) in enumerate(zip(pictures, boxes, strict=True)):
+            matrix = crop_matrix(box, (CROP_SIDE, CROP_SIDE), padding=PADDING)
+            square = crop(rgb, matrix, (CROP_SIDE, CROP_SIDE))
+            out = self._thunder.run(None, {"input:0": square[None].astype(np.int32)})[0][0, 0].astype(np.float64)
+            xy[i], score[i] = uncrop(out[:, 1::-1] * CROP_SIDE, matrix), np.clip(out[:, 2], 0.0, 1.0)
+        return xy, score
+
+    def __call__(self, rgb: Array) -> list[Person]:
+        """Everyone in one picture."""
+        return everyone(self, rgb)

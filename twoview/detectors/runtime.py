@@ -1,0 +1,73 @@
+"""ONNX Runtime sessions: threads that do not fight, a device that is what was asked for, files that fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from twoview.errors import DetectorError
+
+# One thread a session: frames are spread over cores instead, and waiting threads must not spin (they would take the
+# processor from the decoder and from other programs).
+_THREADS = 1
+
+
+def pick_device(device: str) -> str:
+    """ "cpu" or "cuda" for "auto", "cpu" or "cuda". Raises DetectorError where what was asked for is not there."""
+    import onnxruntime
+
+    has_cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    if device == "auto":
+        return "cuda" if has_cuda else "cpu"
+    if device == "cuda" and not has_cuda:
+        raise DetectorError(
+            "device cuda was asked for, and this ONNX Runtime has no CUDA provider",
+            hint="pip uninstall onnxruntime; pip install onnxruntime-gpu   or: --device cpu",
+        )
+    if device not in ("cpu", "cuda"):
+        raise DetectorError(f"unknown device {device!r}; known: auto, cpu, cuda")
+    return device
+
+
+def open_session(path: Path, *, device: str = "auto") -> Any:
+    """An InferenceSession on the device asked for. Raises DetectorError for a damaged file or a missing device."""
+    import onnxruntime
+
+    device = pick_device(device)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = _THREADS
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.enable_cpu_mem_arena = False  # keeps memory flat when several threads share the session
+    options.log_severity_level = 3
+    providers = ["CUDAExecutionProvider"] if device == "cuda" else ["CPUExecutionProvider"]
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+    except Exception as error:  # the runtime's own exceptions share no public base
+        raise DetectorError(
+            f"{path} cannot be read as an ONNX model: {str(error).splitlines()[0][:200]}",
+            hint="download it again, or check that it is an .onnx file",
+        ) from error
+    if session.get_providers()[0] != providers[0]:  # the runtime falls back to the processor without a word
+        raise DetectorError(
+            f"device {device} was asked for, but ONNX Runtime loaded {session.get_providers()[0]}",
+            hint="check the CUDA and cuDNN versions that onnxruntime-gpu needs, or use --device cpu",
+        )
+    return session
+
+
+def describe(session: Any) -> str:
+    """Inputs and outputs in words, for messages about a file that does not fit."""
+
+    def rows(tensors: Any) -> str:
+        return ", ".join(f"{t.name} {t.type} {[d if isinstance(d, int) else '?' for d in t.shape]}" for t in tensors)
+
+    return f"inputs {rows(session.get_inputs())}; outputs {rows(session.get_outputs())}"
+
+
+def misfit(path: Path, session: Any, wanted: str) -> DetectorError:
+    """The error for a model file that is not of the kind that was asked for."""
+    return DetectorError(
+        f"{path} is another kind of model: expected {wanted}; got {describe(session)}",
+        hint="name an RTMPose file (two SimCC outputs) as --detector, a person detector as --set detect.finder=FILE",
+    )

@@ -1,0 +1,203 @@
+"""Following everyone from one search for people to the next, with the keypoint network on every frame between.
+
+A window is the frames after one search up to and including the next. People found at its end are matched with those
+at its start; the boxes between are interpolated, so that the frames of a window are independent of each other and can
+run on several cores or as one batch. Only who was lost or has just appeared is followed frame by frame.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from twoview.detectors import Detector, Person, TopDown
+from twoview.detectors.cropping import around, overlap
+from twoview.tracking import SURE, People, Tracker
+
+Array = np.ndarray
+
+MOST_PEOPLE = 5  # followed at once; the surest of those found
+LEAST_BODY = 0.2  # mean score of a followed person's joints below which it is lost
+GROW = 0.05  # the joints' box grown by this on each side is the person's box
+SAME = 0.6  # two people whose boxes overlap more are one
+NO_LOOKS = np.full(6, np.nan, np.float32)
+
+
+class Picture(NamedTuple):
+    """A decoded frame; `found` is None between two searches, else boxes (N, 5) or people, as the detector gives."""
+
+    time: float
+    rgb: Array
+    found: list[Person] | Array | None
+
+
+class Row(NamedTuple):
+    """One person in one frame."""
+
+    frame: int
+    track: int
+    person: Person
+    looks: Array
+
+
+class Follower:
+    """Turns windows of pictures into rows of people. Its state follows from the rows, so it can start from saved ones."""
+
+    def __init__(self, detector: Detector, people: People) -> None:
+        self.detector = detector
+        self.time = [float(t) for t in people.time]
+        self.searched = len(self.time)  # frames up to and with the last search that is done: what may be saved
+        self.rows = [
+            Row(int(f), int(t), Person(xy, score, box), looks)
+            for f, t, xy, score, box, looks in zip(
+                people.frame, people.track, people.xy, people.score, people.box, people.looks, strict=True
+            )
+        ]
+        self.tracker = Tracker(next_id=max((row.track for row in self.rows), default=-1) + 1)
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self._pool = ThreadPoolExecutor(cores)
+
+    def resume(self, every: int) -> None:
+        """Bring the tracker to where it was after the last saved window of `every` frames."""
+        at_end = len(self.time) - 1
+        for frame in (at_end - every, at_end):
+            known = {row.track for row in self.rows if row.frame == at_end}
+            for row in self.rows:
+                if row.frame == frame and row.track in known:
+                    self.tracker.see(frame, row.track, row.person)
+
+    def close(self) -> None:
+        """End the worker threads."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def people(self, frames: int | None = None) -> People:
+        """All rows of the first `frames` frames (default: all) as arrays."""
+        time = np.array(self.time[:frames])
+        rows = sorted((row for row in self.rows if row.frame < len(time)), key=lambda row: (row.frame, row.track))
+        nobody = People.none(len(self.detector.skeleton))
+        if not rows:
+            return replace(nobody, time=time)
+        numbers = {name: np.array([getattr(row, name) for row in rows]) for name in ("frame", "track", "looks")}
+        bodies = {name: np.array([getattr(row.person, name) for row in rows]) for name in ("xy", "score", "box")}
+        return People(time=time, **numbers, **bodies)
+
+    def advance(self, window: Sequence[Picture]) -> None:
+        """Everyone in the frames of one window."""
+        first = len(self.time)
+        self.time.extend(picture.time for picture in window)
+        last = first + len(window) - 1
+        found = window[-1].found
+        if found is None:  # the clip ends before the next search
+            for track in list(self.tracker.last):
+                self._follow(window, first, track)
+            return
+        people = self._people(window[-1].rgb, found)
+        matched = self.tracker.match(last, people)
+        self._between(window, first, {track: people[i] for track, i in matched.items()})
+        lost = [track for track in self.tracker.last if track not in matched]
+        for track, i in matched.items():
+            self._see(last, track, people[i], window[-1].rgb)
+        for track in lost:
+            still = self._follow(window, first, track)
+            self.tracker.forget(track)
+            if still is not None and not _is_among(still, people):
+                people.append(still)
+                self._see(last, track, still, window[-1].rgb)
+        for i in range(len(people)):
+            if i not in matched.values() and not any(people[i] is p for _, p in self.tracker.last.values()):
+                track = self.tracker.new()
+                self._see(last, track, people[i], window[-1].rgb)
+                self._follow(window[-2::-1], last - 1, track, step=-1)
+        self.searched = len(self.time)
+
+    # --- one window ------------------------------------------------------------------------------------------------
+
+    def _people(self, rgb: Array, found: list[Person] | Array) -> list[Person]:
+        if isinstance(found, list):
+            return [_plain(p.xy, p.score, p.box) for p in found]
+        boxes = found[:MOST_PEOPLE, :4]
+        people = self._pose([rgb] * len(boxes), boxes)
+        kept: list[Person] = []
+        for person in people:
+            if float(person.score.mean()) >= LEAST_BODY and not _is_among(person, kept):
+                kept.append(person)
+        return kept
+
+    def _between(self, window: Sequence[Picture], first: int, ends: dict[int, Person]) -> None:
+        """Rows for the frames before the last of those who were at the window's start and are at its end."""
+        if len(window) < 2 or not isinstance(self.detector, TopDown):
+            return
+        jobs, boxes = [], []
+        for track, end in ends.items():
+            start = self.tracker.last[track][1].box
+            for i in range(len(window) - 1):
+                share = (i + 1) / len(window)
+                jobs.append((i, track))
+                boxes.append((1 - share) * start + share * end.box)
+        people = self._pose([window[i].rgb for i, _ in jobs], np.array(boxes).reshape(-1, 4))
+        for (i, track), person in zip(jobs, people, strict=True):
+            if float(person.score.mean()) >= LEAST_BODY:
+                self.rows.append(Row(first + i, track, person, NO_LOOKS))
+
+    def _follow(self, window: Sequence[Picture], first: int, track: int, *, step: int = 1) -> Person | None:
+        """Rows of a track frame by frame, each box from the pose before; the person in the last frame, if still there.
+
+        The window's last frame gets no row: there the caller decides.
+        """
+        if not isinstance(self.detector, TopDown):
+            return None
+        person = self.tracker.last[track][1]
+        others = [p for t, (_, p) in self.tracker.last.items() if t != track]
+        for i, picture in enumerate(window):
+            (person,) = self._pose([picture.rgb], person.box[None])
+            if float(person.score.mean()) < LEAST_BODY or _is_among(person, others):
+                return None
+            if step < 0 or picture.found is None:
+                self.rows.append(Row(first + step * i, track, person, NO_LOOKS))
+        return person
+
+    def _see(self, frame: int, track: int, person: Person, rgb: Array) -> None:
+        self.tracker.see(frame, track, person)
+        self.rows.append(Row(frame, track, person, looks_of(rgb, person.box)))
+
+    def _pose(self, pictures: Sequence[Array], boxes: Array) -> list[Person]:
+        """The keypoint network on box i of picture i, spread over the cores or in batches."""
+        assert isinstance(self.detector, TopDown)
+        size = max(self.detector.batch, 1)
+        parts = [slice(i, i + size) for i in range(0, len(boxes), size)]
+        results = self._pool.map(lambda part: self.detector.pose(pictures[part], boxes[part]), parts)  # type: ignore[attr-defined]
+        people = []
+        for part, (xy, score) in zip(parts, results, strict=True):
+            for box, points, sure in zip(boxes[part], xy, score, strict=True):
+                own = around(points, sure, least=SURE, grow=GROW)
+                people.append(_plain(points, sure, box if np.isnan(own).any() else own))
+        return people
+
+
+def _plain(xy: Array, score: Array, box: Array) -> Person:
+    """In the precision that is saved, so that a resumed run sees the same numbers."""
+    return Person(*(np.asarray(value, np.float32) for value in (xy, score, box)))
+
+
+def _is_among(person: Person, others: Sequence[Person]) -> bool:
+    if not others:
+        return False
+    return bool((overlap(person.box[None], np.array([p.box for p in others])) > SAME).any())
+
+
+def looks_of(rgb: Array, box: Array) -> Array:
+    """Mean colours (6,) of the upper and the lower body inside a person's box, 0..1; NaN outside the picture."""
+    left, top, right, bottom = box
+    out = NO_LOOKS.copy()
+    for part, (low, high) in enumerate(((0.2, 0.5), (0.55, 0.85))):
+        rows = slice(max(int(top + low * (bottom - top)), 0), max(int(top + high * (bottom - top)), 0), 4)
+        columns = slice(max(int(left + 0.3 * (right - left)), 0), max(int(left + 0.7 * (right - left)), 0), 4)
+        patch = rgb[rows, columns]
+        if patch.size:
+            out[3 * part : 3 * part + 3] = patch.reshape(-1, 3).mean(axis=0) / 255
+    return out

@@ -1,0 +1,237 @@
+"""Who is who: people of single frames become tracks through the whole clip, and one whole track is the athlete."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from twoview.detectors import Person
+from twoview.errors import DetectorError
+
+Array = np.ndarray
+
+FARTHEST = 1.0  # a person moves at most this share of its size, off the expected way, between two searches
+SURE = 0.2  # joints below this score do not tell where a person is
+MOST_GAP_S = 3.0  # a track may be lost for so long and still be continued by a later one
+LOOKS = 0.35  # tracks whose mean colours differ more (0 to 1) are not joined
+
+
+@dataclass(frozen=True, eq=False)
+class People:
+    """Everyone in one view: one row per person and frame in which it was seen.
+
+    time   (T,)  seconds on the view's clock of every frame, with people or without
+    frame  (M,)  index into time;  track (M,) whose row it is
+    xy     (M, J, 2) px, score (M, J), box (M, 4) px
+    looks  (M, 6) mean RGB, 0..1, of the upper and the lower body; NaN where not measured
+    """
+
+    time: Array
+    frame: Array
+    track: Array
+    xy: Array
+    score: Array
+    box: Array
+    looks: Array
+
+    @classmethod
+    def none(cls, joints: int) -> People:
+        """Nobody yet."""
+        shapes = {"xy": (0, joints, 2), "score": (0, joints), "box": (0, 4), "looks": (0, 6)}
+        return cls(
+            np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.int64), **{k: np.zeros(s) for k, s in shapes.items()}
+        )
+
+    @property
+    def tracks(self) -> tuple[int, ...]:
+        """Ids of all tracks, in order of first appearance."""
+        return tuple(int(t) for t in dict.fromkeys(self.track[np.argsort(self.frame, kind="stable")]))
+
+    def of(self, track: int) -> People:
+        """The rows of one track, in order of time."""
+        rows = np.flatnonzero(self.track == track)
+        return self.rows(rows[np.argsort(self.frame[rows], kind="stable")])
+
+    def rows(self, keep: Array) -> People:
+        """Some of the rows; all frames stay."""
+        names = ("frame", "track", "xy", "score", "box", "looks")
+        return replace(self, **{name: getattr(self, name)[keep] for name in names})
+
+
+@dataclass
+class Tracker:
+    """Gives people of successive searches their track ids. What it knows follows from the rows found so far."""
+
+    next_id: int = 0
+    last: dict[int, tuple[int, Person]] = field(default_factory=dict)  # track -> (frame, where)
+    speed: dict[int, Array] = field(default_factory=dict)  # track -> px a frame
+
+    def match(self, frame: int, people: Sequence[Person]) -> dict[int, int]:
+        """Track id -> index in `people`, for the tracks that go on; nearest first, each used once."""
+        costs = []
+        for track, (before, person) in self.last.items():
+            shift = self.speed.get(track, np.zeros(2)) * (frame - before)
+            for i, other in enumerate(people):
+                costs.append((apart(person, other, shift), track, i))
+        matched: dict[int, int] = {}
+        for cost, track, i in sorted(costs):
+            if cost < FARTHEST and track not in matched and i not in matched.values():
+                matched[track] = i
+        return matched
+
+    def see(self, frame: int, track: int, person: Person) -> None:
+        """Remember where a track is, and how fast it moves."""
+        if track in self.last:
+            before, old = self.last[track]
+            self.speed[track] = (centre(person) - centre(old)) / max(frame - before, 1)
+        self.last[track] = (frame, person)
+
+    def new(self) -> int:
+        """An id that no track had before."""
+        self.next_id += 1
+        return self.next_id - 1
+
+    def forget(self, track: int) -> None:
+        """The track has ended."""
+        self.last.pop(track, None)
+        self.speed.pop(track, None)
+
+
+def centre(person: Person) -> Array:
+    """Middle of the sure joints (2,), or of the box where there are none."""
+    sure = person.score >= SURE
+    return np.median(person.xy[sure], axis=0) if sure.any() else (person.box[:2] + person.box[2:]) / 2
+
+
+def apart(a: Person, b: Person, shift: Array) -> float:
+    """Distance of two sightings, b from a moved by `shift`, as a share of the person's size."""
+    size = max(float(np.max(a.box[2:] - a.box[:2])), float(np.max(b.box[2:] - b.box[:2])), 1.0)
+    both = (a.score >= SURE) & (b.score >= SURE)
+    if both.sum() < 3:
+        return float(np.linalg.norm(centre(b) - centre(a) - shift)) / size
+    return float(np.linalg.norm(b.xy[both] - a.xy[both] - shift, axis=-1).mean()) / size
+
+
+# --- whole tracks ------------------------------------------------------------------------------------------------
+
+
+def join(people: People) -> People:
+    """Tracks that one person left, each continued by the track that began near its end in place, size and colours.
+
+    Looks at the whole clip: a gap of up to MOST_GAP_S is bridged, nearest in time first; the earliest id is kept.
+    """
+    tracks = {track: people.of(track) for track in people.tracks}
+    links = []
+    for a, before in tracks.items():
+        for b, after in tracks.items():
+            gap = people.time[after.frame[0]] - people.time[before.frame[-1]] if a != b else -1.0
+            if 0 < gap <= MOST_GAP_S and _continues(before, after, gap):
+                links.append((gap, a, b))
+    successor: dict[int, int] = {}
+    for _, a, b in sorted(links):
+        if a not in successor and b not in successor.values():
+            successor[a] = b
+    merged = people.track.copy()
+    for a in tracks:
+        if a in successor.values():
+            continue
+        chain = a
+        while chain in successor:
+            chain = successor[chain]
+            merged[people.track == chain] = a
+    return replace(people, track=merged)
+
+
+def _continues(before: People, after: People, gap: float) -> bool:
+    size_a, size_b = (float(np.median(_height(p.box[s]))) for p, s in ((before, slice(-10, None)), (after, slice(10))))
+    if not 0.5 < size_a / max(size_b, 1.0) < 2.0:
+        return False
+    looks_a, looks_b = (np.nanmedian(p.looks, axis=0) if len(p.looks) else np.full(6, np.nan) for p in (before, after))
+    if np.nanmean(np.abs(looks_a - looks_b)) > LOOKS / 2:
+        return False
+    step = np.linalg.norm(_middle(after.box[:1]) - _middle(before.box[-1:]))
+    return bool(step / max(size_a, size_b) < 0.5 + 2.0 * gap)  # people move up to about two body heights a second
+
+
+def _height(box: Array) -> Array:
+    return np.maximum(box[:, 3] - box[:, 1], box[:, 2] - box[:, 0])
+
+
+def _middle(box: Array) -> Array:
+    return (box[:, :2] + box[:, 2:]) / 2
+
+
+@dataclass(frozen=True)
+class TrackSummary:
+    """What the choice of the athlete rests on; all but `track`, `start_s` and `end_s` are shares from 0 to 1.
+
+    coverage   share of the clip's frames in which the track was seen
+    size       median height over the picture's height
+    motion     how much the joints move within the body, body sizes a second (not a share)
+    central    1 in the middle of the picture, 0 at its edge
+    score      mean joint score
+    """
+
+    track: int
+    start_s: float
+    end_s: float
+    coverage: float
+    size: float
+    motion: float
+    central: float
+    score: float
+
+    @property
+    def athlete(self) -> float:
+        """How much this looks like the athlete: long in view, large, certain, in the middle, moving."""
+        moving = 0.5 + min(self.motion, 1.0)
+        return self.coverage * self.size * self.score * (0.5 + 0.5 * self.central) * moving
+
+
+def summarise(people: People, size: tuple[int, int]) -> list[TrackSummary]:
+    """One summary per track, the likeliest athlete first. size (width, height) px of the picture."""
+    rows = []
+    for track in people.tracks:
+        own = people.of(track)
+        height = max(float(np.median(_height(own.box))), 1.0)
+        off = np.abs(_middle(own.box) / np.array(size) - 0.5).max(axis=1) * 2
+        rows.append(
+            TrackSummary(
+                track, float(people.time[own.frame[0]]), float(people.time[own.frame[-1]]),
+                len(np.unique(own.frame)) / max(len(people.time), 1), min(height / size[1], 1.0),
+                _motion(own, height), float(np.clip(1 - np.median(off), 0, 1)), float(np.nanmean(own.score)),
+            )
+        )  # fmt: skip
+    return sorted(rows, key=lambda row: (-row.athlete, row.track))
+
+
+def _motion(own: People, height: float) -> float:
+    """Median speed of joints relative to the body's centre, in body sizes a second."""
+    step = np.diff(own.time[own.frame])
+    near = (step > 0) & (step < 0.2)
+    if not near.any():
+        return 0.0
+    inside = own.xy - np.nanmedian(own.xy, axis=1, keepdims=True)
+    speed = np.linalg.norm(np.diff(inside, axis=0), axis=-1)[near] / step[near, None]
+    return float(np.nanmedian(np.nanmax(speed, axis=1))) / height
+
+
+def choose(people: People, size: tuple[int, int], person: int | None = None) -> int:
+    """The athlete's track: the one asked for, or the likeliest of the whole clip.
+
+    Raises DetectorError where nobody was seen, and for a track id that there is not.
+    """
+    ranked = summarise(people, size)
+    if not ranked:
+        raise DetectorError(
+            f"no person found in any of {len(people.time)} frames",
+            hint="is the athlete at least 60 px tall and in view? look with `twoview show VIDEO`",
+        )
+    if person is None:
+        return ranked[0].track
+    if person not in people.tracks:
+        known = ", ".join(str(row.track) for row in ranked)
+        raise DetectorError(f"no person {person} in this video; there are {known}", hint="look at the people.png")
+    return person
