@@ -51,11 +51,11 @@ def detect(
     config = config or DetectConfig()
     video = Path(video)
     info = probe(video)
-    detector = build(config.detector, device=config.device)
+    detector = build(config.detector, device=config.device, finder=config.finder, flip=config.flip)
     keeper = Keeper(partial, video, config, detector.name)
     people = find_people(video, info, detector, config, keeper, label=view or video.stem, on_progress=on_progress)
     people = join(people)
-    poses = single_out(people, choose(people, info.size), detector, info.size, least=config.score)
+    poses = single_out(people, choose(people, info.size, config.person), detector, info.size, least=config.score)
     return replace(poses, view=view, source=Source(records.fingerprint(video), detector.name))
 
 
@@ -121,7 +121,7 @@ class Keeper:
 
     def __init__(self, path: Path | None, video: Path, config: DetectConfig, detector: str) -> None:
         self.path = path
-        shaping = {key: value for key, value in asdict(config).items() if key in ("people_every",)}
+        shaping = {key: value for key, value in asdict(config).items() if key in ("people_every", "finder", "flip")}
         self._head = records.header(
             "people", inputs={"video": records.fingerprint(video)}, settings={"detector": detector, **shaping}
         )

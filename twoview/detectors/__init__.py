@@ -93,15 +93,16 @@ DETECTORS: dict[str, str] = {
 }
 
 
-def build(detector: str | Detector, *, device: str = "auto", finder: str = "") -> Detector:
+def build(detector: str | Detector, *, device: str = "auto", finder: str = "", flip: bool = False) -> Detector:
     """The detector of that name, of an `.onnx` or `.pth` file, of `mmpose:config[,checkpoint]`, or `module:Name`.
 
     finder  who finds people for a top-down detector: a name or an .onnx file; "" is the detector's own choice
+    flip    average with the mirrored crop: twice the time, some percent less error
     Raises DetectorError for an unknown name, with the known ones.
     """
     if not isinstance(detector, str):
         return detector
-    options: dict[str, Any] = {"device": device, **({"finder": finder} if finder else {})}
+    options: dict[str, Any] = {"device": device, "flip": flip, **({"finder": finder} if finder else {})}
     name, colon, rest = detector.partition(":")
     if detector in DETECTORS:
         return _load(DETECTORS[detector])(detector, **options)

@@ -16,7 +16,8 @@ Array = np.ndarray
 
 SEARCH_SIDE = 256  # longer side of the picture that people are searched in; a multiple of 32
 CROP_SIDE = 256
-PADDING = 1.25  # the crop's side over the longer side of the person's box
+PADDING = 1.15  # the crop's side over the longer side of the person's box
+OFFSET = -0.25  # crop px added to Thunder's answers: mirrored crops then give mirrored joints on average
 LEAST_PERSON = 0.15  # MultiPose's score below which nobody is there
 MOST_OVERLAP = 0.65  # two boxes that share more are one person
 
@@ -24,10 +25,11 @@ MOST_OVERLAP = 0.65  # two boxes that share more are one person
 class MoveNet:
     """MoveNet in ONNX Runtime. Input is RGB; joints that lie outside the crop come back with a low score."""
 
-    def __init__(self, name: str = "movenet", *, device: str = "auto") -> None:
+    def __init__(self, name: str = "movenet", *, device: str = "auto", flip: bool = False) -> None:
         device = pick_device(device)
-        self.name = f"{name} multipose+thunder ({device})"
+        self.name = f"{name} multipose+thunder{' flip' if flip else ''} ({device})"
         self.skeleton = COCO17
+        self.flip = flip
         self.batch = 1  # the networks take one picture at a time
         self._finder = open_session(locate("movenet-multipose"), device=device)
         self._thunder = open_session(locate("movenet-thunder"), device=device)
@@ -49,9 +51,19 @@ class MoveNet:
         for i, (rgb, box) in enumerate(zip(pictures, boxes, strict=True)):
             matrix = crop_matrix(box, (CROP_SIDE, CROP_SIDE), padding=PADDING)
             square = crop(rgb, matrix, (CROP_SIDE, CROP_SIDE))
-            out = self._thunder.run(None, {"input:0": square[None].astype(np.int32)})[0][0, 0].astype(np.float64)
-            xy[i], score[i] = uncrop(out[:, 1::-1] * CROP_SIDE, matrix), np.clip(out[:, 2], 0.0, 1.0)
+            points, score[i] = self._look(square)
+            if self.flip:
+                mirrored, sure = self._look(square[:, ::-1])
+                mirrored[:, 0] = CROP_SIDE - 1 - mirrored[:, 0]
+                order = list(COCO17.flip_order)
+                points, score[i] = (points + mirrored[order]) / 2, (score[i] + sure[order]) / 2
+            xy[i] = uncrop(points, matrix)
         return xy, score
+
+    def _look(self, square: Array) -> tuple[Array, Array]:
+        """Keypoints (17, 2) in crop px and scores (17,) in one crop (256, 256, 3)."""
+        out = self._thunder.run(None, {"input:0": square[None].astype(np.int32)})[0][0, 0].astype(np.float64)
+        return out[:, 1::-1] * CROP_SIDE + OFFSET, np.clip(out[:, 2], 0.0, 1.0)
 
     def __call__(self, rgb: Array) -> list[Person]:
         """Everyone in one picture."""
