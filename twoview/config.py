@@ -49,6 +49,9 @@ class DetectConfig:
 
     detector: str = setting("rtmpose-m", "name in the detector table, an .onnx or .pth file, or package.module:Name")
     device: str = setting("auto", "auto, cpu or cuda; honoured or refused, never replaced")
+    finder: str = setting("", "who finds people for RTMPose: a name of the weights table or an .onnx file; empty: its own")
+    flip: bool = setting(False, "average with the mirrored picture: twice the time, some percent less error")
+    person: int | None = setting(None, "track of the athlete, as numbered in people.png; empty: the likeliest")
     people_every: int = setting(10, "frames between two searches of the whole picture for people", low=1)
     score: float = setting(0.1, "joints below this score are marked unseen", low=0.0, high=1.0)
     save_every_s: float = setting(30.0, "seconds between two saves of the partial result", low=1.0)
@@ -89,8 +92,29 @@ class FinetuneConfig:
 class PretrainConfig:
     """How a lifter is trained from motion capture through virtual cameras."""
 
-    lifter: str = setting("tcn", "name in the lifter table")
+    lifter: str = setting("tcn", "name in the lifter table, or package.module:Class")
+    lifter_settings: dict[str, Any] = field(
+        default_factory=dict, metadata={"help": "settings of the lifter's class; what is left out keeps its default"}
+    )
     seed: int = setting(0, "seed of weights, cameras, noise and order", low=0)
+    steps: int = setting(12_000, "training steps; the learning rate has fallen to 0 at the last", low=1)
+    frames: int = setting(4096, "frames a step, split into clips of one length", low=1)
+    optimizer: str = setting(
+        "muon", "muon for the hidden matrices and adamw for the rest, or adamw", choices=("muon", "adamw")
+    )
+    lr: float = setting(5e-3, "highest learning rate, reached after the warm-up", low=0.0)
+    lr_rest: float = setting(1e-3, "the same for what Muon leaves to AdamW", low=0.0)
+    warmup: int = setting(300, "steps over which the learning rate rises", low=1)
+    weight_decay: float = setting(0.01, "weight decay of both optimizers", low=0.0)
+    scale: float = setting(0.5, "weight of the scale-free error, paper equation 5", low=0.0)
+    velocity: float = setting(0.75, "weight of the velocity error, paper equation 5 (20 of 27 frames)", low=0.0)
+    rate: float = setting(30.0, "frames a second that the lifter works at", low=1.0)
+    converted: float = setting(0.5, "share of clips whose joints are a COCO detector's, converted", low=0.0, high=1.0)
+    noise: str = setting("", "JSON file with a detector's measured errors; empty for the built-in ones")
+    average: float = setting(0.999, "decay of the averaged weights that are kept", low=0.0, high=1.0)
+    precision: str = setting("bf16", "bf16 runs the network's products in 16 bits", choices=("fp32", "bf16"))
+    save_every: int = setting(200, "steps between two saves of the run's state", low=1)
+    validate_every: int = setting(1000, "steps between two validations", low=1)
 
 
 @dataclass(frozen=True)
@@ -104,12 +128,26 @@ class InferConfig:
     device: str = setting("auto", "auto, cpu or cuda")
 
 
+@dataclass(frozen=True)
+class TriangulateConfig:
+    """How two uncalibrated views of a take become 3D."""
+
+    height_m: float = setting(
+        0.0, "the athlete's height in metres; 0 leaves the result in screen units", low=0.0, high=3.0
+    )
+    focal: float = setting(0.0, "focal length in pixels where it is known; 0 lets it be estimated", low=0.0)
+    moving_s: float = setting(0.0, "seconds over which hand-held cameras stand still; 0: on tripods", low=0.0)
+    late_s: float = setting(0.03, "how wrong the sync may be, standard deviation in seconds", low=0.0, high=0.2)
+    pixel_noise: float = setting(0.007, "error of a sure joint as a share of the body's size", low=0.001, high=0.1)
+
+
 SECTIONS: dict[str, type] = {
     "sync": SyncConfig,
     "detect": DetectConfig,
     "finetune": FinetuneConfig,
     "pretrain": PretrainConfig,
     "infer": InferConfig,
+    "triangulate": TriangulateConfig,
 }
 
 

@@ -5,8 +5,8 @@ z = (Z - Z_root) / Z_root * focal / scale, the "2.5D" pose whose scale is that o
 
 Two rules make a frame.
 "screen"  MotionBERT's: the picture's centre is 0 and half its width is 1.
-"box"     A virtual camera turned towards the athlete (so that somebody at the picture's edge does not look turned), with
-          the centre of the clip's joints at 0 and twice their RMS distance from it as 1.
+"box"     A virtual camera turned towards the athlete (so that nobody looks turned for standing at the picture's edge),
+          with the centre of the clip's joints at 0 and twice their RMS distance from it as 1.
 
 Both are exact and invertible once the focal length is named. It is the user's, or DEFAULT_FOCAL.
 """
@@ -55,7 +55,7 @@ class Framing:
 
 
 def default_focal(size: Tensor) -> Tensor:
-    """size (..., 2) px -> focal length (...,) px to assume where it is unknown."""
+    """Focal length (...,) px to assume for pictures of `size` (..., 2) px where it is unknown."""
     return DEFAULT_FOCAL * size.amax(dim=-1)
 
 
@@ -81,7 +81,7 @@ def frame_clip(xy: Tensor, score: Tensor, size: Tensor, rule: Rule = "box", *, f
     some = total > 0
     total = total.clamp(min=1e-6)
     centre = torch.where(some, (weight * seen).sum(dim=(1, 2)) / total, size / 2)
-    turned = Framing(_turn_towards((centre - size / 2) / focal[:, None]), torch.ones_like(focal), focal, size)
+    turned = Framing(turn_towards((centre - size / 2) / focal[:, None]), torch.ones_like(focal), focal, size)
     squares = weight * to_screen(torch.where(weight > 0, xy, centre[:, None, None]), turned).square()
     spread = 2 * (squares.sum(dim=(1, 2, 3)) / total[:, 0]).sqrt()
     scale = torch.where(some[:, 0] & (spread > 0), spread, whole.scale)
@@ -89,7 +89,7 @@ def frame_clip(xy: Tensor, score: Tensor, size: Tensor, rule: Rule = "box", *, f
 
 
 def to_screen(xy: Tensor, framing: Framing) -> Tensor:
-    """xy (B, ..., 2) px -> the same in screen units of each clip's frame."""
+    """Pixels xy (B, ..., 2) -> the same in screen units of each clip's frame."""
     focal, size = _like(framing.focal, xy), _like(framing.size, xy)
     turned = _rotate(framing.rotation, _rays((xy - size / 2) / focal))
     return _project(turned) * (focal / _like(framing.scale, xy))
@@ -156,7 +156,7 @@ def _project(points: Tensor) -> Tensor:
     return points[..., :2] / points[..., 2:].clamp(min=_NEAREST)
 
 
-def _turn_towards(plane: Tensor) -> Tensor:
+def turn_towards(plane: Tensor) -> Tensor:
     """The smallest rotations (B, 3, 3) that bring the direction (plane, 1) onto the optical axis."""
     x, y, z = (_rays(plane) / _rays(plane).norm(dim=-1, keepdim=True)).unbind(-1)
     k = 1 / (1 + z)

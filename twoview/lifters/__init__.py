@@ -1,0 +1,57 @@
+"""Lifters: networks that turn a clip of 2D poses into 3D, behind one small contract.
+
+A lifter is a torch module with
+  clip_length                    the longest clip it takes; it takes every shorter one too, down to one frame
+  forward(x (B, T, 17, 3))       x, y in screen units (see `framing`) and a score 0..1; where the score is 0, x and y
+                                 are 0 and mean nothing
+  -> (B, T, 17, 3)               x, y, z in screen units, z relative to the root
+
+Another one is a row in LIFTERS, or "package.module:Class" given where a lifter's name is asked for. The class takes its
+settings as plain keyword arguments, so that a model file can hold them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from twoview.errors import LifterError
+
+LIFTERS: dict[str, str] = {
+    "dstformer": "twoview.lifters.dstformer:DSTformer",
+    "tcn": "twoview.lifters.tcn:TemporalNetwork",
+}
+
+
+class Lifter(Protocol):
+    """What a lifter must offer beside being an `nn.Module`."""
+
+    clip_length: int
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(B, T, 17, 3) x, y, score -> (B, T, 17, 3) x, y, z; T from 1 to `clip_length`."""
+
+
+def build(name: str, config: Mapping[str, Any] | None = None) -> nn.Module:
+    """A lifter with fresh weights, from a name in LIFTERS or "package.module:Class" and its settings.
+
+    Raises LifterError for a name that leads nowhere or settings that the class does not take.
+    """
+    target = LIFTERS.get(name, name)
+    module, colon, attribute = target.partition(":")
+    if not colon:
+        raise LifterError(f"unknown lifter {name!r}", hint=f"known: {', '.join(LIFTERS)}; or package.module:Class")
+    try:
+        kind = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise LifterError(
+            f"cannot load the lifter {target!r}: {error}", hint="is it installed, and spelt so?"
+        ) from error
+    try:
+        lifter: nn.Module = kind(**dict(config or {}))
+    except TypeError as error:
+        raise LifterError(f"the lifter {name!r} does not take these settings: {error}") from error
+    return lifter
