@@ -38,6 +38,7 @@ class Noise:
     shape_m: float = 0.4  # a joint against the start's root-relative pose: only matters where nothing else tells
     acceleration: float = 27.0  # m/s^2
     cauchy: float = 3.0  # residuals beyond so many standard deviations lose their say
+    firm: bool = False  # bones never lose theirs: so for the joints, but cameras are found better without the torn
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,14 @@ def reprojection(problem: Problem, state: State) -> tuple[Array, Array]:
     return points, project(points, state.log_focal) - problem.uv - problem.speed * late
 
 
+def huber_cost(squared: Array, width: float) -> tuple[float, Array]:
+    """Huber's cost and weight: what is far off still pulls, as it should where the body itself would be torn."""
+    length = np.sqrt(squared)
+    inside = length <= width
+    cost = np.where(inside, 0.5 * squared, width * length - 0.5 * width**2).sum()
+    return float(cost), np.where(inside, 1.0, width / np.maximum(length, width))
+
+
 def robust_cost(squared: Array, width: float) -> tuple[float, Array]:
     """Cauchy's cost and weight of squared residuals in standard deviations."""
     scaled = squared / width**2
@@ -214,7 +223,7 @@ def _add_bones(
     wanted = np.exp(state.log_bones)
     deviation = np.where(TRUNK, noise.trunk_m, noise.limb_m) * blur
     residual = length - wanted
-    cost, robust = robust_cost((residual / deviation) ** 2, noise.cauchy)
+    cost, robust = (huber_cost if noise.firm else robust_cost)((residual / deviation) ** 2, noise.cauchy)
     weight = robust / deviation**2
     block = weight[..., None, None] * along[..., :, None] * along[..., None, :]
     for b, (i, j) in enumerate(zip(PARENTS, CHILDREN, strict=True)):

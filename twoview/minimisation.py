@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import cho_solve_banded, cholesky_banded
 
-from twoview.bundle import CAMERA, Array, Normal, Problem, State, linearise, robust_cost, rotation_matrices, scatter
+from twoview.bundle import CAMERA, Array, Normal, Problem, State, huber_cost, linearise, rotation_matrices, scatter
 
 
 def step(normal: Normal, damping: float, cameras: bool) -> tuple[Array, Array]:
@@ -35,7 +35,7 @@ def smooth_step(problem: Problem, state: State, normal: Normal, damping: float, 
     deviation = problem.noise.acceleration * problem.step_s**2
     bend = joints[:-2] - 2 * joints[1:-1] + joints[2:]
     squared = (bend.reshape(frames - 2, -1, 3) ** 2).sum(-1) / deviation**2
-    weight = np.repeat(robust_cost(squared, problem.noise.cauchy)[1] / deviation**2, 3, axis=1)
+    weight = np.repeat(huber_cost(squared, problem.noise.cauchy)[1] / deviation**2, 3, axis=1)
     inner, grad = normal.inner.copy(), normal.inner_grad.copy()
     every = np.arange(size)
     for offset, factor in ((0, 1.0), (1, -2.0), (2, 1.0)):
@@ -67,7 +67,7 @@ def acceleration_cost(problem: Problem, state: State) -> float:
     """The cost of `smooth_step`'s extra term."""
     bend = state.joints[:-2] - 2 * state.joints[1:-1] + state.joints[2:]
     squared = (bend**2).sum(-1) / (problem.noise.acceleration * problem.step_s**2) ** 2
-    return robust_cost(squared, problem.noise.cauchy)[0]
+    return huber_cost(squared, problem.noise.cauchy)[0]
 
 
 def moved(state: State, inner_step: Array, outer_step: Array) -> State:

@@ -21,6 +21,7 @@ from twoview.swaps import exchange, find_swaps
 Array = np.ndarray
 BODY_M = 4.2  # summed bones of a grown-up: fixes the unit until a height is given
 STATURE_M = 1.75  # the same body's height
+MISFIT = 0.85  # median residual, in standard deviations, at which `sigma` fits the errors on motion capture
 
 
 @dataclass(frozen=True)
@@ -214,7 +215,7 @@ def _spread(group: Array, wanted: int) -> Array:
 def _finish(problem: Problem, guess: State, found: State) -> Solution:
     """All frames of a take, from cameras found on some of them: sides put right, then everything refined smoothly."""
     problem = replace(problem, log_focal=found.log_focal, log_bones=found.log_bones,
-                      focal_sd=problem.focal_sd / 5, bones_sd=problem.bones_sd / 5)  # fmt: skip
+                      noise=replace(problem.noise, firm=True))  # fmt: skip
     late = found.shift
     problem, found = _on_time(problem, late), replace(found, shift=np.zeros_like(late))
     depth = np.maximum(bundle.in_cameras(guess, problem.group)[:, :, 0, 2], 0.5)
@@ -271,10 +272,14 @@ def _refine(problem: Problem, found: State, group: int) -> tuple[State, Array]:
     problem = replace(problem.at(at), group=np.zeros(int(at.sum()), dtype=int))
     state = State(found.joints[at], found.rotation[one], found.translation[one], found.shift[one],
                   found.log_focal, found.log_bones)  # fmt: skip
-    state = minimise(problem, state, steps=3, cameras=False)
-    if len(problem.group) > 2:
-        state = minimise(problem, state, steps=6, smooth=True, cameras=False)
-    return state, np.sqrt(covariance(bundle.linearise(problem, state)) / 3)
+    smooth = len(problem.group) > 2
+    for blur, steps in ((6.0, 4), (1.0, 6)):
+        state = minimise(problem, state, blur=blur, steps=steps, smooth=smooth, cameras=False)
+    _, residual = bundle.reprojection(problem, state)
+    seen = problem.weight > 0
+    misfit = np.median(np.sqrt(problem.weight[seen]) * np.linalg.norm(residual[seen], axis=-1)) if seen.any() else 1.0
+    variance = covariance(bundle.linearise(problem, state)) / 3
+    return state, np.sqrt(variance) * misfit / MISFIT
 
 
 def _triangulate(problem: Problem, found: State, guess: Array) -> Array:
