@@ -20,8 +20,9 @@ RANK = {
     2: ["video", "soundmatch", "audiosync", "motionsync", "handsync", "weights", "datasets", "formats"],
     3: ["detection", "detectors"],
     4: ["rendering", "synthetic", "plots", "reports"],
-    5: ["geometry", "framing", "virtual", "clips", "lifters", "losses", "metrics", "triangulation"],
-    6: ["checkpoint", "training", "pretraining", "inference", "evaluation", "exporters", "adaptation"],
+    5: ["geometry", "framing", "virtual", "clips", "lifters", "losses", "metrics",
+        "bundle", "minimisation", "swaps", "selfcalibration"],
+    6: ["checkpoint", "triangulation", "training", "pretraining", "inference", "evaluation", "exporters", "adaptation"],
     7: ["__init__", "workflow", "demonstration", "showing", "cli"],
 }
 LAYER = {name: rank for rank, names in RANK.items() for name in names}
