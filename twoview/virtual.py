@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -94,8 +95,8 @@ class NoiseModel:
     @classmethod
     def load(cls, path: Path | str) -> NoiseModel:
         """A model measured on a detector: a JSON object with any of the fields above under "noise"."""
-        fields = json.loads(Path(path).read_text(encoding="utf-8"))["noise"]
-        return replace(cls(), **{name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()})
+        fields: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))["noise"]
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
 
 
 class Chance:

@@ -58,8 +58,8 @@ class TemporalNetwork(nn.Module):
         self.clip_length = clip_length
         self.enter = nn.Linear(_JOINTS * 3, width)
         self.blocks = nn.Sequential(*(Block(width, dilation) for dilation in dilations))
-        self.leave = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, _JOINTS * 3))
-        last = self.leave[-1]
+        last = nn.Linear(width, _JOINTS * 3)
+        self.leave = nn.Sequential(nn.LayerNorm(width), last)
         nn.init.normal_(last.weight, std=1e-3)
         nn.init.zeros_(last.bias)
 
