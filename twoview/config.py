@@ -58,6 +58,29 @@ class DetectConfig:
 
 
 @dataclass(frozen=True)
+class ConsistencyConfig:
+    """What the multiview consistency loss fits, and how."""
+
+    align: str = setting(
+        "sequence",
+        "one transform a clip (paper), a frame (moving cameras), or a window",
+        choices=("sequence", "window", "frame"),
+    )
+    window: int = setting(27, "frames a transform is shared by with align=window", low=1)
+    scale: str = setting(
+        "sequence", "one scale a transform, or each frame of each view to unit size", choices=("sequence", "frame")
+    )
+    direction: str = setting(
+        "symmetric", "mean of both directions, or a to b as in the paper", choices=("symmetric", "forward")
+    )
+    against: str = setting("pairs", "all pairs of views, or every view against their mean", choices=("pairs", "mean"))
+    confidence: bool = setting(True, "weigh joints by the product of both scores, in the fit and in the loss")
+    robust: float = setting(0.0, "screen units beyond which a joint's say falls; 0: never", low=0.0)
+    rigid: bool = setting(False, "no scale in the transform; for models that speak metres")
+    detach_transform: bool = setting(False, "no gradient through the fitted transform")
+
+
+@dataclass(frozen=True)
 class LossConfig:
     """Weight of each loss term, under its name in `losses.LOSSES`."""
 
@@ -67,12 +90,35 @@ class LossConfig:
     scale: float = setting(0.0, "N-MPJPE on 3D labels, paper equation 5 (0.5 there)", low=0.0)
     velocity: float = setting(0.0, "velocity error on 3D labels, paper equation 5 (20 there)", low=0.0)
     limb_variance: float = setting(0.0, "variance of bone lengths over time (MotionBERT)", low=0.0)
+    limb_length: float = setting(0.0, "bone lengths against those of the labels (MotionBERT)", low=0.0)
+    angle: float = setting(0.0, "angles between bones against the labels' (MotionBERT)", low=0.0)
+    angle_velocity: float = setting(0.0, "changes of those angles (MotionBERT)", low=0.0)
+    alignment: ConsistencyConfig = field(default_factory=ConsistencyConfig)
+
+
+@dataclass(frozen=True)
+class PhonesConfig:
+    """What the method `phones` learns from: triangulated takes, the same turned, and the lifter's own memory."""
+
+    steps: int = setting(200, "training steps; the learning rate falls to 0 at the last", low=1)
+    batch: int = setting(96, "clips a step of each kind of lesson (twice as many of the filmed views)", low=1)
+    frames: int = setting(27, "frames of a clip", low=2)
+    turned: float = setting(0.5, "weight of the triangulated takes seen by virtual phones", low=0.0)
+    rehearsal: float = setting(0.5, "weight of the unadapted lifter's own 3D of generic clips", low=0.0)
+    swap: float = setting(0.7, "share of clips that get another clip's 2D errors", low=0.0, high=1.0)
+    scale: float = setting(0.5, "weight of the scale-free error, paper equation 5", low=0.0)
+    velocity: float = setting(20 / 27, "weight of the velocity error, paper equation 5 (20 of 27 frames)", low=0.0)
+    doubt_m: float = setting(0.05, "standard deviation in metres at which a triangulated joint counts half", low=0.001)
 
 
 @dataclass(frozen=True)
 class FinetuneConfig:
     """How a lifter is adapted to pairs of views."""
 
+    method: str = setting(
+        "phones", "phones: learn from triangulated takes; paper: from the losses below", choices=("phones", "paper")
+    )
+    phones: PhonesConfig = field(default_factory=PhonesConfig)
     weights: str = setting("twoview-small", "lifter to start from: a name, or a model or checkpoint file")
     epochs: int = setting(30, "passes over the clips, paper section 4.2", low=1)
     batch: int = setting(6, "clips a step, each with all its views, authors' code", low=1)

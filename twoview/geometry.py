@@ -21,7 +21,7 @@ _TINY = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class Similarity:
-    """`apply(p) = scale * p @ rotation + translation` (paper equation 4). scale (B,), rotation (B, 3, 3), translation (B, 3)."""
+    """`apply(p) = scale * p @ rotation + translation` (paper equation 4), B of them: (B,), (B, 3, 3), (B, 3)."""
 
     scale: Tensor
     rotation: Tensor
@@ -98,7 +98,9 @@ def mirrored_fit(a: Tensor, b: Tensor, weight: Tensor | None = None) -> Tensor:
 def _prepared(a: Tensor, b: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     if a.shape != b.shape or a.ndim != 3 or a.shape[-1] != 3:
         raise ValueError(f"expected two point sets (B, N, 3), got {tuple(a.shape)} and {tuple(b.shape)}")
-    weight = torch.ones(a.shape[:2], dtype=torch.float64, device=a.device) if weight is None else weight.detach().double()
+    weight = (
+        torch.ones(a.shape[:2], dtype=torch.float64, device=a.device) if weight is None else weight.detach().double()
+    )
     seen = (weight > 0)[..., None]
     zero = torch.zeros((), dtype=torch.float64, device=a.device)
     return torch.where(seen, a.double(), zero), torch.where(seen, b.double(), zero), weight

@@ -1,0 +1,219 @@
+"""Every loss term against the numbers of the original implementation, and what all terms must do."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from twoview.clips import PairBatch
+from twoview.config import ConsistencyConfig, LossConfig
+from twoview.framing import Framing
+from twoview.geometry import rooted
+from twoview.losses import LOSSES, _gap, consistency, total, weights
+
+REFERENCE = json.loads((Path(__file__).parents[1] / "data" / "loss_reference.json").read_text())
+PLAIN = ConsistencyConfig(direction="forward", confidence=False)
+
+
+def reference_arrays() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """P, T (2, 27, 17, 3) and conf (2, 27, 17) of the reference numbers."""
+    b, f, j = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in (2, 27, 17)), indexing="ij")
+    x = torch.sin(0.35 * f + 0.9 * j + 1.3 * b)
+    y = torch.cos(0.27 * f - 0.8 * j + 0.7 * b)
+    z = 0.5 * torch.sin(0.21 * f + 0.04 * j**2 + 0.6 * b)
+    predicted = torch.stack([x, y, z], dim=-1)
+    shift = torch.stack([0.1 * torch.cos(0.5 * f + 0.3 * j + 0.2 * c + b) for c in range(3)], dim=-1)
+    return predicted, predicted + shift, 0.5 + 0.5 * torch.cos(0.11 * f + 0.5 * j + 0.3 * b)
+
+
+def batch(views: int = 2, clips: int = 3, frames: int = 8, seed: int = 0, target: bool = True) -> PairBatch:
+    torch.manual_seed(seed)
+    shape = (clips, views, frames, 17)
+    screen, score = torch.randn(*shape, 2, dtype=torch.float64), torch.rand(shape, dtype=torch.float64) * 0.9 + 0.1
+    count = clips * views
+    framing = Framing(torch.eye(3).expand(count, 3, 3), torch.ones(count), torch.ones(count), torch.ones(count, 2))
+    labels = (torch.randn(*shape, 3, dtype=torch.float64), torch.ones(shape, dtype=torch.float64)) if target else ()
+    return PairBatch(screen, score, torch.zeros(clips, frames), framing, *labels)
+
+
+def answers(like: PairBatch, seed: int = 1) -> torch.Tensor:
+    torch.manual_seed(seed)
+    return torch.randn(*like.score.shape, 3, dtype=torch.float64)
+
+
+def plain_terms(p: torch.Tensor, t: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The three position terms as the original writes them."""
+    best = (p * t).sum(dim=(-1, -2), keepdim=True) / p.square().sum(dim=(-1, -2), keepdim=True)
+    moved = (p.diff(dim=1) - t.diff(dim=1)).norm(dim=-1).mean()
+    return {"mpjpe": (p - t).norm(dim=-1).mean(), "n_mpjpe": (best * p - t).norm(dim=-1).mean(), "velocity": moved}
+
+
+@pytest.mark.parametrize(("name", "key"), [("position", "mpjpe"), ("scale", "n_mpjpe"), ("velocity", "velocity")])
+def test_position_terms_equal_the_original_on_root_relative_poses(name, key):
+    predicted, target, _ = reference_arrays()
+    original = REFERENCE["motionbert"][key]["value"]
+    assert float(plain_terms(predicted, target)[key]) == pytest.approx(original, abs=1e-12)
+    whole = replace(batch(clips=1, frames=27), target=target[None], target_weight=torch.ones(1, 2, 27, 17).double())
+    expected = plain_terms(rooted(predicted), rooted(target))[key]
+    assert float(LOSSES[name](whole, predicted[None])) == pytest.approx(float(expected), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("limb_length", "limb_gt"),
+        ("angle", "angle"),
+        ("angle_velocity", "angle_velocity"),
+        ("limb_variance", "limb_var"),
+    ],
+)
+def test_limb_terms_equal_the_original(name, key):
+    predicted, target, _ = reference_arrays()
+    expected = REFERENCE["motionbert"][key]
+    answer = predicted[None].requires_grad_()
+    whole = replace(batch(clips=1, frames=27), target=target[None], target_weight=torch.ones(1, 2, 27, 17).double())
+    value = LOSSES[name](whole, answer)
+    assert value.item() == pytest.approx(expected["value"], abs=1e-10)
+    (gradient,) = torch.autograd.grad(value, answer)
+    assert float(gradient.norm()) == pytest.approx(expected["grad_l2"], rel=1e-6)
+    assert gradient[0, 0, 0, 0].tolist() == pytest.approx(expected["grad_first3"], abs=1e-10)
+
+
+def test_reprojection_equals_the_original_for_root_relative_input():
+    predicted, target, conf = reference_arrays()
+    predicted, target = (torch.cat([torch.zeros_like(v[:, :, :1]), v[:, :, 1:]], dim=2) for v in (predicted, target))
+    expected = (((predicted - target)[..., :2] * conf[..., None]).norm(dim=-1)).mean()
+    whole = replace(batch(clips=1, frames=27), screen=target[None, ..., :2], score=conf[None].clamp(min=1e-9))
+    assert float(LOSSES["reprojection"](whole, predicted[None])) == pytest.approx(float(expected), abs=1e-9)
+
+
+def reference_pair() -> tuple[torch.Tensor, torch.Tensor]:
+    predicted, target, _ = reference_arrays()
+    ry, rx = torch.tensor(1.2, dtype=torch.float64), torch.tensor(0.3, dtype=torch.float64)
+    turn_y = torch.tensor([[ry.cos(), 0, ry.sin()], [0, 1, 0], [-ry.sin(), 0, ry.cos()]], dtype=torch.float64)
+    turn_x = torch.tensor([[1, 0, 0], [0, rx.cos(), -rx.sin()], [0, rx.sin(), rx.cos()]], dtype=torch.float64)
+    exact = 1.7 * predicted[0] @ (turn_y @ turn_x).T + torch.tensor([0.3, -0.2, 0.5], dtype=torch.float64)
+    return predicted[0], exact + (target - predicted)[1]
+
+
+def plain_consistency(a: torch.Tensor, b: torch.Tensor, **changes) -> float:
+    """Without making root-relative, which the reference numbers do not."""
+    ones = torch.ones(1, a.shape[0], 17, dtype=torch.float64)
+    return float(_gap(a[None], b[None], ones, replace(PLAIN, **changes)))
+
+
+def test_consistency_equals_the_original():
+    a, b = reference_pair()
+    noisy, mirrored = REFERENCE["consistency"]["noisy"], REFERENCE["consistency"]["mirror_x"]
+    assert plain_consistency(a, b) == pytest.approx(noisy["value_a_to_b"], abs=1e-12)
+    assert plain_consistency(b, a) == pytest.approx(noisy["value_b_to_a"], abs=1e-12)
+    flipped = a * torch.tensor([-1.0, 1, 1], dtype=torch.float64)
+    assert plain_consistency(a, flipped) == pytest.approx(mirrored["value_a_to_b"], abs=1e-12)
+    per_frame = REFERENCE["consistency_per_frame_alignment_noisy"]
+    assert plain_consistency(a, b, align="frame") == pytest.approx(per_frame, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_gradients_are_exact(name):
+    whole = batch(clips=1, frames=4)
+    answer = answers(whole).requires_grad_()
+    assert torch.autograd.gradcheck(lambda p: LOSSES[name](whole, p), (answer,), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize(
+    "case", ["nothing seen", "one frame", "all joints at one place", "flat", "a line", "unlabelled"]
+)
+def test_nothing_makes_a_gradient_nan(name, case):
+    whole = batch(frames=1 if case == "one frame" else 6, target=case != "unlabelled")
+    answer = answers(whole)
+    if case == "nothing seen":
+        whole = replace(whole, score=torch.zeros_like(whole.score), target_weight=torch.zeros_like(whole.score))
+    elif case == "all joints at one place":
+        answer = torch.zeros_like(answer)
+    elif case == "flat":
+        answer[..., 2] = 0
+    elif case == "a line":
+        answer[..., 1:] = 0
+    answer.requires_grad_()
+    value = LOSSES[name](whole, answer)
+    assert torch.isfinite(value)
+    if value.requires_grad:
+        (gradient,) = torch.autograd.grad(value, answer)
+        assert torch.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_unseen_joints_have_no_say(name):
+    whole = batch()
+    seen = torch.ones_like(whole.score)
+    seen[:, :, :, 5] = 0
+    whole = replace(whole, score=whole.score * seen, target_weight=whole.target_weight * seen)
+    answer = answers(whole)
+    moved = answer.clone()
+    moved[..., 5, :] += 3.0
+    if name in ("limb_variance", "angle", "angle_velocity"):
+        pytest.skip("works on all bones of the answer, or on whole frames")
+    assert float(LOSSES[name](whole, moved)) == pytest.approx(float(LOSSES[name](whole, answer)), abs=1e-12)
+
+
+@pytest.mark.parametrize("align", ["sequence", "window", "frame"])
+@pytest.mark.parametrize("direction", ["symmetric", "forward"])
+@pytest.mark.parametrize("against", ["pairs", "mean"])
+def test_views_of_one_body_agree(align, direction, against):
+    config = ConsistencyConfig(align=align, window=3, direction=direction, against=against)
+    whole = batch(views=3)
+    body = answers(whole)[:, :1]
+    turns = torch.linalg.qr(torch.randn(3, 3, 3, dtype=torch.float64)).Q
+    turns = turns * torch.linalg.det(turns)[:, None, None]
+    same = torch.cat([(0.5 + v) * body @ turns[v] for v in range(3)], dim=1)
+    assert float(consistency(whole, same, config)) < 1e-10
+    assert float(consistency(whole, answers(whole), config)) > 0.1
+
+
+def test_scale_a_frame_forgives_travel_through_depth():
+    whole = batch(frames=12)
+    body = answers(whole)[:, :1].expand(-1, 2, -1, -1, -1).clone()
+    body[:, 1] *= torch.linspace(0.5, 2.0, 12, dtype=torch.float64)[None, :, None, None]
+    assert float(consistency(whole, body, ConsistencyConfig(scale="frame"))) < 1e-9
+    assert float(consistency(whole, body, ConsistencyConfig(scale="sequence"))) > 0.1
+
+
+def test_symmetric_does_not_depend_on_the_order_of_views():
+    whole = batch()
+    answer = answers(whole)
+    swapped = replace(whole, score=whole.score.flip(1))
+    assert float(consistency(swapped, answer.flip(1))) == pytest.approx(float(consistency(whole, answer)), abs=1e-12)
+
+
+def test_a_batch_is_the_mean_of_its_clips():
+    whole = batch(clips=4)
+    answer = answers(whole)
+    single = [
+        float(consistency(replace(whole, score=whole.score[i : i + 1]), answer[i : i + 1])) for i in range(4)
+    ]  # fmt: skip
+    assert float(consistency(whole, answer)) == pytest.approx(sum(single) / 4, abs=1e-12)
+
+
+def test_robust_weights_forgive_one_wild_joint():
+    whole = batch(clips=1, frames=20)
+    body = answers(whole)[:, :1].expand(-1, 2, -1, -1, -1).clone()
+    body[:, 1, :, 13] += 5.0
+    plain, robust = (float(consistency(whole, body, ConsistencyConfig(robust=r))) for r in (0.0, 0.1))
+    assert robust < 0.5 * plain
+
+
+def test_the_total_names_its_terms():
+    config = LossConfig(reprojection=1.0, consistency=0.3, velocity=20.0)
+    whole = batch()
+    terms = total(whole, answers(whole), config)
+    assert list(terms) == ["reprojection", "consistency", "velocity"]
+    assert weights(LossConfig(reprojection=0.0, consistency=0.0)) == {}
+
+
+def test_every_weight_has_a_term_and_every_term_a_weight():
+    assert {f for f in LossConfig.__dataclass_fields__ if f != "alignment"} == set(LOSSES)
