@@ -46,7 +46,7 @@ class Row(NamedTuple):
 
 
 class Follower:
-    """Turns windows of pictures into rows of people. Its state follows from the rows, so it can start from saved ones."""
+    """Turns windows of pictures into rows of people. All it knows follows from the rows, so saved ones continue it."""
 
     def __init__(self, detector: Detector, people: People) -> None:
         self.detector = detector

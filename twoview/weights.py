@@ -50,17 +50,27 @@ class Weights:
         return self.url.rsplit("/", 1)[-1] or Path(self.shipped).name
 
 
-_SDK = "https://download.openmmlab.com/mmpose/v1/projects/rtmposev1/onnx_sdk/"
+_RTM = "https://download.openmmlab.com/mmpose/v1/projects/rtmposev1/"
 _RTM_PAGE = "https://github.com/open-mmlab/mmpose/tree/main/projects/rtmpose"
 
 
-def _rtm(what: str, file: str, mb: float) -> Weights:
-    return Weights(what, "Apache-2.0", mb, url=_SDK + file + ".zip", page=_RTM_PAGE, member="end2end.onnx")
+def _onnx(what: str, file: str, mb: float, sha256: str = "") -> Weights:
+    """An export of OpenMMLab's deployment kit: a zip that holds end2end.onnx."""
+    return Weights(
+        what, "Apache-2.0", mb, url=f"{_RTM}onnx_sdk/{file}.zip", page=_RTM_PAGE, member="end2end.onnx", sha256=sha256
+    )
+
+
+def _torch(what: str, file: str, mb: float) -> Weights:
+    """A checkpoint of MMPose."""
+    return Weights(what, "Apache-2.0", mb, url=f"{_RTM}{file}.pth", page=_RTM_PAGE)
 
 
 _BODY17 = "rtmpose-{}_simcc-body7_pt-body7_420e-256x192-{}_20230504"
 _BODY26 = "rtmpose-{}_simcc-body7_pt-body7-halpe26_700e-256x192-{}_20230605"
+_HUMAN_ART = "{}_8xb8-300e_humanart-{}"
 
+# Name -> where it is. A row with `-torch` is the same model for PyTorch. Hashes are of the file used, not of a zip.
 WEIGHTS: dict[str, Weights] = {
     "movenet-thunder": Weights(
         "MoveNet Thunder, keypoints of one person", "Apache-2.0", 12.6, shipped="movenet/movenet-thunder.w16.onnx",
@@ -70,16 +80,35 @@ WEIGHTS: dict[str, Weights] = {
         "MoveNet MultiPose, finds up to six people", "Apache-2.0", 9.6, shipped="movenet/movenet-multipose.w16.onnx",
         sha256="8dce6e7784891a030633aca490bd81b390c3db540ea2d479243700c9b7014cfe",
     ),
-    "rtmpose-t": _rtm("RTMPose-t, COCO-17", _BODY17.format("t", "026a1439"), 12),
-    "rtmpose-s": _rtm("RTMPose-s, COCO-17", _BODY17.format("s", "acd4a1ef"), 20),
-    "rtmpose-m": _rtm("RTMPose-m, COCO-17", _BODY17.format("m", "e48f03d0"), 50),
-    "rtmpose-l": _rtm("RTMPose-l, COCO-17", _BODY17.format("l", "4dba18fc"), 102),
-    "rtmpose-t-26": _rtm("RTMPose-t, Halpe-26", _BODY26.format("t", "6020f8a6"), 13),
-    "rtmpose-s-26": _rtm("RTMPose-s, Halpe-26", _BODY26.format("s", "7f134165"), 21),
-    "rtmpose-m-26": _rtm("RTMPose-m, Halpe-26", _BODY26.format("m", "4d3e73dd"), 51),
-    "rtmpose-l-26": _rtm("RTMPose-l, Halpe-26", _BODY26.format("l", "2abb7558"), 103),
-    "yolox-tiny": _rtm("YOLOX-tiny, finds people", "yolox_tiny_8xb8-300e_humanart-6f3252f9", 18),
-    "yolox-m": _rtm("YOLOX-m, finds people", "yolox_m_8xb8-300e_humanart-c2c7a14a", 91),
+    "rtmpose-t": _onnx("RTMPose-t, COCO-17", _BODY17.format("t", "026a1439"), 12),
+    "rtmpose-s": _onnx(
+        "RTMPose-s, COCO-17", _BODY17.format("s", "acd4a1ef"), 20,
+        "9aeb635b83f86aea45cf45d85798f7eba1a162de8e0d721c44e54fe5eebaf47d",
+    ),
+    "rtmpose-m": _onnx(
+        "RTMPose-m, COCO-17", _BODY17.format("m", "e48f03d0"), 50,
+        "5c0a4bf67953e6d2ac43ce15e77dc9d5d354ae18430a47d2c5963a7bc5683e3c",
+    ),
+    "rtmpose-l": _onnx("RTMPose-l, COCO-17", _BODY17.format("l", "4dba18fc"), 102),
+    "rtmpose-t-26": _onnx("RTMPose-t, Halpe-26", _BODY26.format("t", "6020f8a6"), 13),
+    "rtmpose-s-26": _onnx("RTMPose-s, Halpe-26", _BODY26.format("s", "7f134165"), 21),
+    "rtmpose-m-26": _onnx("RTMPose-m, Halpe-26", _BODY26.format("m", "4d3e73dd"), 51),
+    "rtmpose-l-26": _onnx("RTMPose-l, Halpe-26", _BODY26.format("l", "2abb7558"), 103),
+    "rtmpose-t-torch": _torch("RTMPose-t, COCO-17, for PyTorch", _BODY17.format("t", "026a1439"), 14),
+    "rtmpose-s-torch": _torch("RTMPose-s, COCO-17, for PyTorch", _BODY17.format("s", "acd4a1ef"), 22),
+    "rtmpose-m-torch": _torch("RTMPose-m, COCO-17, for PyTorch", _BODY17.format("m", "e48f03d0"), 55),
+    "rtmpose-l-torch": _torch("RTMPose-l, COCO-17, for PyTorch", _BODY17.format("l", "4dba18fc"), 111),
+    "rtmpose-t-26-torch": _torch("RTMPose-t, Halpe-26, for PyTorch", _BODY26.format("t", "6020f8a6"), 14),
+    "rtmpose-s-26-torch": _torch("RTMPose-s, Halpe-26, for PyTorch", _BODY26.format("s", "7f134165"), 23),
+    "rtmpose-m-26-torch": _torch("RTMPose-m, Halpe-26, for PyTorch", _BODY26.format("m", "4d3e73dd"), 56),
+    "rtmpose-l-26-torch": _torch("RTMPose-l, Halpe-26, for PyTorch", _BODY26.format("l", "2abb7558"), 113),
+    "rtmdet-nano": _onnx(
+        "RTMDet-nano, finds people", "rtmdet_nano_8xb32-100e_coco-obj365-person-05d8511e", 4,
+        "8297e829ccc5590c8e2d32d5a211f322a0585fb7467eec85eb12c9525b0b95d6",
+    ),
+    "yolox-tiny": _onnx("YOLOX-tiny, finds people", _HUMAN_ART.format("yolox_tiny", "6f3252f9"), 18),
+    "yolox-s": _onnx("YOLOX-s, finds people", _HUMAN_ART.format("yolox_s", "3ef259a7"), 32),
+    "yolox-m": _onnx("YOLOX-m, finds people", _HUMAN_ART.format("yolox_m", "c2c7a14a"), 91),
 }  # fmt: skip
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from twoview.detectors import Person, everyone
 from twoview.detectors.cropping import crop, crop_matrix, keep_best, letterbox, uncrop, unletterbox
+from twoview.detectors.people import build_finder
 from twoview.detectors.runtime import open_session, pick_device
 from twoview.skeleton import COCO17
 from twoview.weights import locate
@@ -22,28 +24,41 @@ LEAST_PERSON = 0.15  # MultiPose's score below which nobody is there
 MOST_OVERLAP = 0.65  # two boxes that share more are one person
 
 
-class MoveNet:
-    """MoveNet in ONNX Runtime. Input is RGB; joints that lie outside the crop come back with a low score."""
+class MultiPose:
+    """MoveNet MultiPose as a finder of people: at most six, the surest first."""
 
-    def __init__(self, name: str = "movenet", *, device: str = "auto", flip: bool = False) -> None:
-        device = pick_device(device)
-        self.name = f"{name} multipose+thunder{' flip' if flip else ''} ({device})"
-        self.skeleton = COCO17
-        self.flip = flip
-        self.batch = 1  # the networks take one picture at a time
-        self._finder = open_session(locate("movenet-multipose"), device=device)
-        self._thunder = open_session(locate("movenet-thunder"), device=device)
+    name = "multipose"
+
+    def __init__(self, *, device: str = "auto") -> None:
+        self._session = open_session(locate("movenet-multipose"), device=device)
 
     def find(self, rgb: Array) -> Array:
-        """Boxes of people (N, 5), left, top, right, bottom in px and score, best first; at most six."""
+        """Boxes of people (N, 5), left, top, right, bottom in px and score, best first."""
         height, width = rgb.shape[:2]
-        shorter = 32 * max(round(SEARCH_SIDE * min(height, width) / max(height, width) / 32 + 0.49), 1)
+        shorter = 32 * math.ceil(SEARCH_SIDE * min(height, width) / max(height, width) / 32)
         size = (SEARCH_SIDE, shorter) if height > width else (shorter, SEARCH_SIDE)
         small, scale = letterbox(rgb, size, 0)
-        found = self._finder.run(None, {"input": small[None].astype(np.int32)})[0][0].astype(np.float64)
+        found = self._session.run(None, {"input": small[None].astype(np.int32)})[0][0].astype(np.float64)
         top_left, bottom_right = found[:, [52, 51]] * size[::-1], found[:, [54, 53]] * size[::-1]
         boxes = np.concatenate([unletterbox(top_left, scale), unletterbox(bottom_right, scale), found[:, 55:]], axis=1)
         return keep_best(boxes[boxes[:, 4] >= LEAST_PERSON], most_overlap=MOST_OVERLAP)
+
+
+class MoveNet:
+    """MoveNet in ONNX Runtime. Input is RGB; joints that lie outside the crop come back with a low score."""
+
+    def __init__(self, name: str = "movenet", *, device: str = "auto", finder: str = "", flip: bool = False) -> None:
+        device = pick_device(device)
+        self._finder = build_finder(finder or "movenet", device=device)
+        self.name = f"{name} thunder {self._finder.name}{' flip' if flip else ''} ({device})"
+        self.skeleton = COCO17
+        self.flip = flip
+        self.batch = 1  # the networks take one picture at a time
+        self._thunder = open_session(locate("movenet-thunder"), device=device)
+
+    def find(self, rgb: Array) -> Array:
+        """Boxes of people (N, 5), left, top, right, bottom in px and score, best first."""
+        return self._finder.find(rgb)
 
     def pose(self, pictures: Sequence[Array], boxes: Array) -> tuple[Array, Array]:
         """Keypoints (N, 17, 2) px and scores (N, 17) of the person in box i (N, 4) of picture i."""

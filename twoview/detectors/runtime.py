@@ -13,7 +13,7 @@ _THREADS = 1
 
 
 def pick_device(device: str) -> str:
-    """ "cpu" or "cuda" for "auto", "cpu" or "cuda". Raises DetectorError where what was asked for is not there."""
+    """Of auto, cpu and cuda: cpu or cuda. Raises DetectorError where what was asked for is not there."""
     import onnxruntime
 
     has_cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
