@@ -1,0 +1,175 @@
+"""DSTformer, the network of MotionBERT (Zhu et al., ICCV 2023), full and Lite; its checkpoints load as they are.
+
+Two streams of attention look at the same tokens, one first over the joints of a frame and then over the frames of a
+joint, the other the other way round; a learnt gate mixes them after every layer. Names of weights and settings are
+those of the original, so `load_state_dict(checkpoint["model_pos"])` works once "module." is taken off.
+
+Tokens stay in one memory order, (B, T, J, C), from end to end. Queries, keys and values are three products instead of
+one, so that both kinds of attention are views of what the products wrote: nothing is ever copied to be rearranged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from twoview.skeleton import H36M17
+
+FULL = {"dim_feat": 512, "mlp_ratio": 2.0}
+LITE = {"dim_feat": 256, "mlp_ratio": 4.0}
+
+
+class Attention(nn.Module):
+    """Self-attention over the joints of each frame, or over the frames of each joint: (B, T, J, C) -> the same."""
+
+    def __init__(self, width: int, heads: int, over: str) -> None:
+        super().__init__()
+        self.heads, self.over = heads, over
+        self.proj = nn.Linear(width, width)
+        self.qkv = nn.Linear(width, 3 * width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix the tokens of each sequence."""
+        batch, frames, joints, width = x.shape
+        weights, biases = self.qkv.weight.chunk(3), self.qkv.bias.chunk(3)
+        parts = (functional.linear(x, w, b) for w, b in zip(weights, biases, strict=True))
+        if self.over == "joints":
+            split = (batch * frames, joints, self.heads, width // self.heads)
+        else:  # heads of all joints side by side: each is a sequence of its own
+            split = (batch, frames, joints * self.heads, width // self.heads)
+        q, k, v = (part.view(split).transpose(1, 2) for part in parts)
+        mixed = functional.scaled_dot_product_attention(q, k, v)
+        return self.proj(mixed.transpose(1, 2).reshape(x.shape))
+
+
+class Mlp(nn.Module):
+    """Two products with an exact GELU between them."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., C) -> (..., C)."""
+        return self.fc2(functional.gelu(self.fc1(x)))
+
+
+class Block(nn.Module):
+    """A spatial and a temporal half, each attention and MLP with residuals; `order` says which comes first."""
+
+    def __init__(self, width: int, heads: int, hidden: int, order: str) -> None:
+        super().__init__()
+        self.order = order
+        self.norm1_s = nn.LayerNorm(width, eps=1e-6)
+        self.norm1_t = nn.LayerNorm(width, eps=1e-6)
+        self.attn_s = Attention(width, heads, "joints")
+        self.attn_t = Attention(width, heads, "frames")
+        self.norm2_s = nn.LayerNorm(width, eps=1e-6)
+        self.norm2_t = nn.LayerNorm(width, eps=1e-6)
+        self.mlp_s = Mlp(width, hidden)
+        self.mlp_t = Mlp(width, hidden)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, J, C) -> (B, T, J, C)."""
+        halves: tuple[Callable[[Tensor], Tensor], ...] = (self._spatial, self._temporal)
+        for half in halves if self.order == "st" else reversed(halves):
+            x = half(x)
+        return x
+
+    def _spatial(self, x: Tensor) -> Tensor:
+        x = x + self.attn_s(self.norm1_s(x))
+        return x + self.mlp_s(self.norm2_s(x))
+
+    def _temporal(self, x: Tensor) -> Tensor:
+        x = x + self.attn_t(self.norm1_t(x))
+        return x + self.mlp_t(self.norm2_t(x))
+
+
+class DSTformer(nn.Module):
+    """The lifter "dstformer". Settings are MotionBERT's; the defaults are its Lite network, 16.0 million weights.
+
+    maxlen      longest clip in frames; shorter ones use the first temporal embeddings
+    add_root    for checkpoints trained on root-relative labels: puts x and y back where the 2D pose is
+    remember    "all" activations of a training step, or "blocks": a fifth of the memory for a third more time
+    """
+
+    def __init__(
+        self,
+        dim_feat: int = 256,
+        dim_rep: int = 512,
+        depth: int = 5,
+        num_heads: int = 8,
+        mlp_ratio: float = 4.0,
+        num_joints: int = 17,
+        maxlen: int = 243,
+        dim_in: int = 3,
+        dim_out: int = 3,
+        add_root: bool = False,
+        remember: str = "all",
+    ) -> None:
+        super().__init__()
+        if dim_feat % num_heads:
+            raise TypeError(f"dim_feat {dim_feat} is not a multiple of num_heads {num_heads}")
+        self.clip_length, self.add_root, self.remember = maxlen, add_root, remember
+        hidden = int(dim_feat * mlp_ratio)
+        self.temp_embed = nn.Parameter(torch.zeros(1, maxlen, 1, dim_feat))
+        self.pos_embed = nn.Parameter(torch.zeros(1, num_joints, dim_feat))
+        self.joints_embed = nn.Linear(dim_in, dim_feat)
+        self.blocks_st = nn.ModuleList(Block(dim_feat, num_heads, hidden, "st") for _ in range(depth))
+        self.blocks_ts = nn.ModuleList(Block(dim_feat, num_heads, hidden, "ts") for _ in range(depth))
+        self.norm = nn.LayerNorm(dim_feat, eps=1e-6)
+        self.pre_logits = nn.Sequential()
+        self.pre_logits.add_module("fc", nn.Linear(dim_feat, dim_rep))
+        self.head = nn.Linear(dim_rep, dim_out)
+        self.ts_attn = nn.ModuleList(nn.Linear(2 * dim_feat, 2) for _ in range(depth))
+        self.reset_weights()
+
+    def reset_weights(self) -> None:
+        """Fresh weights as MotionBERT draws them: both streams start with half a say."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+        for embedding in (self.temp_embed, self.pos_embed):
+            nn.init.trunc_normal_(embedding, std=0.02)
+        for gate in self.ts_attn:
+            nn.init.zeros_(gate.weight)
+            nn.init.constant_(gate.bias, 0.5)
+
+    def represent(self, x: Tensor) -> Tensor:
+        """(B, T, 17, 3) x, y, score -> MotionBERT's representation (B, T, 17, dim_rep), before the head."""
+        h = self.joints_embed(x) + self.pos_embed + self.temp_embed[:, : x.shape[1]]
+        for st, ts, gate in zip(self.blocks_st, self.blocks_ts, self.ts_attn, strict=True):
+            if self.remember == "blocks" and torch.is_grad_enabled():
+                h = checkpoint(_layer, st, ts, gate, h, use_reentrant=False)
+            else:
+                h = _layer(st, ts, gate, h)
+        return torch.tanh(self.pre_logits(self.norm(h)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, 17, 3) x, y, score -> (B, T, 17, 3) x, y, z, all in screen units; T from 1 to `clip_length`."""
+        answer = self.head(self.represent(x))
+        return answer + found_root(x, answer) if self.add_root else answer
+
+
+def _layer(st: Block, ts: Block, gate: nn.Linear, h: Tensor) -> Tensor:
+    """Both streams on the same tokens, mixed by weights that sum to 1 in every token."""
+    a, b = st(h), ts(h)
+    share = gate(torch.cat([a, b], dim=-1)).softmax(dim=-1)
+    return a * share[..., :1] + b * share[..., 1:]
+
+
+def found_root(x: Tensor, pose: Tensor) -> Tensor:
+    """Where to put a root-relative `pose` (B, T, J, 3) so that it lies on the 2D that was read: (B, T, 1, 3), z 0.
+
+    The mean offset of all joints by their scores, so that an unseen pelvis does not matter.
+    """
+    weight = x[..., 2:] + 1e-6
+    relative = pose[..., :2] - pose[..., H36M17.root : H36M17.root + 1, :2]
+    offset = (weight * (x[..., :2] - relative)).sum(-2, True) / weight.sum(-2, True)
+    return torch.cat([offset - pose[..., H36M17.root : H36M17.root + 1, :2], torch.zeros_like(offset[..., :1])], dim=-1)
