@@ -131,6 +131,17 @@ class FinetuneConfig:
         0.2, "share of takes (of clips, where there is one take) kept for validation", low=0.0, high=0.9
     )
     flip: bool = setting(True, "mirror all views of a clip together in half of the steps")
+    clip_length: int = setting(0, "frames of a clip; 0: the longest that the lifter takes", low=0)
+    schedule: str = setting(
+        "constant",
+        "learning rate: constant (paper), linear to 0, or exponential by lr_decay",
+        choices=("constant", "linear", "exponential"),
+    )
+    lr_decay: float = setting(0.99, "factor an epoch with schedule=exponential (MotionBERT)", low=0.0, high=1.0)
+    weight_decay: float = setting(0.0, "AdamW's weight decay; 0 is Adam, as in the paper", low=0.0)
+    clip_norm: float = setting(1.0, "largest norm of the gradient; 0: any", low=0.0)
+    devices: int = setting(1, "processes or GPUs on each machine", low=1)
+    nodes: int = setting(1, "machines", low=1)
     loss: LossConfig = field(default_factory=LossConfig)
 
 
@@ -142,6 +153,8 @@ class PretrainConfig:
     lifter_settings: dict[str, Any] = field(
         default_factory=dict, metadata={"help": "settings of the lifter's class; what is left out keeps its default"}
     )
+    data: tuple[str, ...] = setting((), "prepared motion capture files to train on")
+    validation: tuple[str, ...] = setting((), "prepared files of other people to measure on; never to choose by")
     seed: int = setting(0, "seed of weights, cameras, noise and order", low=0)
     steps: int = setting(12_000, "training steps; the learning rate has fallen to 0 at the last", low=1)
     frames: int = setting(4096, "frames a step, split into clips of one length", low=1)
