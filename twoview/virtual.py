@@ -95,8 +95,9 @@ class NoiseModel:
     @classmethod
     def load(cls, path: Path | str) -> NoiseModel:
         """A model measured on a detector: a JSON object with any of the fields above under "noise"."""
-        fields: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))["noise"]
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+        found = json.loads(Path(path).read_text(encoding="utf-8"))["noise"]
+        fields: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
+        return cls(**fields)
 
 
 class Chance:
