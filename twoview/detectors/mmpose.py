@@ -111,7 +111,7 @@ def find_config(name: str) -> str:
 
 
 def _skeleton_of(meta: dict[str, Any], config: str) -> Skeleton:
-    names = tuple(meta["keypoint_id2name"][i] for i in range(len(meta["keypoint_id2name"])))
+    names = tuple(name for _, name in sorted(meta.get("keypoint_id2name", {}).items()))
     for skeleton in SKELETONS.get(len(names), ()):
         if all(word in names for word in ("left_hip", "right_ankle")) and names[:5] == skeleton.joints[:5]:
             return skeleton

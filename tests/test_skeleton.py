@@ -1,0 +1,108 @@
+"""Skeletons and the way to Human3.6M's joints, against numbers from MotionBERT's own converters."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from twoview.errors import FormatError
+from twoview.skeleton import COCO17, H36M17, HALPE26, SKELETONS, Skeleton, skeleton, to_h36m
+
+FINGERPRINT = Path(__file__).parents[1].parent / "shared" / "spec" / "dstformer_fingerprint.json"
+
+
+def hand_drawn(source: Skeleton, frames: int = 2) -> tuple[np.ndarray, np.ndarray]:
+    xy = np.stack([np.arange(len(source)) * 10.0, np.arange(len(source)) * 7.0 + 3], axis=-1)
+    return np.repeat(xy[None], frames, axis=0), np.full((frames, len(source)), 0.8)
+
+
+@pytest.mark.parametrize("known", SKELETONS.values(), ids=lambda s: s.name)
+def test_a_skeleton_is_one_tree_whose_sides_mirror(known: Skeleton):
+    assert len(known.bones) == len(known) - 1
+    for joint in range(len(known)):
+        steps = 0
+        while joint != known.root:
+            joint, steps = known.parents[joint], steps + 1
+            assert steps < len(known)
+    assert [known.flip_order[j] for j in known.flip_order] == list(range(len(known)))
+    assert all(known.joints[a].replace("left", "right") == known.joints[b] for a, b in known.pairs)
+
+
+def test_coco_joints_go_where_they_belong():
+    xy, score = hand_drawn(COCO17)
+    out, _ = to_h36m(xy, score, COCO17)
+
+    def coco(name: str) -> np.ndarray:
+        return xy[0, COCO17.index(name)]
+
+    def h36m(name: str) -> np.ndarray:
+        return out[0, H36M17.index(name)]
+
+    for side in ("left", "right"):
+        for part in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle"):
+            np.testing.assert_allclose(h36m(f"{side}_{part}"), coco(f"{side}_{part}"))
+    hips, shoulders = (coco("left_hip") + coco("right_hip")) / 2, (coco("left_shoulder") + coco("right_shoulder")) / 2
+    np.testing.assert_allclose(h36m("pelvis"), hips)
+    np.testing.assert_allclose(h36m("thorax"), shoulders)
+    np.testing.assert_allclose(h36m("spine"), (hips + shoulders) / 2)
+    np.testing.assert_allclose(h36m("nose"), coco("nose"))
+    np.testing.assert_allclose(h36m("head"), (coco("left_eye") + coco("right_eye")) / 2)
+
+
+def test_halpe_brings_its_own_neck_hip_and_head():
+    xy, score = hand_drawn(HALPE26)
+    out, _ = to_h36m(xy, score, HALPE26)
+    for ours, theirs in (("pelvis", "hip"), ("thorax", "neck"), ("head", "head"), ("nose", "nose")):
+        np.testing.assert_allclose(out[0, H36M17.index(ours)], xy[0, HALPE26.index(theirs)])
+    np.testing.assert_allclose(out[0, H36M17.index("spine")], (xy[0, 18] + xy[0, 19]) / 2)
+
+
+def test_a_joint_made_of_several_is_as_sure_as_the_least_sure_of_them():
+    xy, score = hand_drawn(COCO17)
+    score[0, COCO17.index("left_hip")] = 0.3
+    score[0, COCO17.index("right_shoulder")] = 0.2
+    _, out = to_h36m(xy, score, COCO17)
+    assert out[0, H36M17.index("pelvis")] == pytest.approx(0.3)
+    assert out[0, H36M17.index("thorax")] == pytest.approx(0.2)
+    assert out[0, H36M17.index("spine")] == pytest.approx(0.2)
+    assert out[1, H36M17.index("spine")] == pytest.approx(0.8)
+
+
+def test_an_unseen_joint_makes_what_is_made_of_it_unseen():
+    xy, score = hand_drawn(COCO17)
+    xy[0, COCO17.index("left_hip")], score[0, COCO17.index("left_hip")] = np.nan, 0.0
+    out, sure = to_h36m(xy, score, COCO17)
+    for joint in ("pelvis", "spine", "left_hip"):
+        assert np.isnan(out[0, H36M17.index(joint)]).all()
+        assert sure[0, H36M17.index(joint)] == 0
+    assert not np.isnan(out[0, H36M17.index("right_hip")]).any()
+
+
+def test_head_above_the_ears():
+    xy, score = hand_drawn(COCO17)
+    xy[:, [3, 4]], xy[:, [1, 2]] = [100.0, 40.0], [110.0, 40.0]  # ears, eyes 10 px before them
+    xy[:, [5, 6]] = [100.0, 90.0]  # shoulders 50 px below
+    out, _ = to_h36m(xy, score, COCO17, head="ears")
+    np.testing.assert_allclose(out[0, H36M17.index("head")], [100.0, 40.0 - 8.0])
+
+
+def test_unknown_skeletons_are_refused_with_the_known_ones():
+    with pytest.raises(FormatError, match="coco17"):
+        skeleton("openpose")
+    xy, score = hand_drawn(H36M17)
+    with pytest.raises(FormatError, match="ears"):
+        to_h36m(xy, score, H36M17, head="ears")
+
+
+@pytest.mark.skipif(not FINGERPRINT.exists(), reason=f"needs {FINGERPRINT.name} of the shared folder")
+@pytest.mark.parametrize(("source", "key"), [(COCO17, "coco2h36m"), (HALPE26, "halpe2h36m")])
+def test_same_places_as_motionberts_converters(source: Skeleton, key: str):
+    frame, joint = np.mgrid[:5, : len(source)].astype(float)
+    x, y = 300 + 40 * np.sin(0.2 * frame + joint) + 3 * joint, 500 + 60 * np.cos(0.15 * frame - 0.7 * joint) + 5 * joint
+    out, _ = to_h36m(np.stack([x, y], axis=-1), np.ones(x.shape), source)
+    utilities = json.loads(FINGERPRINT.read_text())["utilities"]
+    expected = np.array(next(value for name, value in utilities.items() if name.startswith(key))["first9"])
+    np.testing.assert_allclose(out[0, :3].ravel(), expected.reshape(3, 3)[:, :2].ravel(), rtol=1e-9)
