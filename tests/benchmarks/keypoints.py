@@ -11,6 +11,7 @@ reprojects with 5 to 7 px). Rendered scenes: exact truth, pictures like a good c
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +23,7 @@ import numpy as np
 from twoview.config import DetectConfig
 from twoview.detection import detect
 from twoview.poses import Poses2D
-from twoview.skeleton import COCO17, H36M17
+from twoview.skeleton import COCO17, H36M17, to_h36m
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared" / "data"
@@ -96,7 +97,17 @@ def table_row(view: View, poses: Poses2D) -> list[str]:
     ]  # fmt: skip
 
 
-COLUMNS = ["view", "frames", "body px", "median px", "95 % px", "median % body", "under 5 % body", "found %", "swapped %"]
+COLUMNS = [
+    "view",
+    "frames",
+    "body px",
+    "median px",
+    "95 % px",
+    "median % body",
+    "under 5 % body",
+    "found %",
+    "swapped %",
+]
 
 
 # --- the noise model -----------------------------------------------------------------------------------------------
@@ -114,7 +125,9 @@ def errors(view: View, poses: Poses2D, skeleton: str) -> Errors:
     """What the detector says minus what is true, in the joints of COCO-17 or Human3.6M-17."""
     poses = poses.to(H36M17) if skeleton == "h36m17" else poses
     truth = view.h36m if skeleton == "h36m17" else view.coco
-    return Errors((poses.xy.astype(float) - truth) / body_size(view.coco)[:, None, None], poses.score.astype(float), poses.time)
+    return Errors(
+        (poses.xy.astype(float) - truth) / body_size(view.coco)[:, None, None], poses.score.astype(float), poses.time
+    )
 
 
 def joint_noise(all_errors: list[Errors]) -> dict[str, object]:
@@ -176,7 +189,7 @@ def score_of_error(all_errors: list[Errors]) -> dict[str, object]:
     length = np.concatenate([np.linalg.norm(e.offset, axis=-1).ravel() for e in all_errors])
     score = np.concatenate([e.score.ravel() for e in all_errors])
     rows = []
-    for low, high in zip(ERROR_EDGES[:-1], ERROR_EDGES[1:], strict=True):
+    for low, high in itertools.pairwise(ERROR_EDGES):
         inside = (length >= low) & (length < high)
         rows.append([float(score[inside].mean().round(3)), float(score[inside].std().round(3)), int(inside.sum())])
     return {"edges": ERROR_EDGES, "score_mean_std_count": rows}
@@ -195,6 +208,39 @@ def error_of_score(all_errors: list[Errors]) -> list[list[float]]:
     return rows
 
 
+def generator_fields(measured: list[tuple[View, Poses2D]]) -> dict[str, object]:
+    """The same errors as settings of `virtual.NoiseModel`: the converted joints against the converted truth."""
+    own = []
+    for view, poses in measured:
+        truth, _ = to_h36m(view.coco, np.ones(view.coco.shape[:2]), COCO17)
+        h36m = poses.to(H36M17)
+        own.append(Errors((h36m.xy.astype(float) - truth) / body_size(view.coco)[:, None, None], h36m.score, h36m.time))
+    fine = [np.where((np.linalg.norm(e.offset, axis=-1) > GROSS)[..., None], np.nan, e.offset) for e in own]
+    constant = np.array([np.nanmean(f, axis=0) for f in fine])  # (views, 17, 2)
+    total = np.sqrt(np.nanmean(np.concatenate(fine) ** 2, axis=(0, 2)))  # (17,) an axis
+    level = np.array([np.sqrt(np.nanmean(f**2, axis=(0, 2)) / total**2).mean() for f in fine]) * total.mean()
+    bias = float(np.sqrt((constant**2).mean(axis=(0, 2)) / total**2).mean())
+    share, seconds = _temporal(own)
+    varying = 1 - bias**2
+    length = np.concatenate([np.linalg.norm(e.offset, axis=-1) for e in own])
+    score = np.concatenate([e.score for e in own])
+    gross, seen = length > GROSS, ~np.isnan(length)
+    halves = np.geomspace(0.01, 0.3, 60)
+    misfit = [np.mean((h / (h + length[seen]) - score[seen] / np.median(score[seen])) ** 2) for h in halves]
+    return {
+        "joint": (total / total.mean()).round(3).tolist(),
+        "level": [round(float(np.percentile(level, q)), 4) for q in (5, 95)],
+        "bias": round(bias, 3),
+        "smooth": round(float(np.sqrt(varying * share.mean())), 3),
+        "white": round(float(np.sqrt(varying * (1 - share.mean()))), 3),
+        "correlation": round(float(np.median(seconds)) * 30),
+        "outliers": round(float(gross.sum() / seen.sum()), 4),
+        "outlier_size": round(float(np.sqrt(np.nanmean(length[gross] ** 2) / 2)), 3),
+        "missing": round(float(1 - seen.mean()), 4),
+        "confidence": round(float(halves[np.argmin(misfit)]), 3),
+    }
+
+
 ABOUT = """Errors of the detector that ships, detected minus true, as shares of the person's size in the picture (the
 longer side of the box around the true COCO joints, px). Per joint, in the skeleton's order: bias [x, y] (median), std
 [x, y] of the fine errors (below gross_error) about it, slow_share of their variance that is correlated over time with
@@ -202,7 +248,8 @@ exp(-lag / correlation_s), the rest independent in every frame; outlier_share of
 per axis; missing_share not located at all (score below 0.1); mean and std of the scores. score_of_error: mean, std and
 count of the score for errors between successive edges; error_of_score: [score from (bands of 0.1), median error, 90th
 percentile, count]. h36m17 rows are after the conversion to Human3.6M joints, against true Human3.6M joints, and so
-hold what the two definitions differ by. x is right and y down in the picture."""
+hold what the two definitions differ by. noise: the same as settings of the generator of virtual clips, converted joints
+against the converted truth. x is right and y down in the picture."""
 
 
 def noise_model(measured: list[tuple[View, Poses2D]], detector: str) -> dict[str, object]:
@@ -218,7 +265,7 @@ def noise_model(measured: list[tuple[View, Poses2D]], detector: str) -> dict[str
     return {
         "format": "detector-noise", "version": 1, "detector": detector, "about": " ".join(ABOUT.split()),
         "measured_on": [view.name for view, _ in rendered], "frames": sum(len(p) for _, p in rendered),
-        "gross_error": GROSS, "skeletons": skeletons,
+        "gross_error": GROSS, "noise": generator_fields(rendered), "skeletons": skeletons,
     }  # fmt: skip
 
 
@@ -231,7 +278,9 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help=f"write {NOISE.name} beside the model")
     parser.add_argument("--set", dest="settings", action="append", default=[], help="a detection setting, name=value")
     args = parser.parse_args()
-    config = DetectConfig(detector=args.detector, **{k: json.loads(v) for k, v in (s.split("=") for s in args.settings)})
+    config = DetectConfig(
+        detector=args.detector, **{k: json.loads(v) for k, v in (s.split("=") for s in args.settings)}
+    )
     measured = []
     print(" | ".join(COLUMNS))
     for view in views(args.names):
