@@ -49,7 +49,9 @@ class DetectConfig:
 
     detector: str = setting("rtmpose-m", "name in the detector table, an .onnx or .pth file, or package.module:Name")
     device: str = setting("auto", "auto, cpu or cuda; honoured or refused, never replaced")
-    finder: str = setting("", "who finds people for RTMPose: a name of the weights table or an .onnx file; empty: its own")
+    finder: str = setting(
+        "", "who finds people for RTMPose: a name of the weights table or an .onnx file; empty: its own"
+    )
     flip: bool = setting(False, "average with the mirrored picture: twice the time, some percent less error")
     person: int | None = setting(None, "track of the athlete, as numbered in people.png; empty: the likeliest")
     people_every: int = setting(10, "frames between two searches of the whole picture for people", low=1)
@@ -101,7 +103,8 @@ class PhonesConfig:
     """What the method `phones` learns from: triangulated takes, the same turned, and the lifter's own memory."""
 
     steps: int = setting(200, "training steps; the learning rate falls to 0 at the last", low=1)
-    batch: int = setting(96, "clips a step of each kind of lesson (twice as many of the filmed views)", low=1)
+    batch: int = setting(96, "filmed clips a step", low=1)
+    virtual: int = setting(48, "clips a step of each kind that virtual phones see", low=1)
     frames: int = setting(27, "frames of a clip", low=2)
     turned: float = setting(0.5, "weight of the triangulated takes seen by virtual phones", low=0.0)
     rehearsal: float = setting(0.5, "weight of the unadapted lifter's own 3D of generic clips", low=0.0)
@@ -169,7 +172,10 @@ class PretrainConfig:
     velocity: float = setting(0.75, "weight of the velocity error, paper equation 5 (20 of 27 frames)", low=0.0)
     rate: float = setting(30.0, "frames a second that the lifter works at", low=1.0)
     converted: float = setting(0.5, "share of clips whose joints are a COCO detector's, converted", low=0.0, high=1.0)
-    noise: str = setting("", "JSON file with a detector's measured errors; empty for the built-in ones")
+    noise: tuple[str, ...] = setting(
+        (), "JSON files of detectors' measured errors, used in turn with the built-in ones"
+    )
+    noise_from: int = setting(0, "step from which the measured errors join in", low=0)
     average: float = setting(0.999, "decay of the averaged weights that are kept", low=0.0, high=1.0)
     precision: str = setting("bf16", "bf16 runs the network's products in 16 bits", choices=("fp32", "bf16"))
     save_every: int = setting(200, "steps between two saves of the run's state", low=1)
@@ -184,6 +190,10 @@ class InferConfig:
     height_m: float = setting(
         0.0, "the athlete's height in metres; 0 leaves the result in screen units", low=0.0, high=3.0
     )
+    focal: float = setting(0.0, "focal length in pixels where it is known; 0: 0.8 of the long side", low=0.0)
+    max_gap_s: float = setting(0.1, "longest time without a sight of a joint that is bridged", low=0.0)
+    precision: str = setting("fp32", "numbers of the network's products", choices=("fp32", "bf16", "fp16"))
+    compile: bool = setting(False, "compile the network first: minutes that long recordings win back")
     device: str = setting("auto", "auto, cpu or cuda")
 
 
