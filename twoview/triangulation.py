@@ -259,8 +259,8 @@ def _warnings(found: Triangulation) -> list[str]:
         lens = found.focal_px[view] / (DEFAULT_FOCAL * max(found.size[view]))
         if not 1 / ODD_LENS < lens < ODD_LENS:
             said.append(
-                f"the focal length of view {view} came out {lens:.1f} times a phone's: if it did not zoom, the views do "
-                "not show the same event"
+                f"the focal length of view {view} came out {lens:.1f} times a phone's: if it did not zoom, the "
+                "views do not show the same event"
             )
         if found.swapped[view].mean() > 0.15:
             said.append(
