@@ -119,7 +119,7 @@ def read_npz(path: Path | str) -> tuple[Header, dict[str, Array]]:
             f"{path} is truncated or not a twoview file ({type(error).__name__})",
             hint="delete it and run the stage that makes it again",
         ) from error
-    return _checked(head, path), arrays
+    return checked(head, path), arrays
 
 
 def write_json(path: Path | str, content: Mapping[str, Any]) -> None:
@@ -139,7 +139,7 @@ def read_json(path: Path | str) -> Header:
         raise FormatError(
             f"{path} is damaged or not JSON: {error}", hint="delete it and run its stage again"
         ) from error
-    return _checked(content, path)
+    return checked(content, path)
 
 
 def read_header(path: Path | str) -> Header:
@@ -152,10 +152,11 @@ def read_header(path: Path | str) -> Header:
             head = json.loads(str(file["header"]))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise FormatError(f"{path} is missing, truncated or not a twoview file", hint="run its stage again") from error
-    return _checked(head, path)
+    return checked(head, path)
 
 
-def _checked(head: Any, path: Path) -> Header:
+def checked(head: Any, path: Path) -> Header:
+    """A header that names its format, and a version that this one reads; FormatError for any other."""
     if not isinstance(head, dict) or "format" not in head or "version" not in head:
         raise FormatError(f"{path} is not a twoview file: it names no format and version")
     if head["version"] > VERSION:

