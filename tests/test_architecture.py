@@ -17,7 +17,7 @@ PACKAGE = Path(twoview.__file__).parent
 RANK = {
     0: ["errors", "progress", "config", "skeleton", "poses", "timeline"],
     1: ["records", "session"],
-    2: ["video", "soundmatch", "audiosync", "motionsync", "handsync", "weights", "datasets", "formats"],
+    2: ["video", "videowriter", "containers", "soundmatch", "audiosync", "motionsync", "handsync", "weights", "datasets", "formats"],
     3: ["detection", "detectors", "following", "repair", "thumbnails", "tracking"],
     4: ["rendering", "synthetic", "plots", "reports"],
     5: ["geometry", "framing", "virtual", "clips", "lifters", "losses", "metrics",

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import errno
 import json
 from fractions import Fraction
 from pathlib import Path
@@ -8,35 +7,11 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from videos import click, number, picture, write
 
-from twoview.errors import StorageError, VideoError
-from twoview.video import Audio, VideoWriter, audio, frames, probe, timeline
+from twoview.video import Audio, audio, frames, probe, timeline
 
 RENDERED = Path(__file__).parents[1] / ".." / "shared" / "data" / "rendered"
-
-
-def picture(number: int, size: tuple[int, int] = (64, 48)) -> np.ndarray:
-    """A frame whose brightness tells its number, with a bright top left corner."""
-    rgb = np.full((size[1], size[0], 3), 20 + 4 * (number % 50), np.uint8)
-    rgb[: size[1] // 4, : size[0] // 4] = (250, 40, 40)
-    return rgb
-
-
-def number(rgb: np.ndarray) -> int:
-    return round((float(np.median(rgb)) - 20) / 4)
-
-
-def write(path: Path, count: int = 20, rate: float | Fraction = 25, times=None, **options) -> Path:
-    with VideoWriter(path, (64, 48), rate, **options) as writer:
-        for index in range(count):
-            writer.write(picture(index), None if times is None else times[index])
-    return path
-
-
-def click(at: float, rate: int = 48000, seconds: float = 1.0, start: float = 0.0) -> Audio:
-    samples = np.zeros((round(seconds * rate), 1), np.float32)
-    samples[round(at * rate) : round(at * rate) + 48] = 0.8
-    return Audio(samples, rate, start)
 
 
 def test_frames_come_back_in_order_at_their_times(tmp_path):
@@ -116,90 +91,6 @@ def test_ten_bit_hevc_can_be_read(tmp_path):
     assert values == pytest.approx([0, 40, 80, 120, 160], abs=6)
 
 
-def test_a_cut_file_gives_what_it_has_and_says_so(tmp_path, caplog):
-    path = tmp_path / "a.mkv"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=25, options={"g": "5"})
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        random = np.random.default_rng(0)
-        for _ in range(100):
-            noise = random.integers(0, 255, (48, 64, 3), np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(noise, format="rgb24")))
-        container.mux(stream.encode(None))
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    shown = list(frames(path))
-    assert 20 < len(shown) < 80
-    assert "cut off" in caplog.text
-
-
-def test_broken_pieces_in_the_middle_are_left_out(tmp_path, caplog):
-    path = write(tmp_path / "a.mp4", count=60)
-    content = bytearray(path.read_bytes())
-    where = content.find(b"mdat") + 1200
-    content[where : where + 60] = bytes(60)
-    path.write_bytes(bytes(content))
-    assert len(list(frames(path))) >= 1
-
-
-@pytest.mark.parametrize(
-    ("content", "says"), [(None, "no such file"), (b"", "cannot be read"), (b"a text file\n" * 50, "cannot be read")]
-)
-def test_what_is_no_video_is_refused(tmp_path, content, says):
-    path = tmp_path / "x.mp4"
-    if content is not None:
-        path.write_bytes(content)
-    for read in (probe, timeline, audio, lambda p: list(frames(p))):
-        with pytest.raises(VideoError, match=says) as error:
-            read(path)
-        assert error.value.hint
-
-
-def test_a_sound_file_has_no_video_and_a_silent_video_no_sound(tmp_path):
-    with av.open(str(tmp_path / "a.wav"), "w") as container:
-        stream = container.add_stream("pcm_s16le", rate=16000, layout="mono")
-        block = av.AudioFrame.from_ndarray(np.zeros((1, 1600), np.int16), format="s16", layout="mono")
-        block.sample_rate = 16000
-        container.mux(stream.encode(block))
-    with pytest.raises(VideoError, match="no video track"):
-        probe(tmp_path / "a.wav")
-    with pytest.raises(VideoError, match="no sound"):
-        audio(write(tmp_path / "b.mp4", count=3))
-
-
-def test_an_error_while_writing_leaves_nothing(tmp_path):
-    def interrupted() -> None:
-        with VideoWriter(tmp_path / "a.mp4", (64, 48), 25) as writer:
-            writer.write(picture(0))
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, monkeypatch):
-    def full(*_):
-        raise av.error.OSError(errno.ENOSPC, "No space left on device")
-
-    real = av.open
-
-    def opened(*arguments, **options):
-        container = real(*arguments, **options)
-        return container if "w" not in arguments else _Full(container)
-
-    class _Full:
-        def __init__(self, container):
-            self._container, self.mux = container, full
-
-        def __getattr__(self, name):
-            return getattr(self._container, name)
-
-    monkeypatch.setattr(av, "open", opened)
-    with pytest.raises(StorageError, match="No space left"):
-        write(tmp_path / "a.mp4")
-    assert list(tmp_path.iterdir()) == []
-
-
 SCENES = [("golf/take1", "ab"), ("karate_dojo", "abc"), ("hop_field", "ab"), ("walk_court", "ab")]
 
 
@@ -215,3 +106,52 @@ def test_rendered_scenes_have_their_true_times(scene, view):
     assert timeline(path).seconds == pytest.approx(truth, abs=1e-9)
     shown = [frame.time for frame in frames(path, end=0.3)]
     assert shown == pytest.approx(truth[: len(shown)], abs=1e-9)
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.ts", "a.mov"])
+def test_sound_that_starts_late_or_pauses_stays_in_its_place(tmp_path, name):
+    rate, clicks = 48000, (0.75, 2.25)
+    with av.open(str(tmp_path / name), "w") as out:
+        picture = out.add_stream("libx264", rate=25)
+        picture.width, picture.height, picture.pix_fmt = 64, 48, "yuv420p"
+        sound = out.add_stream("aac" if name != "a.mkv" else "pcm_s16le", rate=rate, layout="mono")
+        for index in range(75):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 128, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            out.mux(picture.encode(frame))
+        out.mux(picture.encode(None))
+        for begin in range(rate // 4, 3 * rate, 1024):
+            if rate <= begin < 3 * rate // 2:
+                continue  # half a second was never recorded
+            times = (begin + np.arange(1024)) / rate
+            wave = sum(0.7 * np.exp(-(((times - at) / 1e-3) ** 2)) for at in clicks)
+            data = (wave * 32767).astype(np.int16)[None]
+            block = av.AudioFrame.from_ndarray(data, format="s16", layout="mono")
+            block.sample_rate, block.pts, block.time_base = rate, begin, Fraction(1, rate)
+            out.mux(sound.encode(block))
+        out.mux(sound.encode(None))
+    shift = timeline(tmp_path / name).seconds[0]  # what the container adds to both
+    found = audio(tmp_path / name, rate=16000)
+    loud = found.start_s + np.flatnonzero(np.abs(found.samples[:, 0]) > 0.6) / 16000 - shift
+    for at in clicks:
+        assert np.median(loud[np.abs(loud - at) < 0.1]) == pytest.approx(at, abs=1.5e-3)
+    info = probe(tmp_path / name)
+    assert info.has_audio
+    assert info.audio_start_s == found.start_s
+    assert info.audio_start_s - shift == pytest.approx(0.25, abs=0.05)
+
+
+def test_a_mirrored_picture_is_shown_mirrored(tmp_path):
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.set_display_matrix([-65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30])
+        for index in range(3):
+            frame = av.VideoFrame.from_ndarray(picture(index), format="rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    rgb = next(frames(path)).rgb
+    assert rgb[6, -8, 0] > 200
+    assert "mirrored" in probe(path).warnings[0]

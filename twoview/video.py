@@ -7,27 +7,31 @@ streams at other times than 0, and cut with edit lists. Frames are streamed, so 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Any, cast
+from typing import Any
 
 import av
-import av.error
 import numpy as np
+from av.sidedata.sidedata import Type as SideData
 
-from twoview.errors import StorageError, VideoError
-from twoview.records import atomic
+from twoview import containers
+from twoview.errors import VideoError
 from twoview.timeline import Timeline
+from twoview.videowriter import VideoWriter
+
+__all__ = ["Audio", "Damage", "Frame", "VideoInfo", "VideoWriter", "audio", "frames", "probe", "timeline"]
 
 Array = np.ndarray
 log = logging.getLogger(__name__)
 
-_TRUNCATED_S = 0.5  # a stream that ends this much before the file's own length was cut off
-_GAP_S = 0.005  # sound that jumps by more than this against its timestamps is put where they say
+_CUT_S = 0.5  # a stream whose last frame is this much before the end that the file promises was cut off
+_GAP_S = 0.005  # sound whose timestamps jump by more than this is put where they say
+_HDR = {16: "PQ", 18: "HLG"}  # transfer functions of ITU-T H.273 that need tone mapping to look right
+_PLAY = "play it; if that works, re-encode it with any video program"
 
 
 @dataclass(frozen=True)
@@ -35,10 +39,10 @@ class VideoInfo:
     """What a file says about itself, without decoding it all.
 
     size           (width, height) of the upright picture in pixels
-    rate           nominal frames a second; frames may come at other times, see `timeline`
+    rate           mean frames a second; frames may come at uneven times, see `timeline`
     duration_s     from the first frame to the end; frames is an estimate
-    rotation       degrees counterclockwise that were applied to make the picture upright: 0, 90, 180, 270
-    audio_start_s  of the first sound on the clock of the frames; NaN without sound
+    rotation       degrees counterclockwise that make the stored picture upright: 0, 90, 180 or 270
+    audio_start_s  when the first sound was heard, on the clock of the frames; NaN without sound
     warnings       plain sentences about what is unusual
     """
 
@@ -50,7 +54,7 @@ class VideoInfo:
     rotation: int
     codec: str
     has_audio: bool
-    audio_start_s: float = float("nan")
+    audio_start_s: float = math.nan
     warnings: tuple[str, ...] = ()
 
 
@@ -62,6 +66,22 @@ class Frame:
     rgb: Array
 
 
+@dataclass(frozen=True)
+class Damage:
+    """What of a video could not be read: how many frames were left out, and when it broke off (NaN: it did not)."""
+
+    frames: int = 0
+    cut_s: float = math.nan
+
+    def __bool__(self) -> bool:
+        return self.frames > 0 or not math.isnan(self.cut_s)
+
+    def __str__(self) -> str:
+        parts = [f"{self.frames} damaged frames were left out"] if self.frames else []
+        parts += [] if math.isnan(self.cut_s) else [f"the file was cut off: its last frame is at {self.cut_s:.2f} s"]
+        return "; ".join(parts)
+
+
 @dataclass(frozen=True, eq=False)
 class Audio:
     """Sound on the clock of the frames: sample n was heard at `start_s + n / rate`. samples (N, channels) float32."""
@@ -69,312 +89,214 @@ class Audio:
     samples: Array
     rate: int
     start_s: float
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = ()
 
 
 def probe(path: Path | str) -> VideoInfo:
     """Size, rate, length, rotation and sound of a file. Raises VideoError if it is not a video that can be decoded."""
     path = Path(path)
-    with _opened(path) as container:
-        stream = _video_stream(container, path)
-        first = next(_decoded(container, stream, path, None), None)
+    with containers.opened(path) as container:
+        stream = containers.video_stream(container, path)
+        first = next(containers.pictures(container, stream), None)
         if first is None:
-            raise VideoError(f"{path} has no frame that can be decoded", hint="play it; if that works, re-encode it")
-        turn = _turn(first)
-        width, height = (first.height, first.width) if turn % 2 else (first.width, first.height)
+            raise VideoError(f"{path} has no frame that can be decoded", hint=_PLAY)
         rate = stream.average_rate or stream.guessed_rate
         if not rate:
             raise VideoError(f"{path} names no frame rate", hint="re-encode it with any video program")
-        duration = _duration(container, stream)
-        sound = next((s for s in container.streams.audio if _decodable(s)), None)
-        start = float("nan")
-        if sound is not None:
-            start = float((sound.start_time or 0) * sound.time_base)
+        turned = _matrix(first)[0] == 0
+        duration = containers.promised_end(container, stream) - (stream.start_time or 0) * stream.time_base
+        heard = _first_sound(path)
         return VideoInfo(
             path=path,
-            size=(width, height),
+            size=(first.height, first.width) if turned else (first.width, first.height),
             rate=Fraction(rate),
-            duration_s=duration,
-            frames=stream.frames or round(duration * float(rate)),
-            rotation=90 * turn,
+            duration_s=float(duration),
+            frames=stream.frames or round(duration * rate),
+            rotation=round(first.rotation / 90) % 4 * 90,
             codec=stream.codec_context.name,
-            has_audio=sound is not None,
-            audio_start_s=start,
+            has_audio=heard is not None,
+            audio_start_s=math.nan if heard is None else heard,
+            warnings=tuple(_unusual(container, stream, first)),
         )
 
 
 def frames(
-    path: Path | str, *, start: float | None = None, end: float | None = None, size: tuple[int, int] | None = None
+    path: Path | str,
+    *,
+    start: float | None = None,
+    end: float | None = None,
+    size: tuple[int, int] | None = None,
+    on_damage: Callable[[Damage], None] | None = None,
 ) -> Iterator[Frame]:
     """Upright frames with their times, from `start` to `end` seconds (both included), one at a time.
 
-    size  (width, height) to scale the upright picture to while decoding, or None for its own
-    A frame that cannot be decoded is left out and told to the log. Raises VideoError if none can be.
+    size       (width, height) to scale the upright picture to while decoding, or None for its own
+    on_damage  called once at the end if frames could not be decoded (they are left out) or the file was cut off
+
+    Raises VideoError if nothing can be decoded.
     """
     path = Path(path)
-    given = damaged = 0
-    last = float("-inf")
-    with _opened(path) as container:
-        stream = _video_stream(container, path)
+    with containers.opened(path) as container:
+        stream = containers.video_stream(container, path)
         stream.thread_type = "AUTO"
         if start is not None:
-            _seek(container, stream, start)
-        counter = _Counter()
-        for decoded in _decoded(container, stream, path, counter):
-            time = float(decoded.time)
-            if time <= last:
-                continue  # two frames at one time: the later adds nothing that can be told apart
-            last = time
-            if start is not None and time < start - 1e-6:
-                continue
-            if end is not None and time > end + 1e-6:
+            containers.seek(container, stream, start)
+        counter = containers.Counter()
+        last = -math.inf
+        for decoded in containers.pictures(container, stream, counter):
+            if decoded.time <= last:
+                continue  # two pictures at one time cannot be told apart
+            last = decoded.time
+            if end is not None and last > end + 1e-6:
                 break
-            given += 1
-            yield Frame(time, _upright(decoded, size))
-        damaged = counter.damaged
-        complete = end is not None or last + _TRUNCATED_S >= _end(container, stream)
-    if damaged:
-        log.warning("%s: %d pieces could not be decoded and were left out", path, damaged)
-    if given and not complete:
-        log.warning("%s ends at %.2f s, before its own length: it was cut off", path, last)
-    if not given and start is None:
-        raise VideoError(f"{path} has no frame that can be decoded", hint="play it; if that works, re-encode it")
+            if start is None or last >= start - 1e-6:
+                yield Frame(last, _upright(decoded, size))
+        else:
+            if last == -math.inf and start is None:
+                raise VideoError(f"{path} has no frame that can be decoded", hint=_PLAY)
+            if -math.inf < last < containers.promised_end(container, stream) - _CUT_S:
+                counter.cut_s = last
+    damage = Damage(counter.lost, counter.cut_s)
+    if damage:
+        log.warning("%s: %s", path, damage)
+        if on_damage is not None:
+            on_damage(damage)
 
 
 def timeline(path: Path | str) -> Timeline:
     """True presentation times of all frames, without decoding them."""
     path = Path(path)
-    with _opened(path) as container:
-        stream = _video_stream(container, path)
+    with containers.opened(path) as container:
+        stream = containers.video_stream(container, path)
         times = [
             float(packet.pts * packet.time_base)
-            for packet in _packets(container, stream, _Counter())
+            for packet in containers.packets(container, stream, containers.Counter())
             if packet.pts is not None and packet.time_base is not None and not packet.is_discard
         ]
         rate = Fraction(stream.average_rate or stream.guessed_rate or 0)
     if not times:
-        raise VideoError(f"{path} has no frames", hint="play it; if that works, re-encode it")
+        raise VideoError(f"{path} has no frames", hint=_PLAY)
     return Timeline(np.unique(np.array(times)), rate)
 
 
 def audio(path: Path | str, *, rate: int = 16000) -> Audio:
-    """All sound of a file, resampled, as float32 in -1..1, on the clock of its frames.
+    """The first sound track that can be decoded, resampled to `rate`, in -1..1, on the clock of the frames.
 
-    Silence fills what the timestamps leave open, so that a sample's place always tells its time.
+    Silence fills what the timestamps leave open, so that a sample's place always tells its time. A start later than
+    the pictures' is kept, and an encoder's priming is dropped just where the file says that it is to be.
     Raises VideoError if the file has no sound that can be decoded.
     """
     path = Path(path)
-    with _opened(path) as container:
-        stream = next((s for s in container.streams.audio if _decodable(s)), None)
+    with containers.opened(path) as container:
+        stream = containers.audio_stream(container)
         if stream is None:
             raise VideoError(f"{path} has no sound", hint="relate the clocks by motion or by hand: twoview sync --help")
-        counter, chunks = _Counter(), []
-        resampler = av.AudioResampler(format="fltp", layout=stream.layout, rate=rate)
-        start: float | None = None
-        length = 0
-        for packet in _packets(container, stream, counter):
-            for decoded in _decode(packet, counter):
-                if start is None:
-                    start = float(decoded.time or 0.0)
-                behind = round((float(decoded.time) - start) * rate) - length if decoded.time is not None else 0
-                if behind > max(_GAP_S * rate, resampler.rate * 0.002 + 64):
-                    chunks.append(np.zeros((behind, len(stream.layout.channels)), np.float32))
-                    length += behind
-                for piece in resampler.resample(decoded):
-                    chunks.append(piece.to_ndarray().T.astype(np.float32))
-                    length += piece.samples
-        if start is not None:
-            chunks += [piece.to_ndarray().T.astype(np.float32) for piece in resampler.resample(None)]
-    if not chunks or start is None:
-        raise VideoError(f"{path} has a sound track, but nothing in it can be decoded", hint="re-encode the file")
-    warnings = (f"{counter.damaged} pieces of the sound could not be decoded",) if counter.damaged else ()
-    return Audio(np.concatenate(chunks), rate, start, warnings)
+        counter = containers.Counter()
+        blocks = containers.sounds(container, stream, counter)
+        first = next(blocks, None)
+        if first is None:
+            raise VideoError(f"{path} has a sound track, but nothing in it can be decoded", hint="re-encode the file")
+        track = _Track(first, rate, seconds=float(container.duration or 0) / av.time_base)
+        for block in blocks:
+            track.add(block)
+        samples = track.finished()
+    warnings = (f"{counter.lost} damaged pieces of the sound are silent here",) if counter.lost else ()
+    return Audio(samples, rate, track.start, warnings)
 
 
-class VideoWriter:
-    """Writes H.264 in mp4, with sound if given; the file appears when the block ends without an error.
-
-    with VideoWriter("out.mp4", (1280, 720), 30) as writer:
-        writer.write(rgb)                  # (H, W, 3) uint8, at the nominal rate
-        writer.write(rgb, time=0.41)       # or at its own time in seconds
-    """
-
-    def __init__(
-        self,
-        path: Path | str,
-        size: tuple[int, int],
-        rate: Fraction | float,
-        *,
-        audio: Audio | None = None,
-        rotation: int = 0,
-        codec: str = "libx264",
-        quality: int = 20,
-    ) -> None:
-        """rotation: display matrix, degrees counterclockwise; quality: constant rate factor, lower is better."""
-        self.path, self.size, self.rate = Path(path), size, Fraction(rate).limit_denominator(100000)
-        self._audio, self._rotation, self._codec, self._quality = audio, rotation, codec, quality
-        self._count = 0
-
-    def __enter__(self) -> VideoWriter:
-        self._pending = atomic(self.path)
-        temporary = self._pending.__enter__()
-        try:
-            self._container = cast(Any, av.open(str(temporary), "w", format="mp4"))
-            options = {"crf": str(self._quality), "preset": "veryfast"}
-            self._stream = self._container.add_stream(self._codec, rate=self.rate, options=options)
-            width, height = self.size
-            self._stream.width, self._stream.height = width + width % 2, height + height % 2
-            self._stream.pix_fmt = "yuv420p"
-            self._stream.time_base = self._stream.codec_context.time_base = Fraction(1, 90000)
-            if self._rotation:
-                self._stream.set_display_rotation(self._rotation)
-            if self._audio is not None:
-                self._sound = self._container.add_stream("aac", rate=self._audio.rate)
-                self._sound.layout = "mono" if self._audio.samples.shape[1] == 1 else "stereo"
-        except BaseException as error:
-            self._pending.__exit__(type(error), error, error.__traceback__)
-            raise
-        return self
-
-    def write(self, rgb: Array, time: float | None = None) -> None:
-        """Add one picture (H, W, 3) uint8, at `time` seconds or one nominal step after the last."""
-        height, width = rgb.shape[:2]
-        padded = np.pad(rgb, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge") if width % 2 or height % 2 else rgb
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(padded), format="rgb24")
-        seconds = self._count / self.rate if time is None else Fraction(time)
-        picture.pts, picture.time_base = round(seconds * 90000), Fraction(1, 90000)
-        self._count += 1
-        self._mux(self._stream.encode(picture))
-
-    def _mux(self, packets: Any) -> None:
-        try:
-            self._container.mux(packets)
-        except av.error.FFmpegError as error:
-            raise StorageError(f"cannot write {self.path}: {error.strerror}", hint="free some space") from error
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if kind is None:
-                self._mux(self._stream.encode(None))
-                if self._audio is not None:
-                    self._write_sound(self._audio)
-                self._container.close()
-        except BaseException as late:
-            self._pending.__exit__(type(late), late, late.__traceback__)
-            raise
-        self._pending.__exit__(kind, error, trace)
-
-    def _write_sound(self, sound: Audio) -> None:
-        planes = np.ascontiguousarray(sound.samples.T[: len(self._sound.layout.channels)], np.float32)
-        step = 1024
-        for begin in range(0, planes.shape[1], step):
-            piece = np.ascontiguousarray(planes[:, begin : begin + step])
-            block = av.AudioFrame.from_ndarray(piece, format="fltp", layout=self._sound.layout.name)
-            block.sample_rate, block.time_base = sound.rate, Fraction(1, sound.rate)
-            block.pts = begin + round(sound.start_s * sound.rate)
-            self._mux(self._sound.encode(block))
-        self._mux(self._sound.encode(None))
+def _first_sound(path: Path) -> float | None:
+    """When the first sound that can be decoded was heard; None without sound."""
+    with containers.opened(path) as container:
+        stream = containers.audio_stream(container)
+        first = next(containers.sounds(container, stream), None) if stream is not None else None
+    return None if first is None else float(first.time)
 
 
-# --- reading -------------------------------------------------------------------------------------------------------
+def _unusual(container: Any, stream: Any, first: Any) -> Iterator[str]:
+    """Sentences about what the owner of a file should know."""
+    end = containers.promised_end(container, stream)
+    container.seek(int(end / stream.time_base), stream=stream)
+    tail = [
+        p.pts * p.time_base
+        for p in containers.packets(container, stream, containers.Counter())
+        if p.pts is not None and p.size
+    ]
+    if not tail or max(tail) < end - _CUT_S:
+        yield f"the file was cut off before the {float(end):.1f} s it promises; what is there is used"
+    a, b, c, d = _matrix(first)
+    if a * d - b * c < 0:
+        yield "the picture is mirrored, as the file asks"
+    if first.color_trc in _HDR:
+        yield f"high dynamic range ({_HDR[first.color_trc]}) shown without tone mapping: colours look pale"
+    if stream.sample_aspect_ratio not in (None, 0, 1):
+        yield f"its pixels are not square ({stream.sample_aspect_ratio}): lengths in 3D will be wrong along one axis"
+    capture = float(container.metadata.get("com.android.capture.fps", 0) or 0)
+    if capture > 1.1 * float(stream.average_rate or capture):
+        yield f"slow motion: filmed at {capture:g} frames a second; times are those of playback"
 
 
-@dataclass
-class _Counter:
-    """How many pieces of a stream could not be decoded."""
-
-    damaged: int = 0
+# --- pictures --------------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    if not path.exists():
-        raise VideoError(f"no such file: {path}", hint="check the path; names with spaces need quotes")
-    try:
-        container = av.open(str(path))
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise VideoError(
-            f"{path} cannot be read as a video: {getattr(error, 'strerror', None) or error}",
-            hint="is it complete, and a video? an mp4 whose recording was cut off has lost its index",
-        ) from error
-    with container:
-        yield container
-
-
-def _decodable(stream: Any) -> bool:
-    """Streams of unknown codecs have no codec context, and phones add such tracks."""
-    return stream.codec_context is not None
-
-
-def _video_stream(container: Any, path: Path) -> Any:
-    # Cover pictures are video streams too; they have a single frame and no rate.
-    for stream in container.streams.video:
-        if _decodable(stream) and not stream.disposition & av.stream.Disposition.attached_pic:
-            return stream
-    raise VideoError(f"{path} has no video track", hint="is it a sound file?")
-
-
-def _packets(container: Any, stream: Any, counter: _Counter) -> Iterator[Any]:
-    """Packets up to the end, or to where the file breaks off."""
-    iterator = container.demux(stream)
-    while True:
-        try:
-            packet = next(iterator)
-        except StopIteration:
-            return
-        except av.error.FFmpegError:
-            counter.damaged += 1
-            return
-        yield packet
-
-
-def _decode(packet: Any, counter: _Counter) -> list[Any]:
-    try:
-        return packet.decode()
-    except av.error.FFmpegError:
-        counter.damaged += 1
-        return []
-
-
-def _decoded(container: Any, stream: Any, path: Path, counter: _Counter | None) -> Iterator[Any]:
-    counter = counter or _Counter()
-    for packet in _packets(container, stream, counter):
-        for decoded in _decode(packet, counter):
-            if decoded.time is not None:
-                yield decoded
-
-
-def _turn(decoded: Any) -> int:
-    """Quarter turns counterclockwise that make a decoded picture upright."""
-    return round((decoded.rotation or 0) / 90) % 4
+def _matrix(decoded: Any) -> tuple[int, int, int, int]:
+    """Signs a, b, c, d of the display matrix: the stored pixel (x, y) is shown at (a x + c y, b x + d y)."""
+    data = decoded.side_data.get(SideData.DISPLAYMATRIX)
+    if data is None:
+        return 1, 0, 0, 1
+    a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()
+    sign = lambda value: (value > 0) - (value < 0)  # noqa: E731
+    return (sign(a), 0, 0, sign(d)) if abs(a) >= abs(b) else (0, sign(b), sign(c), 0)
 
 
 def _upright(decoded: Any, size: tuple[int, int] | None) -> Array:
-    turn = _turn(decoded)
+    """Pixels (H, W, 3) of a decoded frame, turned (and mirrored) as its display matrix asks."""
+    a, b, c, d = _matrix(decoded)
     if size is not None:
-        width, height = size[::-1] if turn % 2 else size
+        width, height = size if a else size[::-1]
         decoded = decoded.reformat(width=width, height=height, format="rgb24", interpolation="AREA")
-    return np.ascontiguousarray(np.rot90(decoded.to_ndarray(format="rgb24"), turn))
+    rgb = decoded.to_ndarray(format="rgb24")
+    if not a:
+        rgb = rgb.swapaxes(0, 1)
+    across, down = (a, d) if a else (c, b)
+    return np.ascontiguousarray(rgb[::down, ::across])
 
 
-def _seek(container: Any, stream: Any, start: float) -> None:
-    """Go to a key frame at or before `start` seconds."""
-    try:
-        container.seek(max(int(start / stream.time_base), 0), stream=stream, backward=True)
-    except av.error.FFmpegError:
-        container.seek(0)
+# --- sound -----------------------------------------------------------------------------------------------------------
 
 
-def _end(container: Any, stream: Any) -> float:
-    """Presentation time at which the stream should end, as the file says."""
-    if stream.duration and stream.time_base:
-        return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
-    return float(container.duration or 0) / av.time_base
+class _Track:
+    """Sound laid onto one clock: each run of blocks without a gap is resampled and put where its timestamps say."""
 
+    def __init__(self, first: Any, rate: int, *, seconds: float) -> None:
+        self.start, self._rate, self._layout = float(first.time), rate, first.layout
+        self._samples = np.zeros((round((seconds + 1) * rate), len(first.layout.channels)), np.float32)
+        self._at = 0
+        self._begin(first)
+        self.add(first)
 
-def _duration(container: Any, stream: Any) -> float:
-    if stream.duration and stream.time_base:
-        return float(stream.duration * stream.time_base)
-    return float(container.duration or 0) / av.time_base
+    def _begin(self, block: Any) -> None:
+        self._resampler = av.AudioResampler(format="fltp", layout=self._layout, rate=self._rate)
+        self._kind = (block.format.name, block.layout.name, block.sample_rate)
+        self._due = float(block.time)
+        self._at = max(self._at, round((self._due - self.start) * self._rate))
+
+    def add(self, block: Any) -> None:
+        time = float(block.time)
+        if abs(time - self._due) > _GAP_S or self._kind != (block.format.name, block.layout.name, block.sample_rate):
+            self._put(self._resampler.resample(None))
+            self._begin(block)
+        self._due += block.samples / block.sample_rate
+        self._put(self._resampler.resample(block))
+
+    def _put(self, pieces: list[Any]) -> None:
+        for piece in pieces:
+            end = self._at + piece.samples
+            if end > len(self._samples):
+                more = max(end, 2 * len(self._samples)) - len(self._samples)
+                self._samples = np.concatenate([self._samples, np.zeros((more, self._samples.shape[1]), np.float32)])
+            self._samples[self._at : end] = piece.to_ndarray().T
+            self._at = end
+
+    def finished(self) -> Array:
+        self._put(self._resampler.resample(None))
+        return self._samples[: self._at]
