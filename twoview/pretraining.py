@@ -21,12 +21,13 @@ from torch import Tensor, nn
 
 from twoview import lifters
 from twoview.bodies import BodyRange, coco_like, vary_bodies, vary_definition
+from twoview.checkpoint import Model, load_model, save_model
 from twoview.config import PretrainConfig
 from twoview.datasets import Motion
 from twoview.errors import TrainingError
 from twoview.filming import Filmed, MotionBank, centre, film
 from twoview.framing import to_camera
-from twoview.geometry import fit_similarity
+from twoview.metrics import aligned_errors, joint_errors
 from twoview.progress import OnProgress, Progress, report
 from twoview.records import atomic
 from twoview.skeleton import H36M17
@@ -89,10 +90,9 @@ def score_lifter(
     pose = to_camera(answer, seen.framing) * factor * 1000
     truth = (seen.points - seen.points[:, :, _ROOT : _ROOT + 1]) * 1000
     flat, flat_truth = pose.flatten(0, 1), truth.flatten(0, 1)
-    aligned = (fit_similarity(flat, flat_truth).apply(flat) - flat_truth).view_as(pose)
     return {
-        "mpjpe": (pose - truth).norm(dim=-1).mean((1, 2)),
-        "pa_mpjpe": aligned.norm(dim=-1).mean((1, 2)),
+        "mpjpe": joint_errors(flat, flat_truth).view(pose.shape[:3]).mean((1, 2)),
+        "pa_mpjpe": aligned_errors(flat, flat_truth).view(pose.shape[:3]).mean((1, 2)),
         "which": which.repeat(cameras),
     }
 
@@ -110,7 +110,9 @@ def learning_rate(config: PretrainConfig, step: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
 
 
-def draw_batch(bank: MotionBank, config: PretrainConfig, noise: NoiseModel, step: int, clip_length: int = 81) -> Filmed:
+def draw_batch(
+    bank: MotionBank, config: PretrainConfig, noises: Sequence[NoiseModel], step: int, clip_length: int = 81
+) -> Filmed:
     """The clips of one step, all of one length up to `clip_length`; a pure function of (seed, step)."""
     chance = Chance(torch.Generator().manual_seed(step_seed(config.seed, step)))
     lengths, shares = zip(*((n, share) for n, share in _LENGTHS if n <= clip_length), strict=True)
@@ -118,6 +120,9 @@ def draw_batch(bank: MotionBank, config: PretrainConfig, noise: NoiseModel, step
     length = lengths[int(pick)]
     motion = bank.draw(min(max(config.frames // length, 1), 1024), length, config.rate, chance)
     motion = vary_definition(vary_bodies(centre(motion), chance, BodyRange()), chance, config.converted)
+    noise = noises[0]
+    if step >= config.noise_from and len(noises) > 1:
+        noise = noises[int(torch.randint(len(noises), (1,), generator=chance.generator))]
     return film(motion, chance, noise)
 
 
@@ -128,13 +133,13 @@ def pretrain(
     out: Path,
     validation: Mapping[str, Sequence[Motion]] | None = None,
     on_progress: OnProgress | None = None,
-) -> nn.Module:
-    """Train a lifter; returns it with its averaged weights.
+) -> Model:
+    """Train a lifter; returns it with its averaged weights and a card, as written to `model.pt`.
 
-    out         folder of the run: `state.pt`, from which it resumes, and `log.jsonl`, a line a save
+    out         folder of the run: `model.pt` at every validation, `state.pt`, from which it resumes, and `log.jsonl`
     validation  name -> motion by other subjects, measured as `score_lifter` does; never used to choose anything
     """
-    noise = NoiseModel.load(config.noise) if config.noise else NoiseModel()
+    noises = [NoiseModel(), *map(NoiseModel.load, config.noise)]
     bank = MotionBank(motions)
     banks = {name: MotionBank(found) for name, found in (validation or {}).items()}
     run = _Run.start(config)
@@ -143,7 +148,7 @@ def pretrain(
     losses: list[float] = []
     began = time.monotonic() - run.seconds
     for step in range(run.step, config.steps):
-        batch = draw_batch(bank, config, noise, step, run.clip_length)
+        batch = draw_batch(bank, config, noises, step, run.clip_length)
         losses.append(run.learn(batch, config, step))
         report(on_progress, Progress("pretrain", run.step, config.steps, values={"loss": losses[-1]}))
         last = run.step == config.steps
@@ -154,11 +159,12 @@ def pretrain(
                 for name, held in banks.items():
                     errors = score_lifter(run.average, held, rate=config.rate)
                     row[name] = [round(float(errors[key].mean()), 2) for key in ("mpjpe", "pa_mpjpe")]
+                save_model(out / "model.pt", run.model(config, motions, row), half=True)
             run.save(out, config)
             with (out / "log.jsonl").open("a", encoding="utf-8") as log:
                 log.write(json.dumps(row) + "\n")
             losses.clear()
-    return run.average
+    return load_model(out / "model.pt")
 
 
 @dataclass
@@ -202,6 +208,19 @@ class _Run:
         self.step = step + 1
         return float(loss.detach())
 
+    def model(self, config: PretrainConfig, motions: Sequence[Motion], row: Mapping[str, Any]) -> Model:
+        """The averaged weights with what is known about them."""
+        kinds = sorted({motion.kind for motion in motions} - {""})
+        card = {
+            "training": f"{len(motions)} clips, {sum(m.seconds for m in motions) / 60:.1f} min, by virtual cameras",
+            "movements": ", ".join(kinds),
+            "subjects": len({motion.subject for motion in motions}),
+            "progress": dict(row),
+            "settings": asdict(config),
+        }
+        name, settings = config.lifter, config.lifter_settings
+        return Model(self.average, name, settings, "box", config.rate, self.clip_length, card=card)
+
     def save(self, out: Path, config: PretrainConfig) -> None:
         state = {"format": "pretrain-state", "step": self.step, "seconds": self.seconds, "config": asdict(config)}
         state |= {"lifter": self.lifter.state_dict(), "average": self.average.state_dict()}
@@ -215,8 +234,9 @@ class _Run:
         if not (out / "state.pt").exists():
             return False
         state = torch.load(out / "state.pt", weights_only=True)
-        free = ("steps", "save_every", "validate_every")
-        changed = [k for k, v in asdict(config).items() if k not in free and state["config"].get(k) != v]
+        free = ("steps", "save_every", "validate_every", "data", "validation")
+        known = state["config"]
+        changed = [k for k, v in asdict(config).items() if k not in free and known.get(k, v) != v]
         if changed:
             raise TrainingError(
                 f"{out} holds a run with another {', '.join(changed)}", hint="choose another folder, or delete that run"
