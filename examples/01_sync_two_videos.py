@@ -1,6 +1,6 @@
 """How the clocks of two phones relate, from their sound, and what the answer is good for.
 
-    python examples/01_sync_two_videos.py [a.mp4 b.mp4]
+python examples/01_sync_two_videos.py [a.mp4 b.mp4]
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Find the athlete in a video and draw what was found on one frame.
 
-    python examples/02_detect_and_draw.py [video.mp4] [picture.png]
+python examples/02_detect_and_draw.py [video.mp4] [picture.png]
 """
 
 import sys

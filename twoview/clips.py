@@ -192,8 +192,8 @@ def collate(clips: Sequence[Clip], rule: Rule) -> PairBatch:
 def hold_out(clips: Sequence[Clip], share: float) -> tuple[list[Clip], list[Clip]]:
     """Training and held-out clips: the last takes, or the last clips where there is one take.
 
-    Clips of one take overlap, so between the two parts of a single take one clip is dropped. With a share of 0, or
-    nothing left to hold out, the held-out part is empty.
+    Clips of one take overlap, so those of a single take that reach into the held-out part are dropped. With a share of
+    0, or nothing left to hold out, the held-out part is empty.
     """
     takes = list(dict.fromkeys(clip.take for clip in clips))
     if share <= 0 or len(clips) < 2:
@@ -203,8 +203,9 @@ def hold_out(clips: Sequence[Clip], share: float) -> tuple[list[Clip], list[Clip
         last = set(takes[kept:])
         return [c for c in clips if c.take not in last], [c for c in clips if c.take in last]
     count = min(max(round(len(clips) * share), 1), len(clips) - 1)
-    train = list(clips[: len(clips) - count - 1]) or list(clips[: len(clips) - count])
-    return train, list(clips[len(clips) - count :])
+    held = list(clips[len(clips) - count :])
+    train = [clip for clip in clips[: len(clips) - count] if clip.time[-1] < held[0].time[0]]
+    return train or list(clips[: len(clips) - count]), held
 
 
 def order(count: int, seed: int, epoch: int) -> tuple[list[int], Array]:

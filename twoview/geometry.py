@@ -54,7 +54,7 @@ def _fit(a: Tensor, b: Tensor, weight: Tensor, rigid: bool) -> _Fitted:
     mean_b = (weight[..., None] * b).sum(dim=1) / total
     a, b = a - mean_a[:, None], b - mean_b[:, None]
     covariance = torch.einsum("bn,bni,bnj->bij", weight, b, a)
-    u, s, vt = torch.linalg.svd(covariance)
+    u, s, vt = torch.linalg.svd(covariance.nan_to_num(0.0, 0.0, 0.0))  # what is not a number still shows in the points
     sign = torch.ones_like(s)
     sign[:, 2] = torch.where(torch.linalg.det(u @ vt) < 0, -1.0, 1.0)
     rotation = u @ (sign[..., None] * vt)

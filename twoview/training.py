@@ -1,8 +1,8 @@
 """Adapt a lifter to takes filmed by two or more phones, without 3D labels.
 
 `finetune` reads from top to bottom: clips, objective, loop, log, save. What is minimised is an `Objective`: here the
-paper's losses (`Paper`), in `adaptation` the lessons of the method `phones`. Lightning Fabric brings device, precision and
-several processes; a run that was stopped continues from `last.pt` as if nothing had happened.
+paper's losses (`Paper`), in `adaptation` the lessons of the method `phones`. Lightning Fabric brings device, precision
+and several processes; a run that was stopped continues from `last.pt` as if nothing had happened.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -172,7 +172,8 @@ def finetune(
         optimiser.load_state_dict(state["optimiser"])
 
     for epoch in range(state["epoch"], config.epochs):
-        started, sums = time.monotonic(), {}
+        started = time.monotonic()
+        sums: dict[str, float] = {}
         prepared.train()
         for step in range(objective.steps):
             _set_rate(optimiser, config, epoch, step, objective.steps)
@@ -200,10 +201,8 @@ def finetune(
 def _fabric(config: FinetuneConfig) -> Fabric:
     if config.device == "cuda" and not torch.cuda.is_available():
         raise TrainingError("device cuda was asked for, and there is none", hint="--device cpu")
-    torch.use_deterministic_algorithms(False)
-    fabric = Fabric(
-        accelerator=config.device, devices=config.devices, num_nodes=config.nodes, precision=config.precision
-    )  # type: ignore[arg-type]
+    precision = cast(Any, config.precision)
+    fabric = Fabric(accelerator=config.device, devices=config.devices, num_nodes=config.nodes, precision=precision)
     fabric.launch()
     return fabric
 

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from twoview import lifters
+from twoview.checkpoint import Model, load_model, save_model
+from twoview.clips import Take, cut, hold_out, order
+from twoview.config import FinetuneConfig, LossConfig
+from twoview.errors import SyncError, TrainingError
+from twoview.poses import Poses2D, Source
+from twoview.skeleton import H36M17
+from twoview.timeline import ClockMap, Sync
+from twoview.training import finetune
+
+PAPER = FinetuneConfig(method="paper", epochs=4, batch=4, lr=1e-3, device="cpu", clip_length=9)
+
+
+def body(time: np.ndarray, seed: int = 0) -> np.ndarray:
+    """A body (T, 17, 3) in metres, y down, that swings about."""
+    random = np.random.default_rng(seed)
+    rest = random.normal(size=(17, 3)) * [0.2, 0.5, 0.15]
+    rest -= rest[0]
+    swing = random.normal(size=(17, 3)) * 0.1
+    turn = 0.6 * np.sin(2 * time + seed)
+    c, s, o, z = np.cos(turn), np.sin(turn), np.ones_like(turn), np.zeros_like(turn)
+    rotation = np.stack([np.stack([c, z, s], -1), np.stack([z, o, z], -1), np.stack([-s, z, c], -1)], -2)
+    return (rest + swing * np.sin(3 * time)[:, None, None]) @ rotation
+
+
+def take(name: str = "take1", seconds: float = 3.0, seed: int = 0, offset: float = 0.4) -> Take:
+    """Two views, 90 degrees apart, of one body; b began `offset` later and runs at 25 frames a second."""
+    poses = {}
+    for view, rate, start, angle in (("a", 30, 0.0, 0.0), ("b", 25, offset, np.pi / 2)):
+        time = np.arange(int((seconds - start) * rate)) / rate
+        turn = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
+        points = body(time + start, seed) @ turn + np.array([0, 0, 4])
+        xy = points[..., :2] / points[..., 2:] * 1000 + [640, 360]
+        source = Source(f"{name}-{view}")
+        poses[view] = Poses2D(xy, np.full(xy.shape[:2], 0.9), time, H36M17, (1280, 720), view, source)
+    return Take(name, poses, Sync("a", {"a": ClockMap(), "b": ClockMap(offset)}))
+
+
+@pytest.fixture
+def start(tmp_path) -> Path:
+    """A small untrained lifter in a file."""
+    torch.manual_seed(0)
+    lifter = lifters.build("tcn", {"width": 32, "dilations": [1, 3]}).eval()
+    path = tmp_path / "start.pt"
+    save_model(path, Model(lifter, "tcn", {"width": 32, "dilations": [1, 3]}, "box", 30.0, 27))
+    return path
+
+
+def weights_of(path: Path) -> dict[str, torch.Tensor]:
+    return load_model(path).lifter.state_dict()
+
+
+def test_clips_show_one_moment_in_all_views():
+    clips = cut(take(), length=9, rate=30.0, stride=0.5)
+    assert clips[0].xy.shape == (2, 9, 17, 2)
+    assert clips[0].time[0] == pytest.approx(0.4)
+    points = body(clips[2].time) + np.array([0, 0, 4])
+    assert clips[2].xy[0] == pytest.approx(points[..., :2] / points[..., 2:] * 1000 + [640, 360], abs=2.0)
+    assert all(np.diff(clip.time) == pytest.approx(1 / 30) for clip in clips)
+
+
+def test_a_short_take_is_filled_up_with_unseen_frames():
+    (clip,) = cut(take(seconds=0.8), length=27, rate=30.0)
+    assert clip.xy.shape == (2, 27, 17, 2)
+    assert (clip.score[:, -10:] == 0).all()
+
+
+def test_views_that_do_not_overlap_are_refused():
+    with pytest.raises(SyncError, match="share only"):
+        cut(replace(take(), sync=Sync("a", {"a": ClockMap(), "b": ClockMap(100.0)})), length=9, rate=30.0)
+
+
+def test_takes_are_held_out_whole_and_clips_of_one_take_do_not_overlap():
+    clips = [c for n in range(3) for c in cut(take(f"take{n}"), length=9, rate=30.0)]
+    train, held = hold_out(clips, 0.3)
+    assert {c.take for c in held} == {"take2"}
+    assert {c.take for c in train} == {"take0", "take1"}
+    train, held = hold_out(cut(take(), length=9, rate=30.0), 0.2)
+    assert max(c.time[-1] for c in train) < min(c.time[0] for c in held)
+    assert hold_out(clips, 0.0) == (clips, [])
+
+
+def test_the_order_is_a_pure_function():
+    assert order(7, 3, 1)[0] == order(7, 3, 1)[0]
+    assert order(7, 3, 1)[0] != order(7, 3, 2)[0]
+    assert sorted(order(7, 3, 1)[0]) == list(range(7))
+
+
+def test_a_run_lowers_its_loss_and_says_what_it_did(tmp_path, start):
+    events = []
+    config = replace(PAPER, weights=str(start), epochs=6)
+    run = finetune([take(), take("take2", seed=1)], config, out=tmp_path / "run", on_progress=events.append)
+    rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert rows[-1]["loss_consistency"] < rows[0]["loss_consistency"]
+    assert {"angle_deg", "bone_spread", "mirrored", "radius", "seconds"} <= set(rows[0])
+    assert events[-1].done == events[-1].total
+    model = load_model(run.model)
+    assert model.card["views"] == "a,b"
+    assert model.card["adapted"] == run.adapted
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["finetune"]["epochs"] == 6
+
+
+def test_the_same_seed_gives_the_same_weights(tmp_path, start):
+    config = replace(PAPER, weights=str(start), epochs=2)
+    first, second = (finetune([take()], config, out=tmp_path / name).model for name in ("one", "two"))
+    assert all(torch.equal(a, b) for a, b in zip(weights_of(first).values(), weights_of(second).values(), strict=True))
+
+
+def test_a_stopped_run_continues_as_if_nothing_had_happened(tmp_path, start):
+    config = replace(PAPER, weights=str(start))
+    whole = finetune([take()], config, out=tmp_path / "whole")
+
+    def stop(event) -> None:
+        if event.done > 0.6 * event.total:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finetune([take()], config, out=tmp_path / "parts", on_progress=stop)
+    steps = []
+    parts = finetune([take()], config, out=tmp_path / "parts", on_progress=steps.append)
+    assert steps[0].done > 1
+    assert parts.after == whole.after
+    ours, theirs = (torch.load(r.folder / "last.pt", weights_only=True)["lifter"] for r in (parts, whole))
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_a_finished_run_is_only_loaded(tmp_path, start):
+    config = replace(PAPER, weights=str(start), epochs=1)
+    first = finetune([take()], config, out=tmp_path / "run")
+    events = []
+    again = finetune([take()], config, out=tmp_path / "run", on_progress=events.append)
+    assert events == []
+    assert again == first
+
+
+def test_another_run_in_the_folder_is_not_overwritten(tmp_path, start):
+    config = replace(PAPER, weights=str(start), epochs=1)
+    finetune([take()], config, out=tmp_path / "run")
+    with pytest.raises(TrainingError, match=r"other settings \(lr\)") as error:
+        finetune([take()], replace(config, lr=0.5), out=tmp_path / "run")
+    assert "--run" in error.value.hint
+    with pytest.raises(TrainingError, match="other takes"):
+        finetune([take(seed=3)], config, out=tmp_path / "run")
+
+
+def test_a_loss_that_is_no_number_names_its_term_and_keeps_the_last_state(tmp_path, start):
+    config = replace(PAPER, weights=str(start), lr=1e30, clip_norm=0.0)
+    with pytest.raises(TrainingError, match=r"the loss term '\w+' became (nan|inf)"):
+        finetune([take()], config, out=tmp_path / "run")
+
+
+def test_a_model_that_did_not_get_better_is_not_kept(tmp_path, start):
+    loss = LossConfig(reprojection=0.0, consistency=0.0, limb_variance=1e-9)
+    run = finetune([take()], replace(PAPER, weights=str(start), lr=5.0, loss=loss), out=tmp_path / "run")
+    assert not run.adapted
+    assert any("unadapted lifter" in said for said in run.warnings)
+    before = weights_of(start)
+    assert all(torch.equal(value, before[key]) for key, value in weights_of(run.model).items())
+
+
+@pytest.mark.parametrize(
+    ("takes", "says"),
+    [
+        (lambda t: [replace(t, poses={"a": t.poses["a"]})], "one view"),
+        (lambda t: [replace(t, poses={"a": t.poses["a"], "b": t.poses["a"]})], "same video"),
+    ],
+)
+def test_takes_that_cannot_teach_are_refused(tmp_path, start, takes, says):
+    with pytest.raises(TrainingError, match=says):
+        finetune(takes(take()), replace(PAPER, weights=str(start)), out=tmp_path / "run")
+
+
+def test_nobody_seen_is_refused(tmp_path, start):
+    seen = take()
+    blind = {v: replace(p, xy=np.full_like(p.xy, np.nan), score=np.zeros_like(p.score)) for v, p in seen.poses.items()}
+    with pytest.raises(TrainingError, match="no clip of"):
+        finetune([replace(seen, poses=blind)], replace(PAPER, weights=str(start)), out=tmp_path / "run")
