@@ -6,6 +6,7 @@ found is saved while it runs, so that an interrupted run continues where it stop
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import time as clock
@@ -23,13 +24,18 @@ from twoview.errors import FormatError
 from twoview.following import Follower, Picture
 from twoview.poses import Poses2D, Source
 from twoview.progress import OnProgress, Progress, report
-from twoview.tracking import People, choose, join
+from twoview.repair import repair, smooth
+from twoview.skeleton import Skeleton
+from twoview.thumbnails import draw_people
+from twoview.tracking import People, choose, join, summarise
 
 if TYPE_CHECKING:
     from twoview.video import Frame, VideoInfo
 
 Array = np.ndarray
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 def detect(
@@ -43,7 +49,8 @@ def detect(
     """The athlete's keypoints in every frame, in the detector's skeleton; unseen in frames without the athlete.
 
     partial  file that keeps everyone's tracks: saved while running, continued by the next call for the same video and
-             settings, and complete at the end (so that choosing another person needs no new detection)
+             settings, and complete at the end (so that choosing another person needs no new detection); where there
+             are several people a picture of each is written beside it
     Raises DetectorError where nobody is found, VideoError where the file cannot be read.
     """
     from twoview.video import probe
@@ -55,22 +62,28 @@ def detect(
     keeper = Keeper(partial, video, config, detector.name)
     people = find_people(video, info, detector, config, keeper, label=view or video.stem, on_progress=on_progress)
     people = join(people)
-    poses = single_out(people, choose(people, info.size, config.person), detector, info.size, least=config.score)
+    athlete = choose(people, info.size, config.person)
+    if partial is not None and len(people.tracks) > 1:
+        draw_people(video, people, summarise(people, info.size), athlete, partial.with_suffix(".png"))
+    poses = single_out(people, athlete, detector.skeleton, info.size, least=config.score)
+    if config.repair:
+        poses, repairs = repair(poses)
+        log.info("%s: %s", view or video.stem, repairs)
+    if config.smooth != "none":
+        poses = smooth(poses, config.smooth, config.smooth_hz)  # type: ignore[arg-type]
     return replace(poses, view=view, source=Source(records.fingerprint(video), detector.name))
 
 
-def single_out(people: People, track: int, detector: Detector, size: tuple[int, int], *, least: float) -> Poses2D:
+def single_out(people: People, track: int, skeleton: Skeleton, size: tuple[int, int], *, least: float) -> Poses2D:
     """One track as Poses2D over all frames; joints below `least`, or outside the picture, are unseen."""
-    joints = len(detector.skeleton)
+    joints = len(skeleton)
     xy, score = np.full((len(people.time), joints, 2), np.nan), np.zeros((len(people.time), joints))
     own = people.of(track)
     xy[own.frame], score[own.frame] = own.xy, own.score
     with np.errstate(invalid="ignore"):
         inside = ((xy > -0.5) & (xy < np.array(size) - 0.5)).all(axis=-1)
     unseen = ~inside | (score < max(least, 1e-6))
-    return Poses2D(
-        np.where(unseen[..., None], np.nan, xy), np.where(unseen, 0.0, score), people.time, detector.skeleton, size
-    )
+    return Poses2D(np.where(unseen[..., None], np.nan, xy), np.where(unseen, 0.0, score), people.time, skeleton, size)
 
 
 def find_people(

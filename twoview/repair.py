@@ -1,0 +1,193 @@
+"""What motion tells about single keypoints: sides that were exchanged, joints that jumped away, and smoothing.
+
+Nothing is invented: exchanged sides are put back, jumps become unseen. Smoothing is off unless asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from twoview.poses import Poses2D
+from twoview.skeleton import Skeleton
+
+Array = np.ndarray
+
+LIMBS = {"arms": ("elbow", "wrist"), "legs": ("hip", "knee", "ankle"), "head": ("eye", "ear"), "chest": ("shoulder",)}
+HABIT = 0.02  # cost of a frame with exchanged sides, in body sizes: without evidence nothing is exchanged
+FARTHEST = 0.5  # a movement between frames costs at most this, in body sizes
+JUMP = 0.15  # a joint this far, in body sizes, from where its neighbours in time put it has jumped
+LONGEST_JUMP_S = 0.1
+ONE_EURO_BETA = 0.02  # how much the one-euro cutoff (Hz) rises with speed (px/s)
+
+
+@dataclass(frozen=True)
+class Repairs:
+    """What `repair` changed: frames in which some sides were put back, and joint sightings marked unseen."""
+
+    exchanged: int = 0
+    jumps: int = 0
+
+
+def repair(poses: Poses2D) -> tuple[Poses2D, Repairs]:
+    """Poses with exchanged sides put back and lone jumps unseen, and how much that was."""
+    swapped = find_swaps(poses)
+    fixed = exchange(poses, swapped)
+    far = find_jumps(fixed)
+    seen = replace(fixed, xy=np.where(far[..., None], np.nan, fixed.xy), score=np.where(far, 0.0, fixed.score))
+    return seen, Repairs(int(swapped.any(axis=1).sum()), int(far.sum()))
+
+
+def limb_pairs(skeleton: Skeleton) -> list[list[tuple[int, int]]]:
+    """(left, right) pairs of joints that a detector exchanges together: arms, legs, head, chest."""
+    groups = [
+        [pair for pair in skeleton.pairs if any(part in skeleton.joints[pair[0]] for part in parts)]
+        for parts in LIMBS.values()
+    ]
+    return [group for group in groups if group]
+
+
+def body_size(poses: Poses2D) -> Array:
+    """Longer side (T,) in px of the box around the joints, as a running median; 1 where nobody is."""
+    span = np.full(len(poses), np.nan)
+    there = (poses.score > 0).sum(axis=1) >= 2
+    span[there] = (np.nanmax(poses.xy[there], axis=1) - np.nanmin(poses.xy[there], axis=1)).max(axis=-1)
+    typical = float(np.nanmedian(span)) if there.any() else 1.0
+    return np.maximum(np.where(np.isnan(span), typical, np.maximum(span, typical / 2)), 1.0)
+
+
+def find_swaps(poses: Poses2D) -> Array:
+    """Frames and limbs (T, groups) whose left and right the detector exchanged, from the motion of one view.
+
+    For each limb the course of plain and exchanged frames under which joints move least (Viterbi); staying with the
+    detector is free, so sides that merely cross, and lasting exchanges, are left alone.
+    """
+    size = body_size(poses)
+    groups = limb_pairs(poses.skeleton)
+    if len(poses) < 2:
+        return np.zeros((len(poses), len(groups)), bool)
+    return np.stack([_course(poses, group, size) for group in groups], axis=1)
+
+
+def _course(poses: Poses2D, pairs: list[tuple[int, int]], size: Array) -> Array:
+    left, right = ([pair[side] for pair in pairs] for side in (0, 1))
+    a, b = _filled(poses.xy[:, left]), _filled(poses.xy[:, right])
+    same, crossed = _step(a, a, size) + _step(b, b, size), _step(a, b, size) + _step(b, a, size)
+    cost, back = np.array([0.0, HABIT]), np.zeros((len(poses), 2), int)
+    for t in range(1, len(poses)):
+        move = np.array([[same[t - 1], crossed[t - 1]], [crossed[t - 1], same[t - 1]]])
+        options = cost[:, None] + move
+        back[t] = options.argmin(axis=0)
+        cost = options.min(axis=0) + np.array([0.0, HABIT])
+    state = int(cost.argmin())
+    course = np.zeros(len(poses), bool)
+    for t in range(len(poses) - 1, -1, -1):
+        course[t] = bool(state)
+        state = int(back[t, state])
+    return course
+
+
+def _step(start: Array, end: Array, size: Array) -> Array:
+    """Summed movement (T - 1,) in body sizes from `start` of a frame to `end` of the next; never seen costs nothing."""
+    moved = np.linalg.norm(end[1:] - start[:-1], axis=-1) / size[1:, None]
+    return np.nansum(np.minimum(moved, FARTHEST), axis=1)
+
+
+def _filled(xy: Array) -> Array:
+    """Unseen joints keep their last place, so that a gap does not hide a movement."""
+    out = xy.astype(np.float64)
+    for t in range(1, len(out)):
+        out[t] = np.where(np.isnan(out[t]), out[t - 1], out[t])
+    return out
+
+
+def exchange(poses: Poses2D, swapped: Array) -> Poses2D:
+    """Poses with left and right of the marked frames and limbs (T, groups) exchanged."""
+    xy, score = poses.xy.copy(), poses.score.copy()
+    for group, pairs in enumerate(limb_pairs(poses.skeleton)):
+        rows = np.flatnonzero(swapped[:, group])
+        for left, right in pairs:
+            xy[rows, left], xy[rows, right] = poses.xy[rows, right], poses.xy[rows, left]
+            score[rows, left], score[rows, right] = poses.score[rows, right], poses.score[rows, left]
+    return replace(poses, xy=xy, score=score)
+
+
+def find_jumps(poses: Poses2D) -> Array:
+    """Sightings (T, J) far off the line between the joint's places before and after a spell of at most 0.1 s."""
+    far = np.zeros(poses.score.shape, bool)
+    size = body_size(poses)
+    for joint in range(len(poses.skeleton)):
+        at = np.flatnonzero(poses.score[:, joint] > 0)
+        time, xy = poses.time[at], poses.xy[at, joint].astype(np.float64)
+        for length in (1, 2, 3):
+            if len(at) < length + 2:
+                break
+            first, last = np.arange(len(at) - length - 1), np.arange(length + 1, len(at))
+            short = time[last] - time[first] <= LONGEST_JUMP_S + 0.05
+            home = np.linalg.norm(xy[last] - xy[first], axis=-1) / size[at[first]]
+            away = np.full(len(first), np.inf)
+            for k in range(1, length + 1):
+                share = ((time[first + k] - time[first]) / (time[last] - time[first]))[:, None]
+                line = xy[first] * (1 - share) + xy[last] * share
+                away = np.minimum(away, np.linalg.norm(xy[first + k] - line, axis=-1) / size[at[first]])
+            for spell in np.flatnonzero(short & (away > JUMP) & (home < away / 2)):
+                far[at[spell + 1 : spell + 1 + length], joint] = True
+    return far
+
+
+# --- smoothing -----------------------------------------------------------------------------------------------------
+
+
+def smooth(poses: Poses2D, kind: Literal["butterworth", "one-euro"], cutoff_hz: float) -> Poses2D:
+    """Poses smoothed over time, joint by joint and stretch by stretch between gaps; scores stay.
+
+    butterworth  4th order in all, forwards and backwards (no delay), at `cutoff_hz`
+    one-euro     Casiez et al. 2012: `cutoff_hz` for a joint at rest, higher the faster it moves; lags a little
+    """
+    xy = poses.xy.astype(np.float64)
+    for joint in range(len(poses.skeleton)):
+        for run in _stretches(poses.score[:, joint] > 0, poses.time):
+            own = _butterworth if kind == "butterworth" else _one_euro
+            xy[run, joint] = own(poses.time[run], xy[run, joint], cutoff_hz)
+    return replace(poses, xy=xy)
+
+
+def _stretches(seen: Array, time: Array) -> list[Array]:
+    """Indices of successive sightings without a gap of more than three frames."""
+    at = np.flatnonzero(seen)
+    if not len(at):
+        return []
+    gap = 3.5 * float(np.median(np.diff(time))) if len(time) > 1 else np.inf
+    return np.split(at, np.flatnonzero(np.diff(time[at]) > gap) + 1)
+
+
+def _butterworth(time: Array, xy: Array, cutoff_hz: float) -> Array:
+    from scipy.signal import butter, sosfiltfilt
+
+    if len(time) < 8:
+        return xy
+    step = float(np.median(np.diff(time)))
+    if cutoff_hz >= 0.45 / step:  # nothing to take away below the highest frequency there is
+        return xy
+    even = np.linspace(time[0], time[-1], round((time[-1] - time[0]) / step) + 1)
+    gridded = np.stack([np.interp(even, time, values) for values in xy.T], axis=-1)
+    sections = butter(2, cutoff_hz, fs=1 / (even[1] - even[0]), output="sos")
+    filtered = sosfiltfilt(sections, gridded, axis=0, padlen=min(len(even) - 1, 15))
+    return np.stack([np.interp(time, even, values) for values in filtered.T], axis=-1)
+
+
+def _one_euro(time: Array, xy: Array, cutoff_hz: float) -> Array:
+    out, speed = xy.copy(), np.zeros(2)
+    for t in range(1, len(time)):
+        step = time[t] - time[t - 1]
+        speed += _weight(1.0, step) * ((xy[t] - xy[t - 1]) / step - speed)
+        weight = _weight(cutoff_hz + ONE_EURO_BETA * float(np.linalg.norm(speed)), step)
+        out[t] = out[t - 1] + weight * (xy[t] - out[t - 1])
+    return out
+
+
+def _weight(cutoff_hz: float, step: float) -> float:
+    """Weight of a new value in a first-order low-pass."""
+    return 1.0 / (1.0 + 1.0 / (2 * np.pi * cutoff_hz * step))
