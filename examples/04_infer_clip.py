@@ -27,7 +27,8 @@ def main() -> None:
     for joint in ("left_wrist", "right_wrist"):
         path = poses.xyz[:, poses.skeleton.index(joint)]
         speed = np.linalg.norm(np.diff(path, axis=0), axis=1) / np.diff(poses.time)
-        print(f"{joint}: fastest {np.nanmax(speed):.1f} m/s, {poses.time[int(np.nanargmax(speed))]:.2f} s into the clip")
+        fastest = int(np.nanargmax(speed))
+        print(f"{joint}: fastest {speed[fastest]:.1f} m/s, {poses.time[fastest]:.2f} s into the clip")
 
 
 if __name__ == "__main__":

@@ -28,9 +28,9 @@ Loss = Callable[[PairBatch, Tensor], Tensor]
 
 
 def length(vectors: Tensor) -> Tensor:
-    """Norm over the last axis with gradient 0, not NaN, at 0."""
+    """Norm over the last axis with gradient 0, not NaN, at 0; what is not a number stays one."""
     squares = vectors.square().sum(dim=-1)
-    return torch.where(squares > 0, squares.clamp(min=_TINY**2).sqrt(), torch.zeros_like(squares))
+    return torch.where(squares == 0, torch.zeros_like(squares), squares.clamp(min=_TINY**2).sqrt())
 
 
 def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
