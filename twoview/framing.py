@@ -71,7 +71,7 @@ def frame_clip(xy: Tensor, score: Tensor, size: Tensor, rule: Rule = "box", *, f
         raise ValueError(f"frame_clip: expected a rule among {', '.join(RULES)}, got {rule!r}")
     size = size.to(xy)
     focal = default_focal(size) if focal is None else focal.to(xy)
-    straight = torch.eye(3, dtype=xy.dtype, device=xy.device).expand(len(xy), 3, 3)
+    straight = torch.eye(3, dtype=xy.dtype, device=xy.device).expand(xy.shape[0], 3, 3)
     whole = Framing(straight, size[:, 0] / 2, focal, size)
     if rule == "screen":
         return whole
@@ -140,11 +140,11 @@ def _like(value: Tensor, other: Tensor) -> Tensor:
     """A per-clip value (B,) or (B, 2) with axes put in so that it broadcasts against (B, ..., C)."""
     if value.ndim == 1:
         value = value[:, None]
-    return value.to(other).reshape(len(value), *[1] * (other.ndim - 2), value.shape[-1])
+    return value.to(other).reshape(value.shape[0], *[1] * (other.ndim - 2), value.shape[-1])
 
 
 def _rotate(rotation: Tensor, points: Tensor) -> Tensor:
-    flat = points.reshape(len(points), -1, 3)
+    flat = points.reshape(points.shape[0], -1, 3)
     return torch.bmm(flat, rotation.to(points).mT).reshape(points.shape)
 
 
