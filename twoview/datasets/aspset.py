@@ -1,0 +1,91 @@
+"""ASPset-510 (Nibali et al., 2021): 17 people outdoors, three cameras, CC0.
+
+    splits.csv                                            rows of subject, clip, split, camera ("all" or one)
+    {trainval,test}/joints_3d/<subject>/<subject>-<clip>.c3d
+    {trainval,test}/cameras/<subject>/<subject>-<camera>.json
+    {trainval,test}/videos/<subject>/<subject>-<clip>-<camera>.mkv
+
+Where to get it: `docs/howto/public-data-sets.md`.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from twoview.datasets import c3d
+from twoview.datasets.recordings import Camera, Recording, seen_by
+from twoview.errors import FormatError
+
+VIEWS = ("left", "mid", "right")
+SIZE = (3840, 2160)
+UNIVERSAL_KNEE_NECK_MM = 910.0
+PCK_MM = 150.0
+
+# The joint of the set's own skeleton for each of Human3.6M's.
+_JOINTS = [
+    "pelvis", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "spine", "neck", "head",
+    "head_top", "left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist",
+]  # fmt: skip
+
+
+def read(folder: Path | str, *, split: str = "train", views: Sequence[str] = VIEWS) -> Iterator[Recording]:
+    """Clips one by one, their 2D projected from the 3D.
+
+    split  train, val or test; clips of which only one camera is released have that view alone
+    Raises FormatError for a folder without the set, or damaged files.
+    """
+    root = Path(folder)
+    try:
+        with (root / "splits.csv").open(encoding="utf-8", newline="") as file:
+            rows = [[cell.strip() for cell in row] for row in csv.reader(file)]
+    except (OSError, csv.Error) as error:
+        raise FormatError(
+            f"no ASPset-510 in {root}: {error}", hint="docs/howto/public-data-sets.md says where to get it"
+        ) from error
+    released: dict[tuple[str, str], list[str]] = {}
+    for subject, clip, part, *camera in (row for row in rows if len(row) in (3, 4)):
+        if part == split:
+            all_of_them = not camera or camera[0] == "all"
+            own = [view for view in views if all_of_them or view == camera[0]]
+            released.setdefault((subject, clip), []).extend(own)
+    for (subject, clip), own in released.items():
+        if own:
+            yield _clip(root / ("test" if split == "test" else "trainval"), subject, clip, split, own)
+
+
+def _clip(root: Path, subject: str, clip: str, split: str, views: Sequence[str]) -> Recording:
+    path = root / "joints_3d" / subject / f"{subject}-{clip}.c3d"
+    capture = c3d.read(path)
+    try:
+        world = capture.named(_JOINTS) / 1000
+    except KeyError as error:
+        raise FormatError(f"{path} is not of this data set: {error}") from error
+    time = np.arange(len(world)) / capture.rate
+    cameras = {view: _camera(root / "cameras" / subject / f"{subject}-{view}.json") for view in views}
+    seen = {view: seen_by(camera, world, time, view) for view, camera in cameras.items()}
+    return Recording(
+        name=f"{subject}-{clip}",
+        subject=subject,
+        activity="",
+        split=split,
+        poses={view: flat for view, (flat, _) in seen.items()},
+        truth={view: solid for view, (_, solid) in seen.items()},
+        cameras=cameras,
+        videos={view: root / "videos" / subject / f"{subject}-{clip}-{view}.mkv" for view in views},
+        video_time=dict.fromkeys(views, time),
+    )
+
+
+def _camera(path: Path) -> Camera:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        inner = np.asarray(content["intrinsic_matrix"], np.float64).reshape(3, 4)
+        outer = np.asarray(content["extrinsic_matrix"], np.float64).reshape(4, 4)
+    except (OSError, KeyError, ValueError) as error:
+        raise FormatError(f"{path} does not describe a camera: {error}") from error
+    return Camera(outer[:3, :3], outer[:3, 3] / 1000, inner[[0, 1], [0, 1]], inner[:2, 2], SIZE)

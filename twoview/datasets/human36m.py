@@ -1,0 +1,149 @@
+"""Human3.6M as MotionBERT's authors prepared it: one pickle of all frames of all cameras, with detected 2D.
+
+`h36m_sh_conf_cam_source_final.pkl` holds, for "train" and "test": joint_2d (N, 17, 2+) px, confidence (N, 17),
+joint3d_image (N, 17, 3) px, camera_name, source; and, for "test", joints_2.5d_image (N, 17, 3) mm, 2.5d_factor, action.
+
+`joint3d_image` is the pixel pose: x, y in the picture, z = (Z - Z_root) times the picture's scale at the root. Where to
+get the file: `docs/howto/public-data-sets.md`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from twoview.datasets.pickles import read_pickle
+from twoview.datasets.recordings import Camera, Recording
+from twoview.errors import FormatError
+from twoview.poses import Poses2D, Poses3D
+from twoview.skeleton import H36M17
+
+Array = np.ndarray
+
+RATE = 50.0
+TEST_SUBJECTS = ("S9", "S11")
+ACTIONS = (
+    "Direction", "Discuss", "Eating", "Greet", "Phone", "Pose", "Purchase", "Sitting", "SittingDown", "Smoke", "Photo",
+    "Wait", "Walk", "WalkDog", "WalkTwo",
+)  # fmt: skip
+BAD_TAKES = ("s_09_act_05_subact_02", "s_09_act_10_subact_02", "s_09_act_13_subact_01")
+"""Takes of S9 whose 3D is shifted; MotionBERT leaves them out of its evaluation, the two-view paper's code does not."""
+
+# focal x, y; centre x, y; k1 k2 p1 p2 k3; size
+_LENSES = {
+    "54138969": ((1145.0494, 1143.7811), (512.5415, 515.4515),
+                 (-0.2070989, 0.2477752, -0.0009757, -0.0014245, -0.0030752), (1000, 1002)),
+    "55011271": ((1149.6757, 1147.5917), (508.8486, 508.0649),
+                 (-0.1942136, 0.2404085, -0.0016190, -0.0027409, 0.0068200), (1000, 1000)),
+    "58860488": ((1149.1407, 1148.7990), (519.8159, 501.4026),
+                 (-0.2083381, 0.2554880, 0.0014844, -0.0007600, -0.0024605), (1000, 1000)),
+    "60457274": ((1145.5114, 1144.7739), (514.9682, 501.8820),
+                 (-0.1983841, 0.2183237, -0.0005872, -0.0018134, -0.0089478), (1000, 1002)),
+}  # fmt: skip
+VIEWS = tuple(_LENSES)
+
+
+def lens(view: str) -> Camera:
+    """Intrinsics of a camera of Human3.6M; its place in the room is not in the file, so its pose is the identity."""
+    focal, centre, bend, size = _LENSES[view]
+    return Camera(np.eye(3), np.zeros(3), np.array(focal), np.array(centre), size, np.array(bend))
+
+
+def read(
+    path: Path | str, *, split: str = "train", views: Sequence[str] = VIEWS, subjects: Sequence[str] | None = None
+) -> Iterator[Recording]:
+    """Takes one by one with their detected 2D.
+
+    split     train (S1, S5, S6, S7, S8) or test (S9, S11)
+    subjects  only these, as "S1"
+
+    The truth is the pixel pose read as a camera of the true focal length sees it, unit "screen"; test takes also carry
+    `truth_mm` and `mm_per_px`. Raises FormatError for a file of another kind.
+    """
+    content = read_pickle(path)
+    try:
+        table = content[split]
+        sources = np.asarray(table["source"])
+        cameras = np.asarray(table["camera_name"]).astype(str)
+        rows: dict[str, dict[str, Array]] = {}
+        for start, end in _runs(sources):
+            rows.setdefault(str(sources[start]).rsplit("_ca_", 1)[0], {})[cameras[start]] = np.arange(start, end)
+    except (KeyError, TypeError, IndexError) as error:
+        raise FormatError(f"{path} is not Human3.6M as MotionBERT reads it: {error!r} for {split!r}") from error
+    for name, found in rows.items():
+        chosen = {view: found[view] for view in views if view in found}
+        if chosen and (subjects is None or _subject(name) in subjects):
+            yield _take(table, name, split, chosen, path)
+
+
+def _runs(values: Array) -> list[tuple[int, int]]:
+    """(start, end) of each stretch of equal values."""
+    edges = np.flatnonzero(values[1:] != values[:-1]) + 1
+    return list(zip([0, *edges], [*edges, len(values)], strict=True)) if len(values) else []
+
+
+def _subject(name: str) -> str:
+    return f"S{int(name.split('_')[1])}"
+
+
+def _take(table: Mapping[str, Any], name: str, split: str, rows: Mapping[str, Array], path: Path | str) -> Recording:
+    frames = min(len(at) for at in rows.values())
+    time = np.arange(frames) / RATE
+    poses, truth, truth_mm, scale = {}, {}, {}, {}
+    activity = name.split("_act_")[1].split("_")[0]
+    try:
+        for view, all_rows in rows.items():
+            at = all_rows[:frames]
+            poses[view] = _detections(table, at, time, view)
+            points = from_pixel_pose(np.asarray(table["joint3d_image"])[at], lens(view))
+            truth[view] = Poses3D(points, time, H36M17, "camera", "screen", view)
+            if "2.5d_factor" in table:
+                truth_mm[view] = np.asarray(table["joints_2.5d_image"], np.float64)[at]
+                scale[view] = np.asarray(table["2.5d_factor"], np.float64)[at]
+                activity = str(table["action"][at[0]])
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise FormatError(f"{path}: take {name} is damaged: {error!r}") from error
+    return Recording(
+        name, _subject(name), activity, split, poses, truth, {v: lens(v) for v in rows},
+        truth_mm=truth_mm, mm_per_px=scale,
+    )  # fmt: skip
+
+
+def _detections(table: Mapping[str, Any], at: Array, time: Array, view: str) -> Poses2D:
+    xy = np.asarray(table["joint_2d"])[at][..., :2].astype(np.float32)
+    score = np.ones(xy.shape[:2], np.float32)
+    if "confidence" in table:
+        score = np.clip(np.asarray(table["confidence"])[at].reshape(xy.shape[:2]), 0.0, 1.0).astype(np.float32)
+    return Poses2D(np.where(score[..., None] > 0, xy, np.nan), score, time, H36M17, lens(view).size, view)
+
+
+def from_pixel_pose(pixels: Array, camera: Camera) -> Array:
+    """Points (T, 17, 3) before a camera, unit "screen" (half the picture's width at the root's depth), of pixel poses.
+
+    pixels (T, 17, 3): x, y in the picture and z = (Z - Z_root) * focal / Z_root, all px. The picture's centre is taken
+    as the principal point, as everywhere in this package.
+    """
+    width, height = camera.size
+    focal = float(camera.focal[0])
+    depth = 1 + (pixels[..., 2:] - pixels[:, :1, 2:]) / focal  # in root depths
+    plane = (pixels[..., :2] - np.array([width, height]) / 2) / focal
+    return np.concatenate([plane * depth, depth], axis=-1) * (2 * focal / width)
+
+
+def to_pixel_pose(screen: Array, camera: Camera) -> Array:
+    """Pixel poses (T, 17, 3) from what a lifter of the "screen" rule answers: the inverse of its normalisation."""
+    width, height = camera.size
+    return (screen + np.array([1.0, height / width, 0.0])) * (width / 2)
+
+
+def errors(recording: Recording, view: str, screen: Array) -> Array:
+    """Error (T, 17) mm of a lifter's answer (T, 17, 3) in screen units, as MotionBERT's evaluation measures it.
+
+    Both are root-aligned, and the truth is `joints_2.5d_image`, not the camera's millimetres.
+    """
+    found = to_pixel_pose(screen, recording.cameras[view]) * recording.mm_per_px[view][:, None, None]
+    truth = recording.truth_mm[view]
+    return np.linalg.norm((found - found[:, :1]) - (truth - truth[:, :1]), axis=-1)

@@ -1,0 +1,124 @@
+"""SportsPose (Ingwersen et al., CVSports 2023): 24 people, five sports, seven cameras, markerless 3D.
+
+    data/{indoors,outdoors}/S##/calib.pkl
+    data/{indoors,outdoors}/S##/<activity>/<activity>####.npy and <activity>####_timing.pkl
+    videos/<video_path>/CAM<index>.avi
+
+Where to get it: `docs/howto/public-data-sets.md`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from twoview.datasets.pickles import read_pickle
+from twoview.datasets.recordings import Camera, Recording, h36m_points, seen_by
+from twoview.errors import FormatError
+from twoview.skeleton import HeadRule
+
+Array = np.ndarray
+
+VIEWS = ("front-right", "right", "back-right", "back", "back-left", "left", "front-left")
+SPLITS = {  # paper section 4.1; everybody else trains
+    "validation": ("S04", "S07", "S09", "S14", "S22"),
+    "test": ("S06", "S12", "S19"),
+}
+RATE = 90.0
+SIZE = (1216, 1936)  # of the upright picture
+
+# Camera index of each of VIEWS, which depends on where and when was filmed.
+_INDOORS_FIRST, _INDOORS_LATER, _OUTDOORS = (6, 3, 2, 1, 0, 5, 4), (6, 2, 1, 5, 0, 4, 3), (0, 3, 1, 2, 6, 5, 4)
+
+
+def split_of(subject: str) -> str:
+    """train, validation or test."""
+    return next((split for split, people in SPLITS.items() if subject in people), "train")
+
+
+def camera_index(place: str, subject: str, view: str) -> int:
+    """Which camera of a session is called `view`."""
+    if view not in VIEWS:
+        raise ValueError(f"expected a view among {', '.join(VIEWS)}, got {view!r}")
+    outdoors = place.startswith("out")
+    table = _OUTDOORS if outdoors else _INDOORS_FIRST if int(subject[1:]) <= 14 else _INDOORS_LATER
+    return table[VIEWS.index(view)]
+
+
+def read(
+    folder: Path | str,
+    *,
+    split: str = "all",
+    views: Sequence[str] = ("right", "back"),
+    head: HeadRule = "eyes",
+) -> Iterator[Recording]:
+    """Takes one by one, their 2D projected from the 3D with the lens's distortion.
+
+    folder  holds `data` and, for the names of the videos, `videos`
+    split   train, validation, test or all
+    views   of VIEWS, the reference first; the paper trains on right and back and tests on right
+
+    Raises FormatError for a folder without takes, or a take whose files are damaged or disagree.
+    """
+    if split not in ("all", "train", *SPLITS):
+        raise ValueError(f"expected a split among all, train, {', '.join(SPLITS)}, got {split!r}")
+    root, found = Path(folder), False
+    for calibration in sorted((root / "data").glob("*door*/S[0-9][0-9]/calib.pkl")):
+        place, subject = calibration.parts[-3:-1]
+        found = True
+        if split not in ("all", split_of(subject)):
+            continue
+        content = read_pickle(calibration)
+        cameras = {view: _camera(content, camera_index(place, subject, view), calibration) for view in views}
+        for path in sorted(calibration.parent.glob("*/*.npy")):
+            if re.fullmatch(r"[a-z_]+[0-9]{4}\.npy", path.name):
+                yield _take(root, path, place, subject, cameras, head)
+    if not found:
+        raise FormatError(
+            f"no SportsPose takes in {root}: expected {root}/data/indoors/S00/calib.pkl and so on",
+            hint="docs/howto/public-data-sets.md says where to get them and how to lay them out",
+        )
+
+
+def _camera(content: Mapping[str, Any], index: int, path: Path) -> Camera:
+    try:
+        lens, turns = content["calibration"][index], int(content["numtimesrot90clockwise"][index])
+        values = {key: np.ravel(np.asarray(lens[key], dtype=np.float64)) for key in ("f", "c", "k", "T", "tpr")}
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise FormatError(f"{path} does not calibrate camera {index}: {error!r}") from error
+    size = SIZE if turns % 2 == 0 else (SIZE[1], SIZE[0])
+    rotation = Rotation.from_rotvec(values["tpr"]).as_matrix()
+    return Camera(rotation, values["T"], values["f"], values["c"], size, values["k"]).turned(turns)
+
+
+def _take(root: Path, path: Path, place: str, subject: str, cameras: Mapping[str, Camera], head: HeadRule) -> Recording:
+    timing_path = path.with_name(f"{path.stem}_timing.pkl")
+    timing = read_pickle(timing_path)
+    try:
+        world = np.load(path, allow_pickle=False)[..., :3].astype(np.float64)
+        video = root.joinpath("videos", *(str(part) for part in timing["video_path"]))
+        index = {view: camera_index(place, subject, view) for view in cameras}
+        seconds = {view: np.asarray(timing["video_index"][at], np.float64) / RATE for view, at in index.items()}
+        stamps = np.asarray(timing["times_ms"][index[next(iter(cameras))]], np.float64)
+        time = (stamps - stamps[0]) / 1000
+        if world.shape[1:] != (17, 3) or {len(world)} != {len(time), *map(len, seconds.values())}:
+            raise ValueError(f"{world.shape} joints, {len(time)} times")
+        seen = {view: seen_by(camera, h36m_points(world, head=head), time, view) for view, camera in cameras.items()}
+    except (OSError, KeyError, IndexError, TypeError, ValueError) as error:
+        raise FormatError(f"{path} and {timing_path.name} do not make a take: {error}") from error
+    return Recording(
+        name=f"{place}_{subject}_{path.stem}",
+        subject=subject,
+        activity=path.parent.name,
+        split=split_of(subject),
+        poses={view: flat for view, (flat, _) in seen.items()},
+        truth={view: solid for view, (_, solid) in seen.items()},
+        cameras=cameras,
+        videos={view: video / f"CAM{at}.avi" for view, at in index.items()},
+        video_time=seconds,
+    )
