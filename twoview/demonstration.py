@@ -24,6 +24,7 @@ SCENES = {"golf": ("take1", "take2", "take3", "take4", "take5"), "real": ("take1
 TESTS = {"golf": ("test1", "test2"), "real": ()}
 VIEWS = ("a", "b")
 QUICK_EPOCHS = 2
+REAL_CLOCK = ClockMap(0.25)  # how view b of the real pair was cut, see assets/demo/real/README.md
 
 
 @dataclass(frozen=True)
@@ -111,9 +112,6 @@ def _sync_row(take: str, sync: Sync, scene: str) -> list[Any]:
     middle = 0.5 * (truth.poses2d.time[-1] if truth else 1.0)
     error = abs(float(found.to_session(middle) - known.to_session(middle))) * 1000
     return [take, round(found.offset_s, 4), round(found.drift_ppm, 1), f"{quality.confidence:.0%}", round(error, 2)]
-
-
-REAL_CLOCK = ClockMap(0.0)  # replaced by the offset laid under the real clip, see assets/demo/real/README.md
 
 
 def _detection_row(take: str, view: str, poses: Poses2D, scene: str) -> list[Any]:
