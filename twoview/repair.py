@@ -16,8 +16,9 @@ from twoview.skeleton import Skeleton
 Array = np.ndarray
 
 LIMBS = {"arms": ("elbow", "wrist"), "legs": ("hip", "knee", "ankle"), "head": ("eye", "ear"), "chest": ("shoulder",)}
-HABIT = 0.02  # cost of a frame with exchanged sides, in body sizes: without evidence nothing is exchanged
-FARTHEST = 0.5  # a movement between frames costs at most this, in body sizes
+HABIT = 0.05  # cost of a frame with exchanged sides, in body sizes: without evidence nothing is exchanged
+LEAST_APART = 0.05  # left and right nearer than this, in body sizes, are left as they are
+FARTHEST = 0.5  # a change of speed costs at most this, in body sizes a frame
 JUMP = 0.15  # a joint this far, in body sizes, from where its neighbours in time put it has jumped
 LONGEST_JUMP_S = 0.1
 ONE_EURO_BETA = 0.02  # how much the one-euro cutoff (Hz) rises with speed (px/s)
@@ -61,38 +62,43 @@ def body_size(poses: Poses2D) -> Array:
 def find_swaps(poses: Poses2D) -> Array:
     """Frames and limbs (T, groups) whose left and right the detector exchanged, from the motion of one view.
 
-    For each limb the course of plain and exchanged frames under which joints move least (Viterbi); staying with the
-    detector is free, so sides that merely cross, and lasting exchanges, are left alone.
+    For each limb the course of plain and exchanged frames under which joints move most evenly (Viterbi); staying with
+    the detector is free, so sides that merely cross, and lasting exchanges, are left alone.
     """
     size = body_size(poses)
     groups = limb_pairs(poses.skeleton)
-    if len(poses) < 2:
+    if len(poses) < 3:
         return np.zeros((len(poses), len(groups)), bool)
     return np.stack([_course(poses, group, size) for group in groups], axis=1)
 
 
 def _course(poses: Poses2D, pairs: list[tuple[int, int]], size: Array) -> Array:
+    """Exchanged frames (T,) of one limb: the course with the least sudden changes of speed.
+
+    A state is whether the frame before and this frame are exchanged, since a change of speed takes three frames.
+    """
     left, right = ([pair[side] for pair in pairs] for side in (0, 1))
-    a, b = _filled(poses.xy[:, left]), _filled(poses.xy[:, right])
-    same, crossed = _step(a, a, size) + _step(b, b, size), _step(a, b, size) + _step(b, a, size)
-    cost, back = np.array([0.0, HABIT]), np.zeros((len(poses), 2), int)
-    for t in range(1, len(poses)):
-        move = np.array([[same[t - 1], crossed[t - 1]], [crossed[t - 1], same[t - 1]]])
-        options = cost[:, None] + move
+    sides = np.stack([_filled(poses.xy[:, left]), _filled(poses.xy[:, right])], axis=1)  # (T, 2, pairs, 2)
+    versions = np.stack([sides, sides[:, ::-1]])  # plain, exchanged
+    bend = np.zeros((2, 2, 2, len(poses)))  # frame before last, last, this
+    for a, b, c in np.ndindex(2, 2, 2):
+        change = versions[c][2:] - 2 * versions[b][1:-1] + versions[a][:-2]
+        far = np.linalg.norm(change, axis=-1) / size[2:, None, None]
+        bend[a, b, c, 2:] = np.nansum(np.minimum(far, FARTHEST), axis=(1, 2))
+    habit = np.array([0.0, HABIT])
+    cost = habit[:, None] + habit[None, :]  # (last, this) of the first two frames
+    back = np.zeros((len(poses), 2, 2), int)
+    for t in range(2, len(poses)):
+        options = cost[:, :, None] + bend[..., t]
         back[t] = options.argmin(axis=0)
-        cost = options.min(axis=0) + np.array([0.0, HABIT])
-    state = int(cost.argmin())
+        cost = options.min(axis=0) + habit[None, :]
+    before, now = np.unravel_index(int(cost.argmin()), cost.shape)
     course = np.zeros(len(poses), bool)
-    for t in range(len(poses) - 1, -1, -1):
-        course[t] = bool(state)
-        state = int(back[t, state])
-    return course
-
-
-def _step(start: Array, end: Array, size: Array) -> Array:
-    """Summed movement (T - 1,) in body sizes from `start` of a frame to `end` of the next; never seen costs nothing."""
-    moved = np.linalg.norm(end[1:] - start[:-1], axis=-1) / size[1:, None]
-    return np.nansum(np.minimum(moved, FARTHEST), axis=1)
+    for t in range(len(poses) - 1, 0, -1):
+        course[t], course[t - 1] = bool(now), bool(before)
+        before, now = back[t, before, now], before
+    matters = np.linalg.norm(sides[:, 0] - sides[:, 1], axis=-1).max(axis=1) > LEAST_APART * size
+    return course & matters
 
 
 def _filled(xy: Array) -> Array:

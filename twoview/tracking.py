@@ -15,6 +15,7 @@ Array = np.ndarray
 FARTHEST = 1.0  # a person moves at most this share of its size, off the expected way, between two searches
 SURE = 0.2  # joints below this score do not tell where a person is
 MOST_GAP_S = 3.0  # a track may be lost for so long and still be continued by a later one
+ONE_BODY = 0.1  # median distance of joints, in body sizes, below which two tracks are one person
 LOOKS = 0.35  # tracks whose mean colours differ more (0 to 1) are not joined
 
 
@@ -120,14 +121,17 @@ def apart(a: Person, b: Person, shift: Array) -> float:
 def join(people: People) -> People:
     """Tracks that one person left, each continued by the track that began near its end in place, size and colours.
 
-    Looks at the whole clip: a gap of up to MOST_GAP_S is bridged, nearest in time first; the earliest id is kept.
+    Looks at the whole clip: a gap of up to MOST_GAP_S is bridged, nearest in time first; the earliest id is kept. Two
+    tracks may also lie on one body for a while; there the rows of the longer one stay.
     """
     tracks = {track: people.of(track) for track in people.tracks}
     links = []
     for a, before in tracks.items():
         for b, after in tracks.items():
-            gap = people.time[after.frame[0]] - people.time[before.frame[-1]] if a != b else -1.0
-            if 0 < gap <= MOST_GAP_S and _continues(before, after, gap):
+            if a == b or after.frame[-1] <= before.frame[-1] or after.frame[0] <= before.frame[0]:
+                continue
+            gap = people.time[after.frame[0]] - people.time[before.frame[-1]]
+            if (0 < gap <= MOST_GAP_S and _continues(before, after, gap)) or (gap <= 0 and _one_body(before, after)):
                 links.append((gap, a, b))
     successor: dict[int, int] = {}
     for _, a, b in sorted(links):
@@ -141,7 +145,27 @@ def join(people: People) -> People:
         while chain in successor:
             chain = successor[chain]
             merged[people.track == chain] = a
-    return replace(people, track=merged)
+    return _one_row_each(replace(people, track=merged), people.track)
+
+
+def _one_body(a: People, b: People) -> bool:
+    """Whether two tracks lie on each other in the frames that they share."""
+    shared, in_a, in_b = np.intersect1d(a.frame, b.frame, return_indices=True)
+    if not len(shared):
+        return False
+    away = np.nanmedian(np.linalg.norm(a.xy[in_a] - b.xy[in_b], axis=-1), axis=1)
+    return bool(np.median(away / np.maximum(_height(a.box[in_a]), 1.0)) < ONE_BODY)
+
+
+def _one_row_each(people: People, original: Array) -> People:
+    """At most one row a track and frame: that of the longest of the tracks (M,) that it was joined from."""
+    rows_of = {track: int((original == track).sum()) for track in np.unique(original)}
+    length = np.array([rows_of[track] for track in original])
+    order = np.lexsort((-length, people.track, people.frame))
+    rows = np.stack([people.frame[order], people.track[order]], axis=1)
+    first = np.ones(len(rows), bool)
+    first[1:] = (rows[1:] != rows[:-1]).any(axis=1)
+    return people.rows(order[first])
 
 
 def _continues(before: People, after: People, gap: float) -> bool:
