@@ -51,6 +51,10 @@ _NAMES = {
     "render": "rendering",
     "demo": "demonstration",
     "load_model": "checkpoint",
+    "convert": "checkpoint",
+    "pretrain": "pretraining",
+    "triangulate": "triangulation",
+    "TriangulateConfig": "config",
     "load": "workflow",
 }
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from twoview import workflow
+from twoview import clipwork, workflow
 from twoview.config import DetectConfig, FinetuneConfig, InferConfig
 from twoview.datasets.rendered import SceneView, read_scene
 from twoview.poses import Poses2D, Poses3D
@@ -131,10 +131,10 @@ def _before_after(
     height = read_scene(ASSETS / scene / name).height_m if truth else 0.0
     settings = InferConfig(height_m=height)
     out = session.results / f"{name}_a"
-    after = workflow.infer_clip(
+    after = clipwork.infer_clip(
         clip, session.model_path, out, config=settings, detect_config=config, on_progress=on_progress
     )
-    before = workflow.infer_clip(
+    before = clipwork.infer_clip(
         clip, FinetuneConfig().weights, out.with_name(out.name + "_unadapted"), config=replace(settings),
         detect_config=config, picture=False, on_progress=on_progress,
     )  # fmt: skip

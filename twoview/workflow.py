@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twoview import records
-from twoview.config import DetectConfig, FinetuneConfig, InferConfig, SyncConfig
-from twoview.errors import FormatError, SessionError
-from twoview.poses import Poses2D, Poses3D
+from twoview.config import DetectConfig, FinetuneConfig, SyncConfig, TriangulateConfig
+from twoview.errors import SessionError
+from twoview.poses import Poses2D
 from twoview.progress import OnProgress
 from twoview.session import Session, ViewFile, open_session
 from twoview.timeline import Sync
@@ -22,6 +22,7 @@ from twoview.timeline import Sync
 if TYPE_CHECKING:
     from twoview.clips import Take
     from twoview.training import Run
+    from twoview.triangulation import Triangulation
 
 NOT_SHAPING = ("device", "save_every_s")  # settings that change how a stage runs, not what it makes
 
@@ -124,10 +125,9 @@ def detect_views(
             if records.is_current(path, head):
                 yield take, view, records.load_as(path, Poses2D), False
                 continue
-            partial = path.with_suffix(".partial.npz")
-            poses = detect(_present(file, view), config=config, view=view, partial=partial, on_progress=on_progress)
+            everyone = path.with_suffix(".people.npz")  # all tracks: resumed from, and chosen from again with --person
+            poses = detect(_present(file, view), config=config, view=view, partial=everyone, on_progress=on_progress)
             records.save(path, poses, inputs=head["inputs"], settings=head["settings"])
-            partial.unlink(missing_ok=True)
             yield take, view, poses, True
 
 
@@ -181,104 +181,28 @@ def finetune_session(
     return result
 
 
-@dataclass(frozen=True)
-class Inferred:
-    """What `infer_clip` made: the poses, and the files that hold and show them."""
-
-    poses: Poses3D
-    detections: Poses2D
-    files: Mapping[str, Path]
-    fresh: bool
-
-
-def infer_clip(
-    clip: Path,
-    model: Path | str,
-    out: Path,
+def triangulate_session(
+    session: Session,
     *,
-    config: InferConfig | None = None,
-    detect_config: DetectConfig | None = None,
-    formats: Sequence[str] = (),
-    picture: bool = True,
+    views: Sequence[str] | None = None,
+    model: str = "twoview-small",
+    config: TriangulateConfig | None = None,
     on_progress: OnProgress | None = None,
-) -> Inferred:
-    """3D from one view: a video (detected first) or saved Poses2D; writes poses, the formats asked for, pictures.
-
-    out  path without suffix; files are `<out>.npz`, `<out>.<format>`, `<out>.mp4`, `<out>.png`
-    """
+) -> list[tuple[Triangulation, list[Path]]]:
+    """Two-view 3D of every take; written as one Poses3D file a view beside the take's detections."""
     from twoview.checkpoint import load_model
-    from twoview.inference import infer
+    from twoview.triangulation import triangulate_takes
 
-    config, detect_config = config or InferConfig(), detect_config or DetectConfig()
-    loaded = load_model(model, device=config.device)
-    poses2d, fingerprint, made = _detections_of(clip, out, detect_config, on_progress)
-    path = out.with_name(out.name + ".npz")
-    name = model if isinstance(model, str) and not Path(model).exists() else records.fingerprint(model)
-    settings = {k: v for k, v in asdict(config).items() if k not in NOT_SHAPING}
-    head = records.header("poses3d", inputs={"clip": fingerprint, "model": name}, settings=settings)
-    fresh = made or not records.is_current(path, head)
-    if fresh:
-        poses = infer(poses2d, loaded, config=config, on_progress=on_progress)
-        records.save(path, poses, inputs=head["inputs"], settings=head["settings"])
-    else:
-        poses = records.load_as(path, Poses3D)
-    files = {"poses": path}
-    for format in formats:
-        from twoview.formats import write
-
-        files[format] = out.with_name(f"{out.name}.{format}")
-        write(poses, files[format], format)
-    if picture and clip.suffix != ".npz":
-        files |= _draw(clip, poses2d, poses, out, fresh, on_progress)
-    return Inferred(poses, poses2d, files, fresh)
-
-
-def _detections_of(
-    clip: Path, out: Path, config: DetectConfig, on_progress: OnProgress | None
-) -> tuple[Poses2D, str, bool]:
-    """Poses2D of a clip, its fingerprint, and whether detection ran now."""
-    from twoview.detection import detect
-
-    if clip.suffix == ".npz":
-        return records.load_as(clip, Poses2D), records.fingerprint(clip), False
-    path = out.with_name(out.name + ".2d.npz")
-    fingerprint = records.fingerprint(clip)
-    head = records.header("poses2d", inputs={"video": fingerprint}, settings=_shaping(config))
-    if records.is_current(path, head):
-        return records.load_as(path, Poses2D), fingerprint, False
-    partial = path.with_suffix(".partial.npz")
-    poses = detect(clip, config=config, view=clip.stem, partial=partial, on_progress=on_progress)
-    records.save(path, poses, inputs=head["inputs"], settings=head["settings"])
-    partial.unlink(missing_ok=True)
-    return poses, fingerprint, True
-
-
-def _draw(
-    clip: Path, poses2d: Poses2D, poses: Poses3D, out: Path, fresh: bool, on_progress: OnProgress | None
-) -> dict[str, Path]:
-    from twoview.rendering import contact_sheet, render
-
-    video, sheet = out.with_name(out.name + ".mp4"), out.with_name(out.name + ".png")
-    if fresh or not video.exists():
-        render(clip, poses2d, poses, video, on_progress=on_progress)
-    if fresh or not sheet.exists():
-        contact_sheet(clip, poses2d, poses, sheet)
-    return {"overlay": video, "contact sheet": sheet}
-
-
-def result_path(session_folder: Path | str, clip: Path) -> Path:
-    """Where the results of a clip go (no suffix): its stem, with the folder's name before it if that is taken."""
-    results = Session(Path(session_folder)).results
-    plain = results / clip.stem
-    existing = plain.with_name(plain.name + ".2d.npz")
-    if clip.suffix != ".npz" and existing.exists():
-        try:
-            taken = records.read_header(existing)["inputs"] != {"video": records.fingerprint(clip)}
-        except FormatError:
-            taken = False
-        if taken:
-            return results / f"{clip.resolve().parent.name}_{clip.stem}"
-    return plain
+    config, takes = config or TriangulateConfig(), load_takes(session, views)
+    found = triangulate_takes(takes, load_model(model), config=config, on_progress=on_progress)
+    written = []
+    for result in found:
+        folder = session.folder / "takes" / result.take / "triangulated"
+        inputs = {view: session.take(result.take)[view].fingerprint for view in result.views}
+        for view in result.views:
+            records.save(folder / f"{view}.npz", result.poses(view), inputs=inputs, settings=config)
+        written.append((result, [folder / f"{view}.npz" for view in result.views]))
+    return written
 
 
 def load(path: Path | str) -> Any:
@@ -304,8 +228,9 @@ def _sync_header(files: Mapping[str, ViewFile], settings: Mapping[str, Any]) -> 
 
 
 def _detection_header(file: ViewFile, config: DetectConfig) -> records.Header:
-    return records.header("poses2d", inputs={"video": file.fingerprint}, settings=_shaping(config))
+    return records.header("poses2d", inputs={"video": file.fingerprint}, settings=shaping(config))
 
 
-def _shaping(config: Any) -> dict[str, Any]:
+def shaping(config: Any) -> dict[str, Any]:
+    """The settings that shape a result, as a plain mapping."""
     return {key: value for key, value in asdict(config).items() if key not in NOT_SHAPING}

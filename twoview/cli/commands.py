@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from twoview.cli import console
+from twoview.cli import console, more
 from twoview.cli.options import ConfigFile, Detector, Device, Height, Json, SessionFolder, Sets, TakeName, Views, names
 from twoview.config import DetectConfig, FinetuneConfig, InferConfig, SyncConfig, resolve
 from twoview.session import DEFAULT_FOLDER, open_session
@@ -21,6 +21,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
+
+
+for extra in (more.triangulate, more.pretrain, more.convert):
+    app.command()(extra)
+app.add_typer(more.weights_app, name="weights")
 
 
 def _version(wanted: bool) -> None:
@@ -156,14 +161,14 @@ def infer(
     sets: Sets = None,
 ) -> None:
     """3D poses from one view, with the adapted model."""
-    from twoview import workflow
+    from twoview import clipwork
 
     settings = resolve(InferConfig, file=config, flags={"height_m": height, "device": device}, sets=sets or ())
     detection = resolve(DetectConfig, file=config, flags={"detector": detector, "device": device})
     chosen = model or _session_model(session)
     with console.progress() as on_progress:
-        result = workflow.infer_clip(
-            clip, chosen, out or workflow.result_path(session, clip), config=settings, detect_config=detection,
+        result = clipwork.infer_clip(
+            clip, chosen, out or clipwork.result_path(session, clip), config=settings, detect_config=detection,
             formats=names(format) or (), picture=picture, on_progress=on_progress,
         )  # fmt: skip
     poses = result.poses
@@ -266,7 +271,7 @@ def demo(
 
     with console.progress() as on_progress:
         result = demonstration.demo(folder, real=real, quick=quick, on_progress=on_progress)
-    for title, columns, rows in result.tables:
-        console.table(columns, rows, title=title)
+    for drawn in result.tables:
+        console.table(drawn.columns, drawn.rows, title=drawn.title)
     console.warn(*result.warnings)
     console.saved(*result.pictures)

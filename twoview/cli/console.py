@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
@@ -34,6 +34,9 @@ from twoview.timeline import Sync
 
 out = Console(highlight=False, soft_wrap=True)
 talk = Console(stderr=True, highlight=False, soft_wrap=True)
+
+if TYPE_CHECKING:
+    from twoview.training import Run
 
 _PLAIN_EVERY_S = 10.0  # how often progress is told as a plain line when stderr is not a terminal
 
@@ -139,6 +142,15 @@ def show_sync(sync: Sync, take: str) -> None:
         rows.append([view, f"{when} {error}", drift, agree, f"{quality.confidence:.0%} sure", f"from {sync.method}"])
     table(["view", f"take {take}", "clock drift", "evidence", "within half a frame", ""], rows)
     warn(*sync.warnings)
+
+
+def show_run(run: Run) -> None:
+    """Held-out numbers before and after adaptation, and what the run has to say."""
+    names = [name for name in run.before if name in run.after]
+    rows = [[name.replace("_", " "), run.before[name], run.after[name]] for name in names]
+    kept = f"after epoch {run.best_epoch}" if run.adapted else "kept unadapted"
+    table(["held-out clips", "before", kept], rows)
+    warn(*run.warnings)
 
 
 def warn(*sentences: str) -> None:

@@ -1,0 +1,117 @@
+"""Commands beside the main job: two-view 3D of the takes, pretraining, weights, conversion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from twoview.cli import console
+from twoview.cli.options import ConfigFile, Height, Json, SessionFolder, Sets, Views, names
+from twoview.config import PretrainConfig, TriangulateConfig, resolve
+from twoview.session import DEFAULT_FOLDER, open_session
+
+DEFAULT_SESSION = Path(DEFAULT_FOLDER)
+
+weights_app = typer.Typer(
+    help="Named weights: list them, fetch them, or add a file fetched by hand.", no_args_is_help=True
+)
+
+
+def triangulate(
+    views: Views = None,
+    height: Height = None,
+    model: Annotated[str, typer.Option(help="Lifter for the first guess: a name or a file.")] = "twoview-small",
+    session: SessionFolder = DEFAULT_SESSION,
+    config: ConfigFile = None,
+    sets: Sets = None,
+    json: Json = False,
+) -> None:
+    """3D of the filmed takes themselves, from both views together, uncalibrated."""
+    from twoview import workflow
+
+    settings = resolve(TriangulateConfig, file=config, flags={"height_m": height}, sets=sets or ())
+    store = open_session(session)
+    with console.progress() as on_progress:
+        found = workflow.triangulate_session(
+            store, views=names(views), model=model, config=settings, on_progress=on_progress
+        )
+    if json:
+        console.as_json({"takes": [result.summary() for result, _ in found]})
+        return
+    rows = []
+    for result, _ in found:
+        second = result.views[1]
+        angle, residual = result.angle_deg[second], max(result.residual.values())
+        sigma = float(result.summary()["sigma_mm"])
+        rows.append([result.take, f"{angle:.0f}", f"{result.reliable.mean():.0%}", f"{sigma:.0f}", f"{residual:.1%}"])
+        console.warn(*(f"{result.take}: {sentence}" for sentence in result.warnings))
+    console.table(["take", "angle (deg)", "reliable frames", "doubt (mm)", "residual (share of body)"], rows)
+    console.saved(*(path for _, files in found for path in files))
+
+
+def pretrain(
+    config: Annotated[Path, typer.Argument(help="Settings as TOML: data, validation, steps, ...")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; the same folder continues it.")] = Path("pretrained"),
+    sets: Sets = None,
+) -> None:
+    """Train a lifter from motion capture seen by virtual phones."""
+    from twoview.datasets.mocap import read, read_all
+    from twoview.pretraining import pretrain
+
+    settings = resolve(PretrainConfig, file=config, sets=sets or ())
+    validation = {Path(path).stem: read(path) for path in settings.validation}
+    with console.progress() as on_progress:
+        model = pretrain(settings, read_all(settings.data), out=out, validation=validation, on_progress=on_progress)
+    console.table(["what", "value"], [[k, str(v)] for k, v in model.card.items() if not isinstance(v, dict | list)])
+    console.saved(out / "model.pt", next=f"twoview finetune --views a,b --weights {console.short(out / 'model.pt')}")
+
+
+def convert(
+    model: Annotated[str, typer.Argument(help="A model or checkpoint: a file or a name.")],
+    layout: Annotated[str, typer.Argument(help="motionbert, mmpose or twoview.")],
+    out: Annotated[Path, typer.Argument(help="File to write.")],
+) -> None:
+    """Write a model in MotionBERT's, mmpose's or our layout; the weights stay the same bit by bit."""
+    from twoview.checkpoint import convert
+
+    convert(model, layout, out)
+    console.saved(out)
+
+
+@weights_app.command("list")
+def weights_list(json: Json = False) -> None:
+    """All named weights, their licence and size, and whether they are here."""
+    from twoview import weights
+
+    rows = weights.listing()
+    if json:
+        console.as_json({"weights": rows})
+    else:
+        console.table(list(rows[0]), [list(row.values()) for row in rows])
+
+
+@weights_app.command("get")
+def weights_get(name: Annotated[str, typer.Argument(help="A name of `twoview weights list`.")]) -> None:
+    """Fetch named weights into the cache and check them."""
+    from twoview import weights
+
+    with console.progress() as on_progress:
+        path = weights.locate(name, on_progress=on_progress)
+    console.saved(path)
+
+
+@weights_app.command("add")
+def weights_add(
+    name: Annotated[str, typer.Argument(help="A name of `twoview weights list`, or the file alone to be told.")],
+    file: Annotated[Path | None, typer.Argument(help="The file as downloaded, zip or not.")] = None,
+) -> None:
+    """Put weights fetched by hand into the cache; with a file alone, say what it is."""
+    from twoview import checkpoint, weights
+
+    if file is not None:
+        console.saved(weights.add(name, file))
+        return
+    rows = checkpoint.load_model(Path(name)).facts()
+    console.table(["what", "value"], [[key, str(value)] for key, value in rows.items()])
