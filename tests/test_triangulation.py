@@ -12,9 +12,9 @@ from twoview.clips import Take
 from twoview.config import TriangulateConfig
 from twoview.errors import SyncError
 from twoview.poses import Poses2D, Poses3D
-from twoview.skeleton import H36M17
+from twoview.skeleton import H36M17, stature
 from twoview.timeline import ClockMap, Sync
-from twoview.triangulation import Triangulation, solve_takes, stature
+from twoview.triangulation import Triangulation, solve_takes
 
 START_B = 0.6  # seconds that view b began after a
 

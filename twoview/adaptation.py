@@ -1,214 +1,166 @@
-"""What `phones` learns from: 3D that the user's own pairs of views give, and the lifter's own memory.
+"""The method `phones`: adapt a lifter by 3D that the user's own pairs of views give, with nothing measured.
 
-Three kinds of lesson, each a batch of clips with the 3D that the lifter should answer:
-pseudo     every view of the filmed takes with the triangulated 3D; in most of them the detector's errors are those of
-           another clip, so that they cannot be learnt by heart
-turned     the same 3D seen by virtual phones from anywhere, with a virtual detector's errors
-rehearsal  the frozen lifter's own 3D of generic clips, turned the same way: what it knew is not forgotten
+The takes are triangulated (`triangulation`), cut into clips with answers, and taught in `lessons`; what the lifter knew
+is rehearsed on generic clips. `Phones` is the objective that `training.finetune` minimises. Held-out clips are judged
+against their own triangulation, which needs no 3D truth and follows the true error closely.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from twoview import framing, losses
-from twoview.clips import PairBatch, Take
-from twoview.config import LossConfig, PhonesConfig
-from twoview.errors import TrainingError
+from twoview.checkpoint import Model
+from twoview.clips import Clip, Take, collate
+from twoview.config import FinetuneConfig, PhonesConfig
+from twoview.geometry import bone_lengths, rooted
+from twoview.inference import lift
+from twoview.lessons import BODY_M, Lessons, Solved, terms, to_batch, to_room
 from twoview.poses import Poses2D
+from twoview.progress import OnProgress
 from twoview.skeleton import H36M17
-from twoview.virtual import Chance, detect_like, place_cameras, rotation_matrix
+from twoview.training import by_views, judge
+from twoview.triangulation import Triangulation, triangulate_takes
 
-if TYPE_CHECKING:
-    from twoview.checkpoint import Model
-    from twoview.triangulation import Triangulation
-
-STATURE_M = 1.75
-BODY_M = 4.2
-TILT_DEG = 4.0  # how far the filming phone's own down is from the room's, standard deviation
+REHEARSAL = Path(__file__).parent / "assets" / "rehearsal.npz"
+Stretches = Mapping[str, tuple[float, float]]  # take -> session seconds, first to last
 
 
-@dataclass(frozen=True, eq=False)
-class Lesson:
-    """Single-view clips with answers, as a batch of one view each; `share` is their weight in the loss."""
+class Phones:
+    """The objective of the method `phones`; see `training.Objective`.
 
-    name: str
-    batch: PairBatch
-    share: float
-
-
-@dataclass(frozen=True, eq=False)
-class Solved:
-    """Clips of single views with their 3D.
-
-    xy (N, T, J, 2) px, score (N, T, J), size (N, 2) px; points (N, T, J, 3) m before the camera, its focal length (N,)
-    px, and how far each point is believed, weight (N, T, J).
+    found     every take's triangulation
+    warnings  what they say, for the person who films
     """
 
-    xy: Tensor
-    score: Tensor
-    size: Tensor
-    points: Tensor
-    focal: Tensor
-    weight: Tensor
+    def __init__(
+        self,
+        takes: Sequence[Take],
+        train: Sequence[Clip],
+        held: Sequence[Clip],
+        model: Model,
+        config: FinetuneConfig,
+        on_progress: OnProgress | None = None,
+    ) -> None:
+        self.config = config.phones
+        self.steps = -(-self.config.steps // config.epochs)
+        views = {clip.take: clip.views for clip in [*train, *held]}
+        takes = [replace(t, poses={v: t.poses[v] for v in views[t.name]}) for t in takes if t.name in views]
+        self.found = triangulate_takes(takes, model, on_progress=on_progress)
+        self.warnings = tuple(f"take {f.take}: {said}" for f in self.found for said in f.warnings)
+        taught, asked = stretches(train), stretches(held or train)
+        rooms = rehearsal_rooms([*generic_clips(), *own_clips(takes, taught)], model, self.config.frames)
+        solved = solved_clips(takes, self.found, taught, self.config)
+        self.lessons = Lessons(solved, rooms, model.framing, self.config, config.seed)
+        self.watched = [collate(part, model.framing) for part in by_views(held or train)]
+        exam = solved_clips(takes, self.found, asked, self.config)
+        self.exam, self.exam_batch = exam, to_batch(exam, model.framing)
 
-    def __len__(self) -> int:
-        return len(self.xy)
+    def terms(self, lifter: nn.Module, epoch: int, step: int) -> Mapping[str, Tensor]:
+        """The weighted terms of one step's lessons, each kind of lesson by its name."""
+        device = next(lifter.parameters()).device
+        lessons = self.lessons.draw(epoch * self.steps + step)
+        answers = lifter(torch.cat([lesson.batch.x for lesson in lessons]).to(device)).float()
+        parts = answers.split([len(lesson.batch.x) for lesson in lessons])
+        found: dict[str, Tensor] = {}
+        for lesson, answer in zip(lessons, parts, strict=True):
+            own = terms(replace(lesson, batch=lesson.batch.to(device)), answer, self.config)
+            found |= {f"{lesson.name}_{name}": value for name, value in own.items()}
+        return found
 
-    def __getitem__(self, at: Tensor) -> Solved:
-        return Solved(*(getattr(self, f.name)[at] for f in fields(self)))
-
-
-class Lessons:
-    """Lessons of every training step, a pure function of (seed, step), from solved takes and the lifter's own 3D."""
-
-    def __init__(self, solved: Solved, rooms: Tensor, rule: framing.Rule, config: PhonesConfig, seed: int) -> None:
-        """Take solved clips and rehearsal motion `rooms` (M, T, J, 3) m, z up; an empty one rehearses nothing."""
-        if not len(solved):
-            raise TrainingError(
-                "no clip of any take could be triangulated",
-                hint="twoview triangulate says why; film about 90 degrees apart, or use --set finetune.method=paper",
-            )
-        self.solved, self.rooms, self.rule, self.config, self.seed = solved, rooms, rule, config, seed
-        self.own_rooms = to_room(solved.points)
-
-    def draw(self, step: int) -> list[Lesson]:
-        """One batch of each kind."""
-        seed = np.random.SeedSequence([self.seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1)
-        chance, config = Chance(torch.Generator().manual_seed(int(seed))), self.config
-        lessons = [Lesson("pseudo", self._pseudo(chance), 1.0)]
-        if config.turned > 0:
-            at = pick(len(self.solved), config.virtual, chance)
-            batch = self._virtual(self.own_rooms[at], self.solved.weight[at], chance)
-            lessons.append(Lesson("turned", batch, config.turned))
-        if config.rehearsal > 0 and len(self.rooms):
-            motion = self.rooms[pick(len(self.rooms), config.virtual, chance)]
-            lessons.append(
-                Lesson("rehearsal", self._virtual(motion, torch.ones(motion.shape[:3]), chance), config.rehearsal)
-            )
-        return lessons
-
-    def _pseudo(self, chance: Chance) -> PairBatch:
-        at, others = (pick(len(self.solved), self.config.batch, chance) for _ in range(2))
-        own = swap_residuals(self.solved[at], self.solved[others], chance, self.config.swap)
-        return self._batch(own, chance)
-
-    def _virtual(self, motion: Tensor, weight: Tensor, chance: Chance) -> PairBatch:
-        tilt = rotation_matrix(math.radians(TILT_DEG) * chance.normal(len(motion), 3))
-        pivot = motion[:, :1, :1]
-        motion = torch.einsum("bac,btjc->btja", tilt, motion - pivot) + pivot
-        cameras = place_cameras(motion, chance)
-        points = cameras.see(motion)
-        xy, score = detect_like(cameras.project(points), cameras.size, chance)
-        return self._batch(Solved(xy, score, cameras.size, points, cameras.focal, weight), chance)
-
-    def _batch(self, clips: Solved, chance: Chance) -> PairBatch:
-        """Clips framed for the lifter, half of them mirrored."""
-        frame = framing.frame_clip(clips.xy, clips.score, clips.size, self.rule)
-        seen = (clips.score > 0)[..., None]
-        screen = torch.where(seen, framing.to_screen(clips.xy, frame), torch.zeros(()))
-        target = framing.from_camera(clips.points, clips.focal, frame).clamp(-4, 4)
-        time = torch.zeros(clips.xy.shape[:2])
-        batch = PairBatch(screen[:, None], clips.score[:, None], time, frame, target[:, None], clips.weight[:, None])
-        return batch.flipped(chance.happens(0.5, len(screen)))
+    @torch.no_grad()
+    def judge(self, lifter: nn.Module) -> Mapping[str, float]:
+        """The monitors; and as criterion the held-out clips' error against their triangulation, mm of a 1.75 m body."""
+        watched, device = judge(lifter, self.watched), next(lifter.parameters()).device
+        answer = torch.cat([lifter(x.to(device)).cpu().float() for x in self.exam_batch.x.split(64)])
+        target, weight = self.exam_batch.target, self.exam_batch.target_weight
+        assert target is not None
+        assert weight is not None
+        frame, depth = self.exam_batch.framing, self.exam.points[:, :, H36M17.root, 2]
+        metres = (depth * (frame.scale / self.exam.focal)[:, None])[..., None]
+        error = (rooted(answer) - rooted(target[:, 0])).norm(dim=-1) * metres
+        return {**watched, "criterion": float(1000 * (error * weight[:, 0]).sum() / weight.sum().clamp(min=1e-9))}
 
 
-def terms(lesson: Lesson, answer: Tensor, config: PhonesConfig) -> dict[str, Tensor]:
-    """Position, scale and velocity errors (paper equation 5) and the root's in the picture, weights already in them.
-
-    answer (B, T, J, 3) in screen units; the terms add up to the lesson's part of the loss.
-    """
-    weights = LossConfig(reprojection=0.0, consistency=0.0, position=1.0, scale=config.scale, velocity=config.velocity)
-    answer = lesson.batch.lifted(answer)
-    found = losses.total(lesson.batch, answer, weights)
-    assert lesson.batch.target is not None
-    root = H36M17.root
-    found["root"] = losses.length(answer[..., root, :] - lesson.batch.target[..., root, :]).mean() / len(H36M17)
-    return {name: lesson.share * value for name, value in found.items()}
+def stretches(clips: Sequence[Clip]) -> Stretches:
+    """The part of each take that some clips cover."""
+    found: dict[str, tuple[float, float]] = {}
+    for clip in clips:
+        first, last = found.get(clip.take, (np.inf, -np.inf))
+        found[clip.take] = min(first, float(clip.time[0])), max(last, float(clip.time[-1]))
+    return found
 
 
-def pick(count: int, wanted: int, chance: Chance) -> Tensor:
-    """Indices (wanted,) below `count`, each as often as any other, in random order."""
-    rounds = [torch.randperm(count, generator=chance.generator) for _ in range(-(-wanted // count))]
-    return torch.cat(rounds)[:wanted]
-
-
-def swap_residuals(own: Solved, other: Solved, chance: Chance, share: float) -> Solved:
-    """Clips of which a share gets the 2D errors and scores of other clips, sized to the body in the picture."""
-    residual = (other.xy - project(other)) / body_px(other)
-    moved = project(own) + residual * body_px(own)
-    changed = chance.happens(share, len(own), 1, 1)
-    xy = torch.where(changed[..., None], moved, own.xy)
-    return replace(own, xy=xy, score=torch.where(changed, other.score, own.score))
-
-
-def project(clips: Solved) -> Tensor:
-    """Pixels (N, T, J, 2) where the solved joints are seen."""
-    plane = clips.points[..., :2] / clips.points[..., 2:].clamp(min=0.1)
-    return plane * clips.focal[:, None, None, None] + clips.size[:, None, None] / 2
-
-
-def body_px(clips: Solved) -> Tensor:
-    """Size (N, T, 1, 1) of a standing body at the athlete's distance, px."""
-    depth = clips.points[:, :, H36M17.root, 2].clamp(min=0.1)
-    return (STATURE_M * clips.focal[:, None] / depth)[..., None, None]
-
-
-def to_room(points: Tensor) -> Tensor:
-    """Points before a camera (N, T, J, 3) m -> a room: z up, feet on the floor at 0, the athlete near its middle."""
-    x, y, z = points.unbind(-1)
-    room = torch.stack([x, z, -y], dim=-1)
-    middle = room[..., :2].mean(dim=(1, 2), keepdim=True)
-    floor = torch.quantile(room[..., 2].flatten(1), 0.02, dim=1)[:, None, None]
-    return torch.cat([room[..., :2] - middle, room[..., 2:] - floor[..., None]], dim=-1)
-
-
-def solved_clips(takes: Sequence[Take], found: Sequence[Triangulation], length: int, config: PhonesConfig) -> Solved:
-    """Clips of `length` frames, half overlapping, of every view of every triangulated take.
+def solved_clips(
+    takes: Sequence[Take], found: Sequence[Triangulation], parts: Stretches, config: PhonesConfig
+) -> Solved:
+    """Clips, half overlapping, of every view of those parts of the triangulated takes.
 
     A joint's weight falls with its doubt: one half at `config.doubt_m`. Frames that are not reliable weigh nothing.
     """
-    parts = []
+    length, clips = config.frames, []
     for take, result in zip(takes, found, strict=True):
-        if len(result.time) < length:
+        first, last = parts.get(take.name, (np.inf, -np.inf))
+        inside = np.flatnonzero((result.time >= first - 1e-6) & (result.time <= last + 1e-6))
+        if len(inside) < length:
             continue
         trust = result.reliable[:, None] / (1 + (result.sigma / config.doubt_m) ** 2)
-        starts = np.unique(
-            np.r_[np.arange(0, len(result.time) - length, max(length // 2, 1)), len(result.time) - length]
-        )
+        starts = np.unique([*range(inside[0], inside[-1] + 1 - length, max(length // 2, 1)), inside[-1] + 1 - length])
         frames = starts[:, None] + np.arange(length)
         for view in result.views:
             poses = take.poses[view].to(H36M17).at(result.view_time[view])
-            size = np.tile(np.array(poses.size, np.float32), (len(starts), 1))
-            focal = np.full(len(starts), result.focal_px[view], dtype=np.float32)
             arrays = (np.nan_to_num(poses.xy), poses.score, result.points[view], trust)
-            xy, score, points, weight = (torch.from_numpy(np.float32(a[frames])) for a in arrays)
-            parts.append(Solved(xy, score, torch.from_numpy(size), points, torch.from_numpy(focal), weight))
-    if not parts:
+            xy, score, points, weight = (torch.from_numpy(a[frames]).float() for a in arrays)
+            size = torch.tensor(poses.size).float().expand(len(starts), 2)
+            clips.append(Solved(xy, score, size, points, torch.full((len(starts),), result.focal_px[view]), weight))
+    if not clips:
         none = torch.zeros(0, length, len(H36M17), 3)
         return Solved(none[..., :2], none[..., 0], none[:, 0, 0, :2], none, none[:, 0, 0, 0], none[..., 0])
-    return Solved(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Solved)))
+    return Solved(*(torch.cat([getattr(clip, f.name) for clip in clips]) for f in fields(Solved)))
+
+
+def own_clips(takes: Sequence[Take], parts: Stretches) -> list[Poses2D]:
+    """The 2D poses of every view of those parts of the takes."""
+    found = []
+    for take in takes:
+        if take.name in parts:
+            for view, poses in take.poses.items():
+                first, last = take.sync.to_view(view, np.array(parts[take.name]))
+                found.append(poses.between(first, last))
+    return found
+
+
+def generic_clips(path: Path = REHEARSAL) -> list[Poses2D]:
+    """The 2D clips of everyday movement that ship with the package, to rehearse on."""
+    if not path.exists():
+        return []
+    with np.load(path, allow_pickle=False) as arrays:
+        xy, score, size = arrays["xy"].astype(np.float32) / 8, arrays["score"].astype(np.float32) / 255, arrays["size"]
+        ends, rate = arrays["ends"], float(arrays["rate"])
+    xy = np.where(score[..., None] > 0, xy, np.nan)
+    starts = [0, *ends[:-1]]
+    return [
+        Poses2D(xy[a:b], score[a:b], np.arange(b - a) / rate, H36M17, (int(w), int(h)))
+        for a, b, (w, h) in zip(starts, ends, size, strict=True)
+    ]
 
 
 def rehearsal_rooms(clips: Sequence[Poses2D], model: Model, length: int) -> Tensor:
-    """The lifter's own 3D of generic clips as motion in rooms (M, T, J, 3) m, z up, of a body of common size."""
-    from twoview.inference import lift
-
+    """The lifter's own 3D of clips as motion in rooms (M, T, J, 3) m, z up, of a body of common size."""
     rooms = []
     for poses in clips:
-        lifted = lift(model, poses).xyz
+        grid = np.arange(poses.time[0], poses.time[-1] + 1e-9, 1 / model.rate_hz) if len(poses) else poses.time
+        lifted = lift(model, poses.at(grid)).xyz
         whole = np.isfinite(lifted).all(axis=(1, 2))
         windows = [slice(at, at + length) for at in range(0, len(lifted) - length + 1, length)]
-        rooms += [torch.from_numpy(lifted[window]) for window in windows if whole[window].all()]
+        rooms += [torch.tensor(lifted[window]) for window in windows if whole[window].all()]
     if not rooms:
         return torch.zeros(0, length, len(H36M17), 3)
     motion = torch.stack(rooms)
-    bones = torch.stack([motion[..., c, :] - motion[..., p, :] for p, c in H36M17.bones]).norm(dim=-1).sum(dim=0)
-    return to_room(motion * (BODY_M / bones.mean(dim=1))[:, None, None, None])
+    size = bone_lengths(motion).sum(dim=-1).mean(dim=1)
+    return to_room(motion * (BODY_M / size)[:, None, None, None])

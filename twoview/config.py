@@ -141,9 +141,9 @@ class FinetuneConfig:
     flip: bool = setting(True, "mirror all views of a clip together in half of the steps")
     clip_length: int = setting(0, "frames of a clip; 0: the longest that the lifter takes", low=0)
     schedule: str = setting(
-        "constant",
-        "learning rate: constant (paper), linear to 0, or exponential by lr_decay",
-        choices=("constant", "linear", "exponential"),
+        "auto",
+        "learning rate: constant (paper), linear to 0 (phones), or exponential by lr_decay; auto: as the method",
+        choices=("auto", "constant", "linear", "exponential"),
     )
     lr_decay: float = setting(0.99, "factor an epoch with schedule=exponential (MotionBERT)", low=0.0, high=1.0)
     weight_decay: float = setting(0.0, "AdamW's weight decay; 0 is Adam, as in the paper", low=0.0)

@@ -42,9 +42,11 @@ class Objective(Protocol):
     terms   the weighted loss terms of one step, whose sum is minimised; a pure function of epoch and step, so that a
             resumed run draws the same
     judge   numbers on held-out clips; "criterion" among them (lower is better, no 3D truth) chooses the epoch
+    warnings  plain sentences about the takes, for the person who filmed them
     """
 
     steps: int
+    warnings: tuple[str, ...]
 
     def terms(self, lifter: nn.Module, epoch: int, step: int) -> Mapping[str, Tensor]:
         """Weighted terms of one step."""
@@ -79,6 +81,7 @@ class Paper:
         self.train, self.config, self.rule = train, config, model.framing
         self.held = [collate(part, model.framing) for part in by_views(held or train)]
         self.steps = -(-len(train) // config.batch)
+        self.warnings: tuple[str, ...] = ()
         self.rank, self.world = 0, 1
 
     def terms(self, lifter: nn.Module, epoch: int, step: int) -> Mapping[str, Tensor]:
@@ -164,7 +167,8 @@ def finetune(
     prepared, optimiser = fabric.setup(lifter, optimiser)
     if state is None:
         before = dict(objective.judge(lifter))
-        state = {"epoch": 0, "before": before, "best": {"epoch": 0, "watched": before, "lifter": _plain(lifter)}}
+        best = {"epoch": 0, "watched": before, "lifter": _plain(lifter)}
+        state = {"epoch": 0, "before": before, "best": best, "about": list(objective.warnings)}
         records.write_json(out / "config.json", {**records.header("run"), **to_plain(config)})
         _log(out, [])
     else:
@@ -230,11 +234,12 @@ def _objective(
 
 def _set_rate(optimiser: Any, config: FinetuneConfig, epoch: int, step: int, steps: int) -> None:
     """Learning rate of this step: constant, falling linearly to 0 at the last, or by a factor every epoch."""
+    automatic = "linear" if config.method == "phones" else "constant"
     share = {
         "constant": 1.0,
         "linear": 1.0 - (epoch * steps + step) / (config.epochs * steps),
         "exponential": config.lr_decay**epoch,
-    }[config.schedule]
+    }[automatic if config.schedule == "auto" else config.schedule]
     for group in optimiser.param_groups:
         group["lr"] = config.lr * share
 
@@ -313,7 +318,7 @@ def _finish(
     held: Sequence[Clip],
 ) -> Run:
     before, after = state["before"], state["best"]["watched"]
-    said = monitors.warnings(before, after, clips=len(train))
+    said = [*state["about"], *monitors.warnings(before, after, clips=len(train))]
     adapted = state["best"]["epoch"] > 0
     if not adapted:
         said.append(

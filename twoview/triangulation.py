@@ -19,7 +19,7 @@ from twoview.framing import DEFAULT_FOCAL
 from twoview.poses import Poses2D, Poses3D
 from twoview.progress import OnProgress, Progress, report
 from twoview.selfcalibration import Solution, Tracks, solve
-from twoview.skeleton import H36M17
+from twoview.skeleton import H36M17, stature
 from twoview.timeline import common_grid
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ def _interpret(take: Take, track: Tracks, solution: Solution, config: Triangulat
     late = np.median(solution.shift_s, axis=0)
     with np.errstate(all="ignore"):
         residual = np.array([np.nanmedian(r) if np.isfinite(r).any() else np.nan for r in solution.residual])
-    scale = config.height_m / stature(solution.bones) if config.height_m else 1.0
+    scale = config.height_m / float(stature(solution.bones)) if config.height_m else 1.0
     sigma = solution.sigma * scale
     reliable = (np.median(sigma[:, 1:], axis=1) < DOUBTFUL_M * scale) & (track.score > 0).any(axis=(0, 2))
     by_view = lambda values: {view: float(value) for view, value in zip(views, values, strict=True)}  # noqa: E731
@@ -221,16 +221,6 @@ def _interpret(take: Take, track: Tracks, solution: Solution, config: Triangulat
         unit="m" if config.height_m else "screen", warnings=(),
     )  # fmt: skip
     return replace(result, warnings=tuple(_warnings(result)))
-
-
-def stature(bones: Array) -> float:
-    """A body's height from its bones (J - 1,): legs, trunk and head in a line, and what lies beyond the end joints."""
-    length = {H36M17.joints[child]: bones[i] for i, (_, child) in enumerate(H36M17.bones)}
-    legs = sum(length[f"{side}_{joint}"] for side in ("left", "right") for joint in ("knee", "ankle")) / 2
-    return float(BEYOND * (legs + length["spine"] + length["thorax"] + length["nose"] + length["head"]))
-
-
-BEYOND = 1.12  # measured on rendered bodies with the joints that COCO detections give, within 3 %
 
 
 def _warnings(found: Triangulation) -> list[str]:
