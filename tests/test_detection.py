@@ -1,0 +1,253 @@
+"""From video to one athlete: following, resuming, choosing, and what goes wrong, on drawn videos."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from twoview import detection, records
+from twoview.config import DetectConfig
+from twoview.detection import detect
+from twoview.detectors import Person, everyone
+from twoview.errors import DetectorError, StorageError, VideoError
+from twoview.skeleton import COCO17
+from twoview.video import VideoWriter
+
+SIZE, RATE = (320, 240), 30
+SHAPE = np.stack([np.tile([-0.4, 0.4], 9)[:17], np.linspace(-0.45, 0.45, 17)], axis=-1)
+
+
+class Blobs:
+    """A detector in two steps for drawn people: white figures, whose joints fill their box."""
+
+    name, skeleton, batch = "blobs", COCO17, 1
+    searches = 0
+
+    def find(self, rgb: np.ndarray) -> np.ndarray:
+        Blobs.searches += 1
+        _, _, stats, _ = cv2.connectedComponentsWithStats((rgb.min(axis=-1) > 150).astype(np.uint8))
+        boxes = [[x, y, x + w, y + h, 0.9] for x, y, w, h, area in stats[1:] if area > 60]
+        return np.array(boxes, float).reshape(-1, 5)
+
+    def pose(self, pictures, boxes) -> tuple[np.ndarray, np.ndarray]:
+        xy, score = np.full((len(boxes), 17, 2), np.nan), np.zeros((len(boxes), 17))
+        for i, (rgb, box) in enumerate(zip(pictures, boxes, strict=True)):
+            middle, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) * 0.75 + 4
+            low = np.maximum(np.floor(middle - half), 0).astype(int)
+            high = np.ceil(middle + half).astype(int)
+            y, x = np.nonzero(rgb[low[1] : high[1], low[0] : high[0]].min(axis=-1) > 150)
+            if len(x) > 30:
+                left, top, right, bottom = x.min(), y.min(), x.max(), y.max()
+                xy[i] = low + [(left + right) / 2, (top + bottom) / 2] + SHAPE * [right - left, bottom - top]
+                score[i] = 0.8
+        return xy, score
+
+    def __call__(self, rgb: np.ndarray) -> list[Person]:
+        return everyone(self, rgb)
+
+
+def film(path: Path, *people, frames: int = 90, hidden=()) -> Path:
+    """White figures of (x, y, height) at each frame on grey; frames in `hidden` show nobody."""
+    with VideoWriter(path, SIZE, RATE) as writer:
+        for frame in range(frames):
+            rgb = np.full((SIZE[1], SIZE[0], 3), 60, np.uint8)
+            for where in people:
+                place = where(frame)
+                if place is not None and frame not in hidden:
+                    x, y, height = place
+                    corner, other = (
+                        (int(x - height / 6), int(y - height / 2)),
+                        (int(x + height / 6), int(y + height / 2)),
+                    )
+                    cv2.rectangle(rgb, corner, other, (230, 230, 230), -1)
+            writer.write(rgb)
+    return path
+
+
+def runner(frame: int) -> tuple[float, float, float]:
+    return 60 + 2.2 * frame, 120 + 10 * np.sin(frame / 8), 100.0
+
+
+CONFIG = DetectConfig(detector=f"{__name__}:Blobs")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    return film(tmp_path_factory.mktemp("clip") / "run.mp4", runner)
+
+
+def middle(poses) -> np.ndarray:
+    return (np.nanmin(poses.xy, axis=1) + np.nanmax(poses.xy, axis=1)) / 2
+
+
+def test_the_runner_is_followed_in_every_frame_at_its_time(run):
+    poses = detect(run, config=CONFIG, view="a")
+    assert len(poses) == 90
+    assert poses.view == "a"
+    assert poses.source.video == records.fingerprint(run)
+    np.testing.assert_allclose(poses.time, np.arange(90) / RATE, atol=1e-3)
+    truth = np.array([runner(frame)[:2] for frame in range(90)])
+    assert np.abs(middle(poses) - truth).max() < 3
+
+
+def test_people_are_searched_only_every_few_frames(run):
+    Blobs.searches = 0
+    detect(run, config=replace(CONFIG, people_every=15))
+    assert Blobs.searches == 6
+
+
+def test_two_who_cross_are_told_apart_and_the_larger_is_the_athlete(tmp_path):
+    clip = film(tmp_path / "cross.mp4", runner, lambda f: (300 - 3.0 * f, 205, 48.0))
+    poses = detect(clip, config=CONFIG, partial=tmp_path / "cross.people.npz")
+    truth = np.array([runner(frame)[:2] for frame in range(90)])
+    assert np.quantile(np.abs(middle(poses) - truth).max(axis=1), 0.75) < 3  # the figures touch while they pass
+    assert (tmp_path / "cross.people.png").exists()
+    other = detect(clip, config=replace(CONFIG, person=1), partial=tmp_path / "cross.people.npz")
+    assert np.nanmedian(middle(other)[:, 1]) > 190
+
+
+def test_choosing_another_person_needs_no_new_detection(tmp_path):
+    clip = film(tmp_path / "two.mp4", lambda f: (80, 120, 100.0), lambda f: (240, 120, 80.0), frames=40)
+    detect(clip, config=CONFIG, partial=tmp_path / "two.npz")
+    Blobs.searches = 0
+    poses = detect(clip, config=replace(CONFIG, person=1), partial=tmp_path / "two.npz")
+    assert Blobs.searches == 0
+    np.testing.assert_allclose(np.median(middle(poses)[:, 0]), 240, atol=2)
+
+
+def test_an_athlete_out_of_view_for_two_seconds_comes_back_as_the_same(tmp_path):
+    clip = film(tmp_path / "away.mp4", lambda f: (100 + 0.5 * f, 120, 100.0), frames=150, hidden=range(45, 105))
+    poses = detect(clip, config=CONFIG)
+    seen = (poses.score > 0).any(axis=1)
+    assert seen[:44].all()
+    assert seen[106:].all()
+    assert not seen[46:104].any()
+
+
+def test_nobody_in_view(tmp_path):
+    with pytest.raises(DetectorError, match="no person found in any of 20 frames"):
+        detect(film(tmp_path / "empty.mp4", frames=20), config=CONFIG)
+
+
+def test_not_a_video(tmp_path):
+    (tmp_path / "a.mp4").write_text("hello")
+    with pytest.raises(VideoError):
+        detect(tmp_path / "a.mp4", config=CONFIG)
+
+
+def test_one_person_a_frame_from_a_detector_in_one_step(run):
+    class Whole:
+        name, skeleton = "whole", COCO17
+
+        def __call__(self, rgb):
+            return Blobs()(rgb)
+
+    poses = detect(run, config=replace(CONFIG, detector=Whole()))  # type: ignore[arg-type]
+    truth = np.array([runner(frame)[:2] for frame in range(90)])
+    assert np.abs(middle(poses) - truth).max() < 3
+
+
+# --- what was found is kept ----------------------------------------------------------------------------------------
+
+
+class StoppedError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("at", [15, 38, 77])
+def test_an_interrupted_run_ends_in_the_same_arrays(run, tmp_path, monkeypatch, at):
+    whole = detect(run, config=CONFIG, partial=tmp_path / "whole.npz")
+
+    def stop(event):
+        if event.done >= at:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        detect(run, config=CONFIG, partial=tmp_path / "part.npz", on_progress=stop)
+    kept = len(np.load(tmp_path / "part.npz")["time"])
+    assert 0 < kept <= at + 10
+    times = []
+    again = detect(run, config=CONFIG, partial=tmp_path / "part.npz", on_progress=lambda e: times.append(e.done))
+    assert times[0] > kept  # nothing was done twice
+    for name in ("xy", "score", "time"):
+        assert getattr(whole, name).tobytes() == getattr(again, name).tobytes()
+    with np.load(tmp_path / "whole.npz") as a, np.load(tmp_path / "part.npz") as b:
+        assert all(a[name].tobytes() == b[name].tobytes() for name in a.files)
+
+
+def test_a_run_killed_three_times_ends_in_the_same_arrays(tmp_path):
+    clip = film(tmp_path / "long.mp4", lambda f: (160 + 90 * np.sin(f / 40), 120, 90.0), frames=600)
+    part, script = tmp_path / "part.npz", tmp_path / "detect_it.py"
+    script.write_text(
+        f"import sys, time; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from test_detection import Blobs, CONFIG, detect, replace\n"
+        "class Slow(Blobs):\n"
+        "    def find(self, rgb):\n        time.sleep(0.02)\n        return super().find(rgb)\n"
+        "def steadily(event):\n    print(int(event.done), flush=True)\n"
+        f"detect({str(clip)!r}, config=replace(CONFIG, detector=Slow(), save_every_s=0.0),\n"
+        f"       partial=__import__('pathlib').Path({str(part)!r}), on_progress=steadily)\n"
+    )
+    for stop_at in (60, 190, 330):
+        with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as running:
+            assert running.stdout is not None
+            for line in running.stdout:
+                if int(line) >= stop_at:
+                    os.kill(running.pid, signal.SIGKILL)
+                    break
+        assert 0 < len(np.load(part)["time"]) < 600
+    again = detect(clip, config=CONFIG, partial=part)
+    whole = detect(clip, config=CONFIG)
+    assert all(getattr(whole, name).tobytes() == getattr(again, name).tobytes() for name in ("xy", "score", "time"))
+
+
+def test_what_was_kept_of_another_video_or_setting_is_not_used(run, tmp_path):
+    part = tmp_path / "part.npz"
+    detect(run, config=CONFIG, partial=part)
+    Blobs.searches = 0
+    detect(run, config=replace(CONFIG, people_every=5), partial=part)
+    assert Blobs.searches == 18
+    other = film(tmp_path / "other.mp4", lambda f: (200, 120, 90.0), frames=30)
+    assert len(detect(other, config=CONFIG, partial=part)) == 30
+
+
+def test_a_damaged_partial_file_is_made_again(run, tmp_path):
+    part = tmp_path / "part.npz"
+    part.write_bytes(b"PK\x03\x04 half a file")
+    assert len(detect(run, config=CONFIG, partial=part)) == 90
+
+
+def test_a_full_disk_is_told_and_leaves_no_half_file(run, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(StorageError, match="No space left"):
+        detect(run, config=CONFIG, partial=tmp_path / "part.npz")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_reader_stays_a_bounded_number_of_frames_ahead():
+    made = []
+
+    def endless():
+        for i in range(10_000):
+            made.append(i)
+            yield i
+
+    items = detection._ahead(endless(), depth=4)
+    assert [next(items) for _ in range(3)] == [0, 1, 2]
+    time.sleep(0.2)
+    assert len(made) <= 3 + 4 + 2
+    items.close()
+    before = len(made)
+    time.sleep(0.1)
+    assert len(made) == before
