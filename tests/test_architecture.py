@@ -19,7 +19,7 @@ RANK = {
     1: ["records", "session"],
     2: ["video", "videowriter", "containers", "soundmatch", "audiosync", "motionsync", "handsync", "weights", "datasets", "formats"],
     3: ["detection", "detectors", "following", "repair", "thumbnails", "tracking"],
-    4: ["rendering", "synthetic", "plots", "reports"],
+    4: ["rendering", "drawing", "sidebyside", "synthetic", "plots", "reports"],
     5: ["geometry", "framing", "virtual", "clips", "lifters", "losses", "metrics",
         "bundle", "minimisation", "swaps", "selfcalibration"],
     6: ["checkpoint", "triangulation", "training", "pretraining", "inference", "evaluation", "exporters", "adaptation"],
