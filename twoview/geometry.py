@@ -34,34 +34,40 @@ class Similarity:
 
 @dataclass(frozen=True, eq=False)
 class _Fitted:
-    """What the fit leaves for its gradient, float64. Column convention: `scale * rotation @ a ~ b`."""
+    """What the fit leaves for its gradient. Column convention: `scale * rotation @ a ~ b`.
 
-    a: Tensor  # (B, N, 3) centred
+    a, b    (B, 3, N)  centred; coordinates first, so that every product reads memory in one go
+    weight  (B, N)     summing to 1 in every set (to 0 where nothing weighs)
+    sigma   (B, 3)     singular values, the last negative for a mirror-like pair; basis: right singular vectors
+    power   (B,)       weighted mean of squares of a
+
+    Everything but a, b and weight is float64.
+    """
+
+    a: Tensor
     b: Tensor
-    weight: Tensor  # (B, N)
-    rotation: Tensor  # (B, 3, 3)
-    basis: Tensor  # (B, 3, 3) right singular vectors
-    sigma: Tensor  # (B, 3) singular values, the last negative for a mirror-like pair
-    power: Tensor  # (B,) weighted sum of squares of a
-    scale: Tensor  # (B,)
-    mean_a: Tensor  # (B, 3)
+    weight: Tensor
+    rotation: Tensor
+    basis: Tensor
+    sigma: Tensor
+    power: Tensor
+    scale: Tensor
+    mean_a: Tensor
     mean_b: Tensor
 
 
 def _fit(a: Tensor, b: Tensor, weight: Tensor, rigid: bool) -> _Fitted:
-    total = weight.sum(dim=1).clamp(min=_TINY)[:, None]
-    mean_a = (weight[..., None] * a).sum(dim=1) / total
-    mean_b = (weight[..., None] * b).sum(dim=1) / total
-    a, b = a - mean_a[:, None], b - mean_b[:, None]
-    covariance = torch.einsum("bn,bni,bnj->bij", weight, b, a)
-    u, s, vt = torch.linalg.svd(covariance.nan_to_num(0.0, 0.0, 0.0))  # what is not a number still shows in the points
+    weight = weight / weight.sum(dim=1, keepdim=True).clamp(min=_TINY)
+    mean_a, mean_b = a @ weight[:, :, None], b @ weight[:, :, None]
+    a, b = a - mean_a, b - mean_b
+    weighted_a = weight[:, None] * a
+    u, s, vt = torch.linalg.svd((b @ weighted_a.mT).double())
     sign = torch.ones_like(s)
     sign[:, 2] = torch.where(torch.linalg.det(u @ vt) < 0, -1.0, 1.0)
-    rotation = u @ (sign[..., None] * vt)
-    sigma = sign * s
-    power = (weight[..., None] * a.square()).sum(dim=(1, 2))
-    scale = torch.ones_like(power) if rigid else sigma.sum(dim=1) / power.clamp(min=_TINY)
-    return _Fitted(a, b, weight, rotation, vt.mT, sigma, power.clamp(min=_TINY), scale, mean_a, mean_b)
+    rotation, sigma = u @ (sign[..., None] * vt), sign * s
+    power = (weighted_a.flatten(1)[:, None] @ a.flatten(1)[:, :, None]).flatten().double().clamp(min=_TINY)
+    scale = torch.ones_like(power) if rigid else sigma.sum(dim=1) / power
+    return _Fitted(a, b, weight, rotation, vt.mT, sigma, power, scale, mean_a[..., 0].double(), mean_b[..., 0].double())
 
 
 def fit_similarity(a: Tensor, b: Tensor, weight: Tensor | None = None, *, rigid: bool = False) -> Similarity:
@@ -85,8 +91,8 @@ def residuals(
 
     detach treats the fitted transform as a constant.
     """
-    clean_a, clean_b, clean_weight = _prepared(a, b, weight)
-    return _Residuals.apply(clean_a, clean_b, clean_weight, rigid, detach).to(a)
+    left: Tensor = _Residuals.apply(*_prepared(a, b, weight), rigid, detach)
+    return left.mT.to(a.dtype)
 
 
 def mirrored_fit(a: Tensor, b: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -96,44 +102,48 @@ def mirrored_fit(a: Tensor, b: Tensor, weight: Tensor | None = None) -> Tensor:
 
 
 def _prepared(a: Tensor, b: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """a, b as (B, 3, N), 0 where the weight (B, N) is 0, in 32 bits at least."""
     if a.shape != b.shape or a.ndim != 3 or a.shape[-1] != 3:
         raise ValueError(f"expected two point sets (B, N, 3), got {tuple(a.shape)} and {tuple(b.shape)}")
-    weight = (
-        torch.ones(a.shape[:2], dtype=torch.float64, device=a.device) if weight is None else weight.detach().double()
-    )
-    seen = (weight > 0)[..., None]
-    zero = torch.zeros((), dtype=torch.float64, device=a.device)
-    return torch.where(seen, a.double(), zero), torch.where(seen, b.double(), zero), weight
+    exact = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
+    weight = torch.ones_like(a[..., 0], dtype=exact) if weight is None else weight.detach().to(exact)
+    seen, zero = (weight > 0)[:, None], torch.zeros((), dtype=exact, device=a.device)
+    first = (torch.where(seen, points.mT.to(exact), zero).contiguous() for points in (a, b))
+    return *first, weight
 
 
 class _Residuals(torch.autograd.Function):
-    """Residuals after the fit, with the closed-form gradient."""
+    """Residuals (B, 3, N) after the fit, with the closed-form gradient."""
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, weight: Tensor, rigid: bool, detach: bool) -> Tensor:
-        fitted = _fit(a, b, weight, rigid)
-        ctx.fitted, ctx.rigid, ctx.detach = fitted, rigid, detach
-        moved = fitted.scale[:, None, None] * fitted.a @ fitted.rotation.mT
-        return torch.where((weight > 0)[..., None], moved - fitted.b, torch.zeros_like(moved))
+        with torch.autocast(a.device.type, enabled=False):
+            fitted = _fit(a, b, weight, rigid)
+            ctx.fitted, ctx.rigid, ctx.detach = fitted, rigid, detach
+            turn = (fitted.scale[:, None, None] * fitted.rotation).to(a)
+            left = torch.baddbmm(fitted.b, turn, fitted.a, beta=-1)
+            return torch.where((weight > 0)[:, None], left, torch.zeros_like(left))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         f: _Fitted = ctx.fitted
-        e = torch.where((f.weight > 0)[..., None], grads[0], torch.zeros_like(grads[0]))
-        scale, rotation = f.scale[:, None, None], f.rotation
-        grad_a, grad_b = scale * e @ rotation, -e
-        if not ctx.detach:
-            weight = f.weight[..., None]
-            total = weight.sum(dim=1, keepdim=True).clamp(min=_TINY)
-            grad_matrix = _rotation_gradient(f, scale * torch.einsum("bni,bnj->bij", e, f.a))
-            if not ctx.rigid:
-                grad_scale = (e * (f.a @ rotation.mT)).sum(dim=(1, 2))
-                grad_matrix = grad_matrix + (grad_scale / f.power)[:, None, None] * rotation
-                grad_a = grad_a - 2 * (grad_scale * f.scale / f.power)[:, None, None] * weight * f.a
-            grad_a = grad_a + weight * (f.b @ grad_matrix)
-            grad_b = grad_b + weight * (f.a @ grad_matrix.mT)
-            grad_a = grad_a - weight / total * grad_a.sum(dim=1, keepdim=True)
-            grad_b = grad_b - weight / total * grad_b.sum(dim=1, keepdim=True)
+        weight = f.weight[:, None]
+        e = torch.where(weight > 0, grads[0], torch.zeros_like(grads[0])).contiguous()
+        with torch.autocast(e.device.type, enabled=False):
+            turn = f.scale[:, None, None] * f.rotation
+            grad_a, grad_b = turn.mT.to(e) @ e, -e
+            if not ctx.detach:
+                moment = (e @ f.a.mT).double()
+                grad_matrix = _rotation_gradient(f, f.scale[:, None, None] * moment)
+                if not ctx.rigid:
+                    grad_scale = (moment * f.rotation).sum(dim=(1, 2))
+                    grad_matrix = grad_matrix + (grad_scale / f.power)[:, None, None] * f.rotation
+                    shrink = (-2 * grad_scale * f.scale / f.power)[:, None, None]
+                    grad_a = torch.addcmul(grad_a, weight * f.a, shrink.to(e))
+                grad_a = torch.addcmul(grad_a, weight, grad_matrix.mT.to(e) @ f.b)
+                grad_b = torch.addcmul(grad_b, weight, grad_matrix.to(e) @ f.a)
+                grad_a = torch.baddbmm(grad_a, grad_a.sum(dim=2, keepdim=True), weight, alpha=-1)
+                grad_b = torch.baddbmm(grad_b, grad_b.sum(dim=2, keepdim=True), weight, alpha=-1)
         return grad_a, grad_b, None, None, None
 
 
