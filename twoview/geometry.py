@@ -108,8 +108,8 @@ def _prepared(a: Tensor, b: Tensor, weight: Tensor | None) -> tuple[Tensor, Tens
     exact = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
     weight = torch.ones_like(a[..., 0], dtype=exact) if weight is None else weight.detach().to(exact)
     seen, zero = (weight > 0)[:, None], torch.zeros((), dtype=exact, device=a.device)
-    first = (torch.where(seen, points.mT.to(exact), zero).contiguous() for points in (a, b))
-    return *first, weight
+    first, second = (torch.where(seen, points.mT.to(exact), zero).contiguous() for points in (a, b))
+    return first, second, weight
 
 
 class _Residuals(torch.autograd.Function):
