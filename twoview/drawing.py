@@ -50,15 +50,17 @@ def colour_of(skeleton: Skeleton, joint: int) -> Colour:
     return MIDDLE
 
 
-def draw_overlay(rgb: Array, xy: Array, score: Array, skeleton: Skeleton) -> None:
+def draw_overlay(rgb: Array, xy: Array, score: Array, skeleton: Skeleton, *, extent: float | None = None) -> None:
     """Draw one person's joints xy (J, 2) px and bones onto a picture, in place; unseen joints are left out.
+
+    extent  size of the person in px, which sets how thick lines are; default: of these joints
 
     Joints with a low score are drawn hollow.
     """
     seen = score > 0
     if not seen.any():
         return
-    extent = np.ptp(xy[seen], axis=0).max()
+    extent = extent or float(np.ptp(xy[seen], axis=0).max())
     thick = int(np.clip(extent / 55, 2, 14))
     bones = [(a, b) for a, b in skeleton.bones if seen[a] and seen[b]]
     for outline in (True, False):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -157,7 +158,8 @@ class _Scene:
         """The frame with the skeleton drawn over it."""
         rgb, index = frame.rgb.copy(), self.at(frame.time)
         scale = rgb.shape[1] / self.flat.size[0]
-        draw_overlay(rgb, (self.flat.xy[index] + 0.5) * scale - 0.5, self.flat.score[index], self.flat.skeleton)
+        xy = (self.flat.xy[index] + 0.5) * scale - 0.5
+        draw_overlay(rgb, xy, self.flat.score[index], self.flat.skeleton, extent=self.span.max() * scale)
         return rgb
 
     def figure(self, column: _Column, time: float, size: tuple[int, int]) -> Array:
@@ -167,9 +169,7 @@ class _Scene:
 
     def cut_out(self, frame: Frame, size: tuple[int, int]) -> Array:
         """The overlaid picture around the athlete, of one scale for the whole clip."""
-        spans = [np.ptp(xy, axis=0) for xy in self._seen()]
-        span = np.percentile(spans, 98, axis=0) if spans else np.array(self.flat.size)
-        height = 1.3 * max(span[1], span[0] * size[1] / size[0])
+        height = 1.3 * max(self.span[1], self.span[0] * size[1] / size[0])
         known = self.flat.xy[self.at(frame.time)]
         seen = known[np.isfinite(known).all(axis=1)]
         centre = (seen.min(axis=0) + seen.max(axis=0)) / 2 if len(seen) else np.array(self.flat.size) / 2
@@ -178,14 +178,16 @@ class _Scene:
         way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
         rgb = cv2.warpAffine(frame.rgb, move, size, flags=way, borderValue=PAPER)
         index = self.at(frame.time)
-        draw_overlay(rgb, self.flat.xy[index] @ move[:, :2].T + move[:, 2], self.flat.score[index], H36M17)
+        xy = self.flat.xy[index] @ move[:, :2].T + move[:, 2]
+        draw_overlay(rgb, xy, self.flat.score[index], self.flat.skeleton, extent=self.span.max() * scale)
         return rgb
 
-    def _seen(self) -> Iterator[Array]:
-        for xy in self.flat.xy:
-            known = xy[np.isfinite(xy).all(axis=1)]
-            if len(known) > 4:
-                yield known
+    @cached_property
+    def span(self) -> Array:
+        """Width and height in px that the athlete takes up in nearly all frames."""
+        known = (xy[np.isfinite(xy).all(axis=1)] for xy in self.flat.xy)
+        spans = [np.ptp(xy, axis=0) for xy in known if len(xy) > 4]
+        return np.percentile(spans, 98, axis=0) if spans else np.array(self.flat.size, np.float64)
 
     def moments(self, count: int) -> list[float]:
         """Times, evenly spread over the frames that have a figure."""
