@@ -28,12 +28,14 @@ class Take:
     """One event filmed by all phones: the 2D poses of each view, and how their clocks relate.
 
     truth  camera-space 3D (origin "camera", metres) of each view where there are labels; no phone gives that
+    focal  px, of the cameras behind the truth; without, they are taken to have the default focal length
     """
 
     name: str
     poses: Mapping[str, Poses2D]
     sync: Sync
     truth: Mapping[str, Poses3D] | None = None
+    focal: Mapping[str, float] | None = None
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -126,6 +128,7 @@ def cut(take: Take, *, views: Sequence[str] | None = None, length: int, rate: fl
     score = np.stack([p.score for p in poses])
     size = np.array([p.size for p in poses], np.float32)
     truth, weight = _truth(take, names, at)
+    focal = np.array([take.focal[view] for view in names], np.float32) if take.focal and truth is not None else None
     clips = []
     for start in _starts(len(grid), length, stride):
         window = slice(start, start + length)
@@ -135,7 +138,7 @@ def cut(take: Take, *, views: Sequence[str] | None = None, length: int, rate: fl
         solid = None if truth is None else _filled(truth[:, window], length)
         believed = None if weight is None else _filled(weight[:, window], length)
         window_xy, window_score = _filled(xy[:, window], length), _filled(score[:, window], length)
-        clips.append(Clip(take.name, names, time, window_xy, window_score, size, solid, believed))
+        clips.append(Clip(take.name, names, time, window_xy, window_score, size, solid, believed, focal))
     return clips
 
 
