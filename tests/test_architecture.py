@@ -18,7 +18,7 @@ RANK = {
     0: ["errors", "progress", "config", "skeleton", "poses", "timeline"],
     1: ["records", "session"],
     2: ["video", "videowriter", "containers", "soundmatch", "audiosync", "motionsync", "handsync", "weights", "datasets", "formats"],
-    3: ["detection", "detectors", "following", "repair", "thumbnails", "tracking"],
+    3: ["detection", "detectors", "following", "importing", "repair", "thumbnails", "tracking"],
     4: ["rendering", "drawing", "sidebyside", "synthetic", "plots", "reports"],
     5: ["geometry", "framing", "virtual", "clips", "lifters", "losses", "metrics",
         "bundle", "minimisation", "swaps", "selfcalibration"],
