@@ -1,0 +1,53 @@
+"""Files that other programs read: 3D poses as tables, biomechanics files and a page to look at.
+
+A writer is any function `f(poses, path)`. FORMATS names them; `write` adds what all of them need: the file appears
+whole or not at all, and formats whose readers take numbers for metres refuse poses without a scale.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+
+from twoview.errors import FormatError
+from twoview.poses import Poses3D
+from twoview.records import atomic
+
+Writer = Callable[[Poses3D, Path], None]
+
+# Name (and file suffix) -> "module:function".
+FORMATS: dict[str, str] = {
+    "csv": "twoview.formats.tables:write_csv",
+    "json": "twoview.formats.tables:write_json",
+    "trc": "twoview.formats.trc:write_trc",
+    "c3d": "twoview.formats.c3d:write_c3d",
+    "html": "twoview.formats.page:write_page",
+}
+METRIC = ("trc", "c3d")  # their readers take every number for a length
+
+
+def write(poses: Poses3D, path: Path | str, format: str = "", *, force: bool = False) -> Path:
+    """Write poses in one of FORMATS, by default that of the path's suffix.
+
+    force  write screen units into a format that means metres
+
+    Raises FormatError for an unknown format or poses without a scale, StorageError when the disk is full,
+    MissingBackend where a format needs a package that is not installed.
+    """
+    path = Path(path)
+    name = format or path.suffix.lstrip(".").lower()
+    if name not in FORMATS:
+        raise FormatError(f"unknown format {name!r}", hint=f"choose one of {', '.join(FORMATS)}")
+    if not len(poses):
+        raise FormatError(f"there is no pose to write to {path}", hint="was anyone found in the video?")
+    if name in METRIC and poses.unit != "m" and not force:
+        raise FormatError(
+            f"{path.name}: these poses have no scale (unit {poses.unit!r}), and {name} files mean metres",
+            hint="give the athlete's height in metres: twoview infer --height 1.78",
+        )
+    module, _, function = FORMATS[name].partition(":")
+    writer: Writer = getattr(importlib.import_module(module), function)
+    with atomic(path) as temporary:
+        writer(poses, temporary)
+    return path
