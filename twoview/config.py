@@ -39,7 +39,7 @@ def setting(
 class SyncConfig:
     """How clocks are related from sound or motion."""
 
-    min_overlap_s: float = setting(3.0, "seconds that two recordings must share at least", low=0.5)
+    min_overlap_s: float = setting(2.0, "seconds that two recordings must share at least", low=0.5)
     max_drift_ppm: float = setting(300.0, "largest difference of clock rates searched for, parts per million", low=0.0)
 
 
@@ -108,8 +108,8 @@ class PhonesConfig:
     """What the method `phones` learns from: triangulated takes, the same turned, and the lifter's own memory."""
 
     steps: int = setting(200, "training steps; the learning rate falls to 0 at the last", low=1)
-    batch: int = setting(96, "filmed clips a step", low=1)
-    virtual: int = setting(48, "clips a step of each kind that virtual phones see", low=1)
+    batch: int = setting(64, "filmed clips a step", low=1)
+    virtual: int = setting(32, "clips a step of each kind that virtual phones see", low=1)
     frames: int = setting(27, "frames of a clip", low=2)
     turned: float = setting(0.5, "weight of the triangulated takes seen by virtual phones", low=0.0)
     rehearsal: float = setting(0.5, "weight of the unadapted lifter's own 3D of generic clips", low=0.0)
