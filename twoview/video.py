@@ -142,15 +142,17 @@ def frames(
         if start is not None:
             containers.seek(container, stream, start)
         counter = containers.Counter()
-        last = -math.inf
+        last, matrix = -math.inf, None
         for decoded in containers.pictures(container, stream, counter):
+            # Of the first only: a frame whose side data was asked for stays in memory until the garbage collector runs.
+            matrix = matrix or _matrix(decoded)
             if decoded.time <= last:
                 continue  # two pictures at one time cannot be told apart
             last = decoded.time
             if end is not None and last > end + 1e-6:
                 break
             if start is None or last >= start - 1e-6:
-                yield Frame(last, _upright(decoded, size))
+                yield Frame(last, _upright(decoded, matrix, size))
         else:
             if last == -math.inf and start is None:
                 raise VideoError(f"{path} has no frame that can be decoded", hint=_PLAY)
@@ -248,9 +250,9 @@ def _matrix(decoded: Any) -> tuple[int, int, int, int]:
     return (sign(a), 0, 0, sign(d)) if abs(a) >= abs(b) else (0, sign(b), sign(c), 0)
 
 
-def _upright(decoded: Any, size: tuple[int, int] | None) -> Array:
-    """Pixels (H, W, 3) of a decoded frame, turned (and mirrored) as its display matrix asks."""
-    a, b, c, d = _matrix(decoded)
+def _upright(decoded: Any, matrix: tuple[int, int, int, int], size: tuple[int, int] | None) -> Array:
+    """Pixels (H, W, 3) of a decoded frame, turned (and mirrored) as the display matrix asks."""
+    a, b, c, d = matrix
     if size is not None:
         width, height = size if a else size[::-1]
         decoded = decoded.reformat(width=width, height=height, format="rgb24", interpolation="AREA")
