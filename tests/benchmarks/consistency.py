@@ -3,8 +3,8 @@
     python tests/benchmarks/consistency.py                 on the CPU, one thread
     python tests/benchmarks/consistency.py --device cuda
 
-The step is MotionBERT Lite on one clip of two views and 243 frames: forward, backward, Adam. The loop aligns one pair of
-clips after the other and lets autograd differentiate the SVD, as a first implementation would. Both give the same
+The step is MotionBERT Lite on one clip of two views and 243 frames: forward, backward, Adam. The loop aligns one pair
+of clips after the other and lets autograd differentiate the SVD, as a first implementation would. Both give the same
 gradient, which is checked before anything is timed. On the CPU it is processor time of one thread that counts, so that
 other work on the machine does not.
 """
