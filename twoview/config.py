@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from twoview.errors import ConfigError
 
 T = TypeVar("T")
+_PRESETS = Path(__file__).parent / "assets" / "presets"  # files that --config finds by name: paper_sportspose, l2d, ...
 
 
 def setting(
@@ -286,6 +287,9 @@ def to_plain(config: Any) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    shipped = _PRESETS / f"{path.name}.toml"
+    if path == Path(path.name) and not path.exists() and shipped.exists():
+        path = shipped
     try:
         text = path.read_text(encoding="utf-8")
         content = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
