@@ -21,7 +21,7 @@ RANK = {
     3: ["detection", "detectors", "following", "importing", "repair", "thumbnails", "tracking"],
     4: ["rendering", "drawing", "sidebyside", "synthetic", "plots", "reports"],
     5: ["geometry", "framing", "virtual", "clips", "lifters", "losses", "metrics",
-        "bundle", "minimisation", "swaps", "selfcalibration"],
+        "bundle", "minimisation", "swaps", "selfcalibration", "lessons"],
     6: ["checkpoint", "triangulation", "training", "pretraining", "inference", "evaluation", "exporters", "adaptation"],
     7: ["__init__", "workflow", "demonstration", "showing", "cli"],
 }

@@ -27,7 +27,7 @@ from twoview.skeleton import H36M17
 from twoview.training import by_views, judge
 from twoview.triangulation import Triangulation, triangulate_takes
 
-REHEARSAL = Path(__file__).parent / "assets" / "rehearsal.npz"
+REHEARSAL = Path(__file__).parent / "assets" / "rehearsal" / "everyday.npz"
 Stretches = Mapping[str, tuple[float, float]]  # take -> session seconds, first to last
 
 
