@@ -149,3 +149,13 @@ def test_mirroring_twice_changes_nothing_and_keeps_bones():
     poses = torch.randn(4, 17, 3)
     torch.testing.assert_close(mirror(mirror(poses)), poses)
     torch.testing.assert_close(bone_lengths(mirror(poses)).sort().values, bone_lengths(poses).sort().values)
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), 1e38])
+def test_what_is_not_a_number_shows_in_the_result_and_stops_nothing(wrong):
+    a, b = cloud().float(), cloud(seed=1).float()
+    a[0, 3] = wrong
+    value = gap(a.requires_grad_(), b)
+    value.backward()
+    assert not torch.isfinite(value)
+    assert torch.isfinite(gap(a[1:], b[1:]))

@@ -61,11 +61,14 @@ def _fit(a: Tensor, b: Tensor, weight: Tensor, rigid: bool) -> _Fitted:
     mean_a, mean_b = a @ weight[:, :, None], b @ weight[:, :, None]
     a, b = a - mean_a, b - mean_b
     weighted_a = weight[:, None] * a
-    u, s, vt = torch.linalg.svd((b @ weighted_a.mT).double())
+    covariance = (b @ weighted_a.mT).double()
+    # the decomposition raises on what is not a number; the scale and the residuals will show it instead
+    u, s, vt = torch.linalg.svd(torch.where(covariance.isfinite(), covariance, 0.0))
     sign = torch.ones_like(s)
     sign[:, 2] = torch.where(torch.linalg.det(u @ vt) < 0, -1.0, 1.0)
     rotation, sigma = u @ (sign[..., None] * vt), sign * s
     power = (weighted_a.flatten(1)[:, None] @ a.flatten(1)[:, :, None]).flatten().double().clamp(min=_TINY)
+    power = torch.where(power.isfinite(), power, torch.nan)  # an infinite one would make the scale a harmless 0
     scale = torch.ones_like(power) if rigid else sigma.sum(dim=1) / power
     return _Fitted(a, b, weight, rotation, vt.mT, sigma, power, scale, mean_a[..., 0].double(), mean_b[..., 0].double())
 

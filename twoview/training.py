@@ -248,7 +248,7 @@ def _check(terms: Mapping[str, Tensor], epoch: int, step: int, out: Path) -> Non
     for name, value in terms.items():
         if not torch.isfinite(value):
             raise TrainingError(
-                f"the loss term {name!r} became {float(value)} in step {step + 1} of epoch {epoch + 1}",
+                f"the loss term {name!r} became {value.item()} in step {step + 1} of epoch {epoch + 1}",
                 hint=f"lower the learning rate (--set lr=5e-5) under another --run; {out} keeps the last good state",
             )
 
