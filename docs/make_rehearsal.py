@@ -1,9 +1,9 @@
-"""Make `twoview/assets/rehearsal/everyday.npz`: 2D clips of everyday movement for a lifter to rehearse on while it adapts.
+"""Make `twoview/assets/rehearsal/everyday.npz`: 2D clips of everyday movement, for a lifter to rehearse on.
 
 python docs/make_rehearsal.py MOCAP_FILE      (prepared motion capture; what ships is made of source_train_accad.npz)
 
-Each clip, every other one with another body, is seen by a virtual phone with a detector's errors. Only the 2D is written: x, y in eighths of a pixel,
-the score in 255ths, the picture's size, where each clip ends, and the rate.
+Each clip, every other one with another body, is seen by a virtual phone with a detector's errors. Only the 2D is
+written: x, y in eighths of a pixel, the score in 255ths, the picture's size, where each clip ends, and the rate.
 """
 
 from __future__ import annotations
