@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 Array = np.ndarray
 T = TypeVar("T")
 
+READ_AHEAD = 3  # frames that the reader may be ahead
+
 log = logging.getLogger(__name__)
 
 
@@ -107,11 +109,12 @@ def find_people(
     follower = Follower(detector, people)
     follower.resume(every)
     pictures = frames(video, start=float(people.time[-1]) if known else None)
-    source = _ahead(_searched(pictures, detector, every, after=people.time), depth=every + 2)
+    source = _ahead(_searched(pictures, detector, every, after=people.time), depth=READ_AHEAD)
     began = saved = clock.monotonic()
     try:
         for window in _windows(source):
             follower.advance(window)
+            window.clear()  # the pictures go before the next window is gathered
             now, done = clock.monotonic(), len(follower.time)
             if now - saved > config.save_every_s:
                 keeper.save(follower.people(follower.searched), complete=False)

@@ -160,31 +160,31 @@ def download(name: str, *, on_progress: OnProgress | None = None) -> Path:
         raise StorageError(
             f"cannot write {part}: {error.strerror}", hint="free some space, or set TWOVIEW_CACHE"
         ) from error
-    return add(name, part, keep=False)
+    try:
+        return add(name, part)
+    finally:
+        part.unlink(missing_ok=True)  # whole by now, and wrong where it was refused
 
 
-def add(name: str, file: Path | str, *, keep: bool = True) -> Path:
+def add(name: str, file: Path | str) -> Path:
     """Put a file that was fetched by hand (the download itself, zip or not) into the cache under its name."""
     row, file = _row(name), Path(file)
     if row.shipped:
         raise WeightsError(f"{name} ships with twoview; there is nothing to add", hint="twoview weights list")
+    if not file.is_file():
+        raise WeightsError(f"no such file: {file}", hint=_by_hand(name))
     target = cached_path(name)
-    try:
-        with records.atomic(target) as temporary:
-            if row.member and zipfile.is_zipfile(file):
-                _extract(file, row.member, temporary)
-            else:
-                shutil.copyfile(file, temporary)
-            if row.sha256 and sha256(temporary) != row.sha256:
-                raise WeightsError(
-                    f"{file} is not {name}: its SHA-256 starts {sha256(temporary)[:12]}, expected {row.sha256[:12]}",
-                    hint=_by_hand(name),
-                )
-    except FileNotFoundError as error:
-        raise WeightsError(f"no such file: {file}", hint=_by_hand(name)) from error
+    with records.atomic(target) as temporary:
+        if row.member and zipfile.is_zipfile(file):
+            _extract(file, row.member, temporary)
+        else:
+            shutil.copyfile(file, temporary)
+        if row.sha256 and sha256(temporary) != row.sha256:
+            raise WeightsError(
+                f"{file} is not {name}: its SHA-256 starts {sha256(temporary)[:12]}, expected {row.sha256[:12]}",
+                hint=_by_hand(name),
+            )
     _pin(name, sha256(target))
-    if not keep:
-        file.unlink(missing_ok=True)
     return target
 
 

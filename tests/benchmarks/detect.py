@@ -25,7 +25,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared"
 RTMLIB = Path(os.environ.get("TWOVIEW_RTMLIB_PYTHON", "/tmp/rtmvenv/bin/python"))
-CLIP = SHARED / "data" / "video" / "pose2sim_single" / "videos" / "cam01.mp4"
+CLIP = SHARED / "data" / "video" / "pose2sim_single" / "videos" / "cam04.mp4"
 RTMDET = SHARED / "models" / "rtmdet_nano" / "rtmdet-nano.onnx"
 EVERY = 10
 
@@ -40,13 +40,15 @@ def measured(frames, wall, **more):
 OURS = """
 import json, resource, sys, time
 from twoview.config import DetectConfig
-from twoview.detection import detect
+from twoview.detection import Keeper, detect
+people = []
+Keeper.save = lambda self, found, complete: people.append(len(found.frame))
 video, pose, finder, every = sys.argv[1:5]
 config = DetectConfig(detector=pose, finder=finder, device="cpu", people_every=int(every), repair=False)
 begin = time.perf_counter()
 poses = detect(video, config=config)
 wall = time.perf_counter() - begin
-measured(len(poses), wall)
+measured(len(poses), wall, people=people[-1] / len(poses))
 """
 
 THEIRS = """
@@ -206,7 +208,10 @@ def main() -> None:
             shown = ", ".join(f"{rate:.1f}" for rate in each)
             cpu = statistics.median(1000 * r["cpu"] / r["frames"] for r in results)
             most = max(r["mib"] for r in results)
-            print(f"{name}: {rates[name]:.1f} frames/s ({shown}), {cpu:.1f} ms of processor a frame, {most:.0f} MiB")
+            print(
+                f"{name}: {rates[name]:.1f} frames/s ({shown}), {cpu:.1f} ms of processor a frame, {most:.0f} MiB, "
+                f"{results[0]['people']:.2f} people a frame"
+            )
         if len(rates) == 2:
             print(f"twoview is {rates['twoview'] / rates['rtmlib']:.2f} times as fast")
 
