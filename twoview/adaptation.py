@@ -46,12 +46,16 @@ class Phones:
         model: Model,
         config: FinetuneConfig,
         on_progress: OnProgress | None = None,
+        *,
+        found: Sequence[Triangulation] | None = None,
     ) -> None:
+        """Triangulate the takes, unless they are `found` already, and prepare the lessons."""
         self.config = config.phones
         self.steps = -(-self.config.steps // config.epochs)
         views = {clip.take: clip.views for clip in [*train, *held]}
         takes = [replace(t, poses={v: t.poses[v] for v in views[t.name]}) for t in takes if t.name in views]
-        self.found = triangulate_takes(takes, model, on_progress=on_progress)
+        settings = self.config.triangulate
+        self.found = found or triangulate_takes(takes, model, config=settings, on_progress=on_progress)
         self.warnings = tuple(f"take {f.take}: {said}" for f in self.found for said in f.warnings)
         taught, asked = stretches(train), stretches(held or train)
         rooms = rehearsal_rooms([*generic_clips(), *own_clips(takes, taught)], model, self.config.frames)

@@ -105,6 +105,22 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
+class TriangulateConfig:
+    """How two uncalibrated views of a take become 3D."""
+
+    height_m: float = setting(
+        0.0, "the athlete's height in metres; 0 leaves the result in screen units", low=0.0, high=3.0
+    )
+    same_athlete: bool = setting(
+        True, "all takes show one athlete by the same phones: bones and focal lengths are found from all of them"
+    )
+    focal: float = setting(0.0, "focal length in pixels where it is known; 0 lets it be estimated", low=0.0)
+    moving_s: float = setting(0.0, "seconds over which hand-held cameras stand still; 0: on tripods", low=0.0)
+    late_s: float = setting(0.03, "how wrong the sync may be, standard deviation in seconds", low=0.0, high=0.2)
+    pixel_noise: float = setting(0.007, "error of a sure joint as a share of the body's size", low=0.001, high=0.1)
+
+
+@dataclass(frozen=True)
 class PhonesConfig:
     """What the method `phones` learns from: triangulated takes, the same turned, and the lifter's own memory."""
 
@@ -118,6 +134,7 @@ class PhonesConfig:
     scale: float = setting(0.5, "weight of the scale-free error, paper equation 5", low=0.0)
     velocity: float = setting(20 / 27, "weight of the velocity error, paper equation 5 (20 of 27 frames)", low=0.0)
     doubt_m: float = setting(0.05, "standard deviation in metres at which a triangulated joint counts half", low=0.001)
+    triangulate: TriangulateConfig = field(default_factory=TriangulateConfig)
 
 
 @dataclass(frozen=True)
@@ -201,19 +218,6 @@ class InferConfig:
     precision: str = setting("fp32", "numbers of the network's products", choices=("fp32", "bf16", "fp16"))
     compile: bool = setting(False, "compile the network first: minutes that long recordings win back")
     device: str = setting("auto", "auto, cpu or cuda")
-
-
-@dataclass(frozen=True)
-class TriangulateConfig:
-    """How two uncalibrated views of a take become 3D."""
-
-    height_m: float = setting(
-        0.0, "the athlete's height in metres; 0 leaves the result in screen units", low=0.0, high=3.0
-    )
-    focal: float = setting(0.0, "focal length in pixels where it is known; 0 lets it be estimated", low=0.0)
-    moving_s: float = setting(0.0, "seconds over which hand-held cameras stand still; 0: on tripods", low=0.0)
-    late_s: float = setting(0.03, "how wrong the sync may be, standard deviation in seconds", low=0.0, high=0.2)
-    pixel_noise: float = setting(0.007, "error of a sure joint as a share of the body's size", low=0.001, high=0.1)
 
 
 SECTIONS: dict[str, type] = {

@@ -122,7 +122,7 @@ def triangulate_takes(
     config: TriangulateConfig | None = None,
     on_progress: OnProgress | None = None,
 ) -> list[Triangulation]:
-    """Every take in 3D; takes by the same phones share their focal lengths and the athlete's bones."""
+    """Every take in 3D; with `config.same_athlete`, takes by the same phones share focal lengths and bones."""
     from twoview.inference import lift
 
     return solve_takes(takes, lambda poses: lift(model, poses), model.rate_hz, config=config, on_progress=on_progress)
@@ -142,7 +142,9 @@ def solve_takes(
     for index, take in enumerate(takes):
         if len(take.poses) < 2:
             raise ValueError(f"take {take.name}: expected at least two views, got {', '.join(take.poses) or 'none'}")
-        key = tuple((view, poses.size) for view, poses in take.poses.items())
+        key = tuple((view, poses.size) for view, poses in take.poses.items()) + (
+            () if config.same_athlete else (index,)
+        )
         groups.setdefault(key, []).append(index)
     noise = Noise(pixel=config.pixel_noise, shift_s=max(config.late_s, 1e-4))
     window = round(config.moving_s * rate)

@@ -22,8 +22,9 @@ from adapting import RESULTS, SIX, Shoot, adapt, film_all, interval, mean, measu
 from twoview.adaptation import Phones
 from twoview.checkpoint import Model, load_model
 from twoview.clips import Take
-from twoview.config import ConsistencyConfig, FinetuneConfig, LossConfig, PhonesConfig
+from twoview.config import ConsistencyConfig, FinetuneConfig, LossConfig, PhonesConfig, TriangulateConfig
 from twoview.training import Paper
+from twoview.triangulation import Triangulation, triangulate_takes
 
 NO_LABELS = {"position": 0.0, "scale": 0.0, "velocity": 0.0}
 LABELS = {"reprojection": 0.0, "consistency": 0.0, "position": 1.0, "scale": 0.5, "velocity": 20 / 27}
@@ -36,24 +37,27 @@ PAPER = {
     "L_3D": LossConfig(**LABELS),
     "L_3Dcon": LossConfig(**{**LABELS, "consistency": 0.2}),
 }
+OURS = PhonesConfig(triangulate=TriangulateConfig(same_athlete=False))  # every clip has its own people and lenses
 PHONES = {
-    "phones": PhonesConfig(),
-    "phones without rehearsal": PhonesConfig(rehearsal=0.0),
-    "phones without turned views": PhonesConfig(turned=0.0),
-    "phones without swapped errors": PhonesConfig(swap=0.0),
+    "phones": OURS,
+    "phones without rehearsal": replace(OURS, rehearsal=0.0),
+    "phones without turned views": replace(OURS, turned=0.0),
+    "phones without swapped errors": replace(OURS, swap=0.0),
 }
 ROWS = ("unadapted", *PAPER, *PHONES)
 QUICK = ("unadapted", "L_2D", "L_2Dcon (paper)", "L_3D", "phones")
 
 
-def train(name: str, model: Model, takes: Sequence[Take], *, steps: int, seed: int) -> Model:
-    """The lifter of one row."""
+def train(
+    name: str, model: Model, takes: Sequence[Take], found: Sequence[Triangulation], *, steps: int, seed: int
+) -> Model:
+    """The lifter of one row; `found` is the takes' own two-view 3D, which only the rows of `phones` use."""
     if name == "unadapted":
         return model
     if name in PHONES:
         config = FinetuneConfig(seed=seed, phones=PHONES[name])
         bare = [replace(take, truth=None, focal=None) for take in takes]
-        return adapt(model, Phones(bare, windows(bare), [], model, config), steps=steps)
+        return adapt(model, Phones(bare, windows(bare), [], model, config, found=found), steps=steps)
     labelled = PAPER[name].position > 0
     used = takes if labelled else [replace(take, truth=None, focal=None) for take in takes]
     frames = 1 if name.startswith("Iqbal") else 27
@@ -70,16 +74,17 @@ def table(protocol: str, rows: Sequence[str], seeds: int, steps: int) -> list[st
     for seed in range(seeds):
         takes = [take for found in film_all("target_train", how, seed).values() for take in found]
         new, same = film_all("target_test", how, 100 + seed), film_all("target_test_same", how, 200 + seed)
+        bare = [replace(take, truth=None, focal=None) for take in takes]
+        found = triangulate_takes(bare, model, config=OURS.triangulate) if set(rows) & set(PHONES) else []
         for name in rows:
             started = time.process_time()
-            adapted = train(name, model, takes, steps=steps, seed=seed)
+            adapted = train(name, model, takes, found, steps=steps, seed=seed)
             spent = time.process_time() - started
-            found = measure(adapted, new)
-            trials = measure(adapted, same)
-            found["all new"] = [clip for clips in measure(adapted, new).values() for clip in clips]
-            found["new trials"] = [clip for clips in trials.values() for clip in clips]
-            found |= {kind: clips for kind, clips in trials.items() if kind not in found}
-            results.setdefault(name, []).append(found)
+            scores, trials = measure(adapted, new), measure(adapted, same)
+            scores["all new"] = [clip for clips in scores.values() for clip in clips]
+            scores["new trials"] = [clip for clips in trials.values() for clip in clips]
+            scores |= {kind: clips for kind, clips in trials.items() if kind not in scores}
+            results.setdefault(name, []).append(scores)
             kept.setdefault(name, []).append(remembered(adapted))
             print(
                 f"  {protocol}, seed {seed}, {name}: {_show(results[name], 'all new')}, {spent:.0f} core-s", flush=True
