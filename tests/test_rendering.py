@@ -124,3 +124,19 @@ def test_a_clip_in_which_nobody_is_seen_can_still_be_drawn(tmp_path, view):
     )
     blank = replace(view.poses3d, xyz=np.full_like(view.poses3d.xyz, np.nan))
     assert contact_sheet(view.video, nobody, blank, tmp_path / "sheet.png", count=2).exists()
+
+
+def test_someone_who_crouches_goes_down_and_the_feet_stay_on_the_floor():
+    count = 60
+    bend = np.linspace(0, 0.5, count)
+    xyz = np.zeros((count, 17, 3), np.float32)
+    xyz[:, :, 1] = np.linspace(-0.7, 0.0, 17)
+    for side in ("left", "right"):
+        xyz[:, H36M17.index(f"{side}_ankle"), 1] = 0.9 - bend
+    poses = Poses3D(xyz - xyz[:, :1], np.arange(count) / 30)
+    shown, _ = placed(poses)
+    feet = shown[:, H36M17.index("left_ankle"), 1]
+    assert np.ptp(feet) < 0.04
+    assert shown[-1, 0, 1] - shown[0, 0, 1] == pytest.approx(0.5, abs=0.04)
+    still = placed(replace(poses, origin="camera"))[0]
+    assert np.ptp(still[:, 0, 1]) == 0.0

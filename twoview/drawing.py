@@ -11,6 +11,7 @@ from typing import Literal
 
 import cv2
 import numpy as np
+from scipy.ndimage import maximum_filter1d, uniform_filter1d
 
 from twoview.poses import Poses3D
 from twoview.skeleton import Skeleton
@@ -27,6 +28,7 @@ FAINT: Colour = (214, 218, 225)
 
 _SHIFT = 4  # cv2 coordinates with 4 fractional bits, so that motion is smooth
 _FINE = 2  # 3D panels are drawn this much larger and shrunk
+_STANDS_S = 0.08  # the ground is the lowest joint of so much time before and after
 _DISTANCE = 4.0  # of the eye, in heights of the shown space: mild perspective
 
 
@@ -74,8 +76,10 @@ def draw_overlay(rgb: Array, xy: Array, score: Array, skeleton: Skeleton, *, ext
 
 
 def write_text(rgb: Array, text: str, at: tuple[int, int], *, size: float = 0.5, colour: Colour = INK) -> None:
-    """Write one line with its baseline starting at (x, y), in place."""
-    cv2.putText(rgb, text, at, cv2.FONT_HERSHEY_DUPLEX, size, colour, max(1, round(size * 1.4)), cv2.LINE_AA)
+    """Write one line with its baseline starting at (x, y), in place, readable on anything."""
+    thick = max(1, round(size * 1.4))
+    for ink, wide in ((PAPER, thick + 4), (colour, thick)):
+        cv2.putText(rgb, text, at, cv2.FONT_HERSHEY_DUPLEX, size, ink, wide, cv2.LINE_AA)
 
 
 def text_width(text: str, *, size: float = 0.5) -> int:
@@ -195,13 +199,27 @@ class _Eye:
 def placed(poses: Poses3D) -> tuple[Array, Array]:
     """Poses with the root over the origin (T, J, 3), and where on the ground it was (T, 2) as x, z.
 
-    Up and down is kept for poses in camera space; root-relative ones have none, and the root stays at one height.
+    Poses in camera space keep their ups and downs. Root-relative ones have none: they are stood on the floor by their
+    lowest joint of the last and next moments, so that someone who crouches goes down.
     """
     root = poses.xyz[:, poses.skeleton.root].astype(np.float64)
     shift = root * [1, 0, 1]
-    if poses.origin == "camera" and np.isfinite(root[:, 1]).any():
-        shift[:, 1] = np.nanmedian(root[:, 1])
+    if poses.origin == "camera":
+        shift[:, 1] = np.nanmedian(root[:, 1]) if np.isfinite(root[:, 1]).any() else 0.0
+    else:
+        shift[:, 1] = _lowest(poses)
     return poses.xyz - shift[:, None], np.nan_to_num(shift[:, [0, 2]])
+
+
+def _lowest(poses: Poses3D) -> Array:
+    """Height (T,) of the ground under each frame: the lowest joint of a window round it, smoothed."""
+    heights = np.where(np.isfinite(poses.xyz[..., 1]), poses.xyz[..., 1], -np.inf).max(axis=1).astype(np.float64)
+    known = np.isfinite(heights)
+    if known.sum() < 2:
+        return np.where(known, heights, 0.0)
+    heights = np.interp(poses.time, poses.time[known], heights[known])
+    window = 2 * round(_STANDS_S / float(np.median(np.diff(poses.time)))) + 1
+    return uniform_filter1d(maximum_filter1d(heights, window), window)
 
 
 def _fade(colour: Colour, near: float) -> Colour:
