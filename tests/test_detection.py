@@ -251,3 +251,32 @@ def test_the_reader_stays_a_bounded_number_of_frames_ahead():
     before = len(made)
     time.sleep(0.1)
     assert len(made) == before
+
+
+# --- sizes and several videos --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(160, 120), (3840, 2160)])
+def test_small_and_very_large_pictures_give_pixels_of_their_own(tmp_path, size):
+    clip, unit = tmp_path / "sized.mp4", size[1] / 240
+    with VideoWriter(clip, size, RATE) as writer:
+        for frame in range(24):
+            rgb = np.full((size[1], size[0], 3), 60, np.uint8)
+            x, y, height = runner(frame)
+            corner, other = (x - height / 6, y - height / 2), (x + height / 6, y + height / 2)
+            ends = [tuple(int(unit * value) for value in point) for point in (corner, other)]
+            cv2.rectangle(rgb, *ends, (230, 230, 230), -1)
+            writer.write(rgb)
+    poses = detect(clip, config=CONFIG)
+    assert poses.size == size
+    truth = unit * np.array([runner(frame)[:2] for frame in range(24)])
+    assert np.abs(middle(poses) - truth).max() < 3 * max(unit, 1)
+
+
+def test_several_videos_at_once_are_what_they_are_alone(run, tmp_path):
+    other = film(tmp_path / "other.mp4", lambda f: (200, 120, 90.0), frames=30)
+    events = []
+    found = dict(detection.detect_many({"a": run, "b": other}, config=CONFIG, jobs=2, on_progress=events.append))
+    assert found["a"].xy.tobytes() == detect(run, config=CONFIG).xy.tobytes()
+    assert len(found["b"]) == 30
+    assert {event.stage for event in events} == {"detect a", "detect b"}

@@ -10,7 +10,8 @@ import logging
 import queue
 import threading
 import time as clock
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -30,12 +31,13 @@ from twoview.thumbnails import draw_people
 from twoview.tracking import People, choose, join, summarise
 
 if TYPE_CHECKING:
-    from twoview.video import Frame, VideoInfo
+    from twoview.video import Frame
 
 Array = np.ndarray
 T = TypeVar("T")
 
 READ_AHEAD = 3  # frames that the reader may be ahead
+MOST_SIDE = 2560  # px of a picture's longer side; larger ones (4K, 8K) are scaled down while decoding
 
 log = logging.getLogger(__name__)
 
@@ -62,18 +64,60 @@ def detect(
     info = probe(video)
     detector = build(config.detector, device=config.device, finder=config.finder, flip=config.flip)
     keeper = Keeper(partial, video, config, detector.name)
-    people = find_people(video, info, detector, config, keeper, label=view or video.stem, on_progress=on_progress)
-    people = join(people)
-    athlete = choose(people, info.size, config.person)
+    size = working_size(info.size)
+    label = f"detect {view or video.stem}"
+    people = join(find_people(video, size, detector, config, keeper, info.frames, label, on_progress))
+    athlete = choose(people, size, config.person)
     if partial is not None and len(people.tracks) > 1:
-        draw_people(video, people, summarise(people, info.size), athlete, partial.with_suffix(".png"))
-    poses = single_out(people, athlete, detector.skeleton, info.size, least=config.score)
+        draw_people(video, size, people, summarise(people, size), athlete, partial.with_suffix(".png"))
+    poses = enlarge(single_out(people, athlete, detector.skeleton, size, least=config.score), info.size)
     if config.repair:
         poses, repairs = repair(poses)
         log.info("%s: %s", view or video.stem, repairs)
     if config.smooth != "none":
         poses = smooth(poses, config.smooth, config.smooth_hz)  # type: ignore[arg-type]
     return replace(poses, view=view, source=Source(records.fingerprint(video), detector.name))
+
+
+def detect_many(
+    videos: Mapping[str, Path],
+    *,
+    config: DetectConfig | None = None,
+    partials: Mapping[str, Path] | None = None,
+    jobs: int = 1,
+    on_progress: OnProgress | None = None,
+) -> Iterator[tuple[str, Poses2D]]:
+    """(view, poses) of several videos, `jobs` at a time, each as it is done; progress comes from all that run.
+
+    One video keeps all cores busy; several at once help where decoding or a graphics card is what one waits for.
+    """
+    with ThreadPoolExecutor(max(jobs, 1)) as pool:
+        running = {
+            pool.submit(
+                detect, video, config=config, view=view, partial=(partials or {}).get(view), on_progress=on_progress
+            ): view
+            for view, video in videos.items()
+        }
+        try:
+            for done in as_completed(running):
+                yield running[done], done.result()
+        finally:
+            for waiting in running:
+                waiting.cancel()
+
+
+def working_size(size: tuple[int, int]) -> tuple[int, int]:
+    """The (width, height) that pictures are looked at in: their own up to MOST_SIDE px, larger ones scaled down."""
+    scale = min(1.0, MOST_SIDE / max(size))
+    return max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)
+
+
+def enlarge(poses: Poses2D, size: tuple[int, int]) -> Poses2D:
+    """Poses found in scaled pictures, in px of the original ones."""
+    if poses.size == size:
+        return poses
+    scale = np.array(size) / np.array(poses.size)
+    return replace(poses, xy=(poses.xy + 0.5) * scale - 0.5, size=size)
 
 
 def single_out(people: People, track: int, skeleton: Skeleton, size: tuple[int, int], *, least: float) -> Poses2D:
@@ -90,15 +134,15 @@ def single_out(people: People, track: int, skeleton: Skeleton, size: tuple[int, 
 
 def find_people(
     video: Path,
-    info: VideoInfo,
+    size: tuple[int, int],
     detector: Detector,
     config: DetectConfig,
     keeper: Keeper,
-    *,
-    label: str = "",
+    frames_expected: int = 0,
+    label: str = "detect",
     on_progress: OnProgress | None = None,
 ) -> People:
-    """Everyone in every frame, followed from search to search; continues what the keeper holds."""
+    """Everyone in every frame scaled to `size`, followed from search to search; continues what the keeper holds."""
     from twoview.video import frames
 
     people, complete = keeper.load(len(detector.skeleton))
@@ -108,7 +152,7 @@ def find_people(
     known = len(people.time)
     follower = Follower(detector, people)
     follower.resume(every)
-    pictures = frames(video, start=float(people.time[-1]) if known else None)
+    pictures = frames(video, start=float(people.time[-1]) if known else None, size=size)
     source = _ahead(_searched(pictures, detector, every, after=people.time), depth=READ_AHEAD)
     began = saved = clock.monotonic()
     try:
@@ -120,7 +164,7 @@ def find_people(
                 keeper.save(follower.people(follower.searched), complete=False)
                 saved = now
             speed = {"frames/s": (done - known) / max(now - began, 1e-6)}
-            report(on_progress, Progress(f"detect {label}", done, max(info.frames or 0, done), "frames", speed))
+            report(on_progress, Progress(label, done, max(frames_expected, done), "frames", speed))
     except BaseException:
         keeper.save(follower.people(follower.searched), complete=False)
         raise

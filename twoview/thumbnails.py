@@ -19,17 +19,22 @@ MOST_ROWS = 12
 MARGIN = 0.15
 
 
-def draw_people(video: Path, people: People, summaries: list[TrackSummary], chosen: int, path: Path) -> None:
-    """Write one row per track, the likeliest athlete first: its number, when it was seen, how it looked over time."""
-    rows = [_row(video, people, summary, chosen == summary.track) for summary in summaries[:MOST_ROWS]]
+def draw_people(
+    video: Path, size: tuple[int, int], people: People, summaries: list[TrackSummary], chosen: int, path: Path
+) -> None:
+    """Write one row per track, the likeliest athlete first: its number, when it was seen, how it looked over time.
+
+    size  (width, height) of the pictures that the people were found in
+    """
+    rows = [_row(video, size, people, summary, chosen == summary.track) for summary in summaries[:MOST_ROWS]]
     with records.atomic(path) as temporary:
         cv2.imwrite(str(temporary), np.vstack(rows)[..., ::-1])
 
 
-def _row(video: Path, people: People, summary: TrackSummary, chosen: bool) -> Array:
+def _row(video: Path, size: tuple[int, int], people: People, summary: TrackSummary, chosen: bool) -> Array:
     own = people.of(summary.track)
     picks = np.unique(np.linspace(0, len(own.frame) - 1, SHOTS).round().astype(int))
-    shots = [_shot(video, float(people.time[own.frame[i]]), own.box[i]) for i in picks]
+    shots = [_shot(video, size, float(people.time[own.frame[i]]), own.box[i]) for i in picks]
     shots += [np.full((SIDE, SIDE, 3), 245, np.uint8)] * (SHOTS - len(shots))
     label = np.full((SIDE, 190, 3), 255 if not chosen else (222, 240, 222), np.uint8)
     lines = [
@@ -47,9 +52,9 @@ def _row(video: Path, people: People, summary: TrackSummary, chosen: bool) -> Ar
     return row
 
 
-def _shot(video: Path, time: float, box: Array) -> Array:
+def _shot(video: Path, size: tuple[int, int], time: float, box: Array) -> Array:
     """A square around a box at one moment, scaled to SIDE."""
-    frame = next(iter(frames(video, start=time)), None)
+    frame = next(iter(frames(video, start=time, size=size)), None)
     if frame is None:
         return np.full((SIDE, SIDE, 3), 245, np.uint8)
     half = max((box[2:] - box[:2]).max() * (0.5 + MARGIN), 2.0)
