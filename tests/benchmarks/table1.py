@@ -13,57 +13,15 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
-from adapting import RESULTS, SIX, Shoot, adapt, film_all, interval, mean, measure, remembered, windows
+from adapting import RESULTS, SIX, Shoot, film_all, interval, mean, measure, remembered
+from rows import PHONES, ROWS, solved, train
 
-from twoview.adaptation import Phones
-from twoview.checkpoint import Model, load_model
-from twoview.clips import Take
-from twoview.config import ConsistencyConfig, FinetuneConfig, LossConfig, PhonesConfig, TriangulateConfig
-from twoview.training import Paper
-from twoview.triangulation import Triangulation, triangulate_takes
+from twoview.checkpoint import load_model
 
-NO_LABELS = {"position": 0.0, "scale": 0.0, "velocity": 0.0}
-LABELS = {"reprojection": 0.0, "consistency": 0.0, "position": 1.0, "scale": 0.5, "velocity": 20 / 27}
-PER_FRAME = ConsistencyConfig(align="frame", scale="frame", rigid=True)
-PAPER = {
-    "L_2D": LossConfig(consistency=0.0),
-    "Iqbal et al. (clips of 1 frame, per-frame rigid)": LossConfig(alignment=PER_FRAME),
-    "L_2D + per-frame rigid, whole clips": LossConfig(alignment=PER_FRAME),
-    "L_2Dcon (paper)": LossConfig(),
-    "L_3D": LossConfig(**LABELS),
-    "L_3Dcon": LossConfig(**{**LABELS, "consistency": 0.2}),
-}
-OURS = PhonesConfig(triangulate=TriangulateConfig(same_athlete=False))  # every clip has its own people and lenses
-PHONES = {
-    "phones": OURS,
-    "phones without rehearsal": replace(OURS, rehearsal=0.0),
-    "phones without turned views": replace(OURS, turned=0.0),
-    "phones without swapped errors": replace(OURS, swap=0.0),
-}
-ROWS = ("unadapted", *PAPER, *PHONES)
 QUICK = ("unadapted", "L_2D", "L_2Dcon (paper)", "L_3D", "phones")
-
-
-def train(
-    name: str, model: Model, takes: Sequence[Take], found: Sequence[Triangulation], *, steps: int, seed: int
-) -> Model:
-    """The lifter of one row; `found` is the takes' own two-view 3D, which only the rows of `phones` use."""
-    if name == "unadapted":
-        return model
-    if name in PHONES:
-        config = FinetuneConfig(seed=seed, phones=PHONES[name])
-        bare = [replace(take, truth=None, focal=None) for take in takes]
-        return adapt(model, Phones(bare, windows(bare), [], model, config, found=found), steps=steps)
-    labelled = PAPER[name].position > 0
-    used = takes if labelled else [replace(take, truth=None, focal=None) for take in takes]
-    frames = 1 if name.startswith("Iqbal") else 27
-    clips = windows(used, frames=frames)
-    config = FinetuneConfig(method="paper", loss=PAPER[name], batch=64 * (27 // frames), seed=seed, held_out=0.0)
-    return adapt(model, Paper(clips, clips[:1], model, config), steps=steps)
 
 
 def table(protocol: str, rows: Sequence[str], seeds: int, steps: int) -> list[str]:
@@ -74,8 +32,7 @@ def table(protocol: str, rows: Sequence[str], seeds: int, steps: int) -> list[st
     for seed in range(seeds):
         takes = [take for found in film_all("target_train", how, seed).values() for take in found]
         new, same = film_all("target_test", how, 100 + seed), film_all("target_test_same", how, 200 + seed)
-        bare = [replace(take, truth=None, focal=None) for take in takes]
-        found = triangulate_takes(bare, model, config=OURS.triangulate) if set(rows) & set(PHONES) else []
+        found = solved(takes, model) if set(rows) & set(PHONES) else []
         for name in rows:
             started = time.process_time()
             adapted = train(name, model, takes, found, steps=steps, seed=seed)

@@ -1,0 +1,62 @@
+"""The rows that the benchmarks of adaptation compare: the paper's losses and baselines, and `phones` with ablations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from adapting import adapt, windows
+
+from twoview.adaptation import Phones
+from twoview.checkpoint import Model
+from twoview.clips import Take
+from twoview.config import ConsistencyConfig, FinetuneConfig, LossConfig, PhonesConfig, TriangulateConfig
+from twoview.training import Paper
+from twoview.triangulation import Triangulation, triangulate_takes
+
+LABELS = {"reprojection": 0.0, "consistency": 0.0, "position": 1.0, "scale": 0.5, "velocity": 20 / 27}
+PER_FRAME = ConsistencyConfig(align="frame", scale="frame", rigid=True)
+PAPER = {
+    "L_2D": LossConfig(consistency=0.0),
+    "Iqbal et al. (clips of 1 frame, per-frame rigid)": LossConfig(alignment=PER_FRAME),
+    "L_2D + per-frame rigid, whole clips": LossConfig(alignment=PER_FRAME),
+    "L_2Dcon (paper)": LossConfig(),
+    "L_3D": LossConfig(**LABELS),
+    "L_3Dcon": LossConfig(**{**LABELS, "consistency": 0.2}),
+}
+OURS = PhonesConfig(triangulate=TriangulateConfig(same_athlete=False))  # every clip has its own people and lenses
+PHONES = {
+    "phones": OURS,
+    "phones without rehearsal": replace(OURS, rehearsal=0.0),
+    "phones without turned views": replace(OURS, turned=0.0),
+    "phones without swapped errors": replace(OURS, swap=0.0),
+}
+ROWS = ("unadapted", *PAPER, *PHONES)
+
+
+def train(
+    name: str, model: Model, takes: Sequence[Take], found: Sequence[Triangulation], *, steps: int, seed: int
+) -> Model:
+    """The lifter of one row; `found` is the takes' own two-view 3D, which only the rows of `phones` use."""
+    if name == "unadapted":
+        return model
+    if name in PHONES:
+        config = FinetuneConfig(seed=seed, phones=PHONES[name])
+        takes = bare(takes)
+        return adapt(model, Phones(takes, windows(takes), [], model, config, found=found), steps=steps)
+    labelled = PAPER[name].position > 0
+    used = takes if labelled else bare(takes)
+    frames = 1 if name.startswith("Iqbal") else 27
+    clips = windows(used, frames=frames)
+    config = FinetuneConfig(method="paper", loss=PAPER[name], batch=64 * (27 // frames), seed=seed, held_out=0.0)
+    return adapt(model, Paper(clips, clips[:1], model, config), steps=steps)
+
+
+def bare(takes: Sequence[Take]) -> list[Take]:
+    """The takes as a user has them: without truth."""
+    return [replace(take, truth=None, focal=None) for take in takes]
+
+
+def solved(takes: Sequence[Take], model: Model) -> list[Triangulation]:
+    """The takes' own two-view 3D, every take by itself."""
+    return triangulate_takes(bare(takes), model, config=OURS.triangulate)

@@ -1,0 +1,12 @@
+"""How many phones? (The paper's Figure 4.) One to six views, with and without consistency, 2D and 3D labels.
+
+python tests/benchmarks/views.py [--quick]
+"""
+
+from adapting import Shoot
+from sweep import sweep
+
+if __name__ == "__main__":
+    rest = (90.0, 180.0, 45.0, 135.0, 225.0)
+    settings = {float(count): Shoot(angles=rest[: count - 1]) for count in range(2, 7)}
+    sweep("views", __doc__, settings, (2.0, 3.0), ("L_2D", "L_2Dcon (paper)", "L_3D", "L_3Dcon", "phones"))
