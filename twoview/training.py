@@ -28,6 +28,7 @@ from twoview.config import FinetuneConfig, to_plain
 from twoview.errors import TrainingError
 from twoview.losses import total
 from twoview.progress import OnProgress, Progress, report
+from twoview.reports import write_report
 
 logging.getLogger("lightning.fabric").setLevel(logging.ERROR)  # the library is silent
 logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
@@ -340,6 +341,10 @@ def _finish(
         "after": after,
     }
     save_model(out / "model.pt", replace(model, lifter=lifter.eval(), card=card))
+    write_report(
+        out / "report.html", _rows(out), title=f"Run {out.name}", before=before, after=after,
+        best_epoch=state["best"]["epoch"], warnings=said, about={**card, **to_plain(config)["finetune"]},
+    )  # fmt: skip
     state["warnings"] = said
     _save(out, state, config, takes, finished=True)
     return _run(out, state)
