@@ -7,7 +7,8 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from videos import click, number, picture, write
+from scenes import clap_track
+from videos import number, picture, write
 
 from twoview.video import Audio, audio, frames, probe, timeline
 
@@ -61,13 +62,17 @@ def test_a_part_is_what_lies_between(tmp_path):
     assert list(frames(path, start=5.0)) == []
 
 
-@pytest.mark.parametrize("start", [0.0, 0.25])
-def test_sound_is_on_the_clock_of_the_frames(tmp_path, start):
-    write(tmp_path / "a.mp4", audio=click(0.4, start=start))
-    sound = audio(tmp_path / "a.mp4", rate=16000)
-    assert sound.rate == 16000
-    heard = sound.start_s + float(np.argmax(np.abs(sound.samples[:, 0]) > 0.3)) / 16000
-    assert heard == pytest.approx(0.4 + start, abs=0.003)
+@pytest.mark.parametrize("start", [0.0, 0.25, 0.1234567])
+def test_sound_is_on_the_clock_of_the_frames_to_a_sample(tmp_path, start):
+    laid = clap_track(1.5)
+    write(tmp_path / "a.mp4", count=40, audio=Audio(laid.samples, laid.rate, start))
+    found = audio(tmp_path / "a.mp4", rate=laid.rate)
+    shift = found.start_s - start  # an encoder's priming, where it is kept, comes before the start
+    begin = 10000 - round(shift * laid.rate)
+    lags = range(-30, 31)
+    piece = laid.samples[10000:60000, 0]
+    match = [float(np.dot(piece, found.samples[begin + lag : begin + lag + len(piece), 0])) for lag in lags]
+    assert abs(lags[int(np.argmax(match))]) <= 1
 
 
 def test_stereo_stays_stereo(tmp_path):
