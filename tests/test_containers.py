@@ -152,3 +152,13 @@ def test_a_cut_file_gives_what_it_has_and_says_so(tmp_path, caplog):
     shown = list(frames(path))
     assert 20 < len(shown) < 80
     assert "cut off" in caplog.text
+
+
+def test_any_name_can_be_opened_and_a_folder_is_called_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("clip:1.mp4", "%03d ünï.mp4"):
+        write(Path(name), count=2)
+        assert len(list(frames(name))) == 2
+    Path("folder.mp4").mkdir()
+    with pytest.raises(VideoError, match="is a folder"):
+        probe("folder.mp4")

@@ -30,8 +30,10 @@ def opened(path: Path) -> Iterator[Any]:
     """An open container. Raises VideoError for what is missing or no video file."""
     if not path.exists():
         raise VideoError(f"no such file: {path}", hint="check the path; names with spaces need quotes")
+    if path.is_dir():
+        raise VideoError(f"{path} is a folder", hint="name a video file in it")
     try:
-        container = av.open(str(path))
+        container = av.open(f"file:{path}")  # so that a colon in a name does not look like a protocol
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise VideoError(
             f"{path} cannot be read as a video: {getattr(error, 'strerror', None) or error}",
