@@ -10,7 +10,7 @@ import pytest
 import torch
 from bodies import filmed, moving_body
 
-from twoview import lifters
+from twoview import adaptation, lifters
 from twoview.adaptation import generic_clips, own_clips, rehearsal_rooms, solved_clips, stretches
 from twoview.checkpoint import LIFTERS_FOLDER, Model, load_model
 from twoview.clips import Take, cut
@@ -123,6 +123,22 @@ def test_nothing_to_learn_from_is_refused_with_the_way_out():
         Lessons(clips, torch.zeros(0, 27, 17, 3), "box", SMALL, 0)
 
 
+def test_a_take_that_is_too_short_is_left_out_and_named(monkeypatch):
+    made, found = takes(2)
+    first, last = made[1].poses["a"].time[[0, 12]]
+    short = replace(made[1], poses={v: p.between(first, last) for v, p in made[1].poses.items()})
+    settings = {"width": 32, "dilations": (1, 3)}
+    model = Model(lifters.build("tcn", settings).eval(), "tcn", settings, "box", 30.0, 27)
+    known = {f.take: f for f in found}
+    monkeypatch.setattr(adaptation, "triangulate_takes", lambda given, *_, **__: [known[t.name] for t in given])
+    monkeypatch.setattr(adaptation, "generic_clips", list)
+    clips = [clip for t in (made[0], short) for clip in cut(t, length=27, rate=30.0)]
+    phones = adaptation.Phones([made[0], short], clips, [], model, FinetuneConfig(phones=SMALL))
+    assert any("take1 is left out" in said for said in phones.warnings)
+    assert set(phones.judge(model.lifter)) >= {"criterion", "bone_spread"}
+    assert all(torch.isfinite(value) for value in phones.terms(model.lifter, 0, 0).values())
+
+
 def test_the_lifters_own_3d_becomes_rooms_of_a_common_size():
     settings = {"width": 32, "dilations": (1, 3)}
     model = Model(lifters.build("tcn", settings).eval(), "tcn", settings, "box", 30.0, 81)
@@ -136,7 +152,8 @@ def test_the_lifters_own_3d_becomes_rooms_of_a_common_size():
 def test_generic_clips_are_2d_of_whole_bodies():
     clips = generic_clips()
     assert sum(clip.time[-1] - clip.time[0] for clip in clips) > 60
-    assert all(clip.skeleton == H36M17 and (clip.score > 0).mean() > 0.8 for clip in clips)
+    assert all(clip.skeleton == H36M17 for clip in clips)
+    assert np.mean([(clip.score > 0).mean() for clip in clips]) > 0.9
 
 
 @pytest.mark.skipif(not GOLF.exists(), reason="the rendered golf session is not here")

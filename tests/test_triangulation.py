@@ -10,7 +10,7 @@ from bodies import error_mm, filmed, moving_body
 
 from twoview.clips import Take
 from twoview.config import TriangulateConfig
-from twoview.errors import SyncError
+from twoview.errors import DetectorError, SyncError
 from twoview.poses import Poses2D, Poses3D
 from twoview.skeleton import H36M17, stature
 from twoview.timeline import ClockMap, Sync
@@ -107,6 +107,13 @@ def test_refusals_name_the_take_and_the_way_out():
     short = {view: poses.between(poses.time[0], poses.time[0] + 0.1) for view, poses in take.poses.items()}
     with pytest.raises(SyncError, match=r"swing.*frames"):
         solve_takes([replace(take, poses=short)], lift, 30.0)
+    blind = {
+        **take.poses,
+        "b": replace(take.poses["b"], xy=take.poses["b"].xy * np.nan, score=take.poses["b"].score * 0),
+    }
+    nobody = replace(lift(take.poses["b"]), xyz=lift(take.poses["b"]).xyz * np.nan)
+    with pytest.raises(DetectorError, match="nobody is seen in view b"):
+        solve_takes([replace(take, poses=blind)], lambda p: nobody if p.view == "b" else lift(p), 30.0)
     with pytest.raises(ValueError, match="two views"):
         solve_takes([replace(take, poses={"a": take.poses["a"]})], lift, 30.0)
 

@@ -24,6 +24,7 @@ from twoview.lessons import BODY_M, Lessons, Solved, terms, to_batch, to_room
 from twoview.poses import Poses2D
 from twoview.progress import OnProgress
 from twoview.skeleton import H36M17
+from twoview.timeline import common_grid
 from twoview.training import by_views, judge
 from twoview.triangulation import Triangulation, triangulate_takes
 
@@ -54,9 +55,12 @@ class Phones:
         self.steps = -(-self.config.steps // config.epochs)
         views = {clip.take: clip.views for clip in [*train, *held]}
         takes = [replace(t, poses={v: t.poses[v] for v in views[t.name]}) for t in takes if t.name in views]
+        short = [t.name for t in takes if common_frames(t, model.rate_hz) < self.config.frames]
+        takes = [t for t in takes if t.name not in short]
         settings = self.config.triangulate
         self.found = found or triangulate_takes(takes, model, config=settings, on_progress=on_progress)
-        self.warnings = tuple(f"take {f.take}: {said}" for f in self.found for said in f.warnings)
+        left_out = [f"take {name} is left out: its views share less than {self.config.frames} frames" for name in short]
+        self.warnings = (*left_out, *(f"take {f.take}: {said}" for f in self.found for said in f.warnings))
         taught, asked = stretches(train), stretches(held or train)
         rooms = rehearsal_rooms([*generic_clips(), *own_clips(takes, taught)], model, self.config.frames)
         solved = solved_clips(takes, self.found, taught, self.config)
@@ -89,6 +93,11 @@ class Phones:
         metres = (depth * (frame.scale / self.exam.focal)[:, None])[..., None]
         error = (rooted(answer) - rooted(target[:, 0])).norm(dim=-1) * metres
         return {**watched, "criterion": float(1000 * (error * weight[:, 0]).sum() / weight.sum().clamp(min=1e-9))}
+
+
+def common_frames(take: Take, rate: float) -> int:
+    """How many frames at `rate` a second all views of a take share."""
+    return len(common_grid(take.sync, {view: poses.time for view, poses in take.poses.items()}, rate=rate))
 
 
 def stretches(clips: Sequence[Clip]) -> Stretches:

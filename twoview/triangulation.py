@@ -14,7 +14,7 @@ import numpy as np
 
 from twoview.bundle import Noise
 from twoview.config import TriangulateConfig
-from twoview.errors import SyncError
+from twoview.errors import DetectorError, SyncError
 from twoview.framing import DEFAULT_FOCAL
 from twoview.poses import Poses2D, Poses3D
 from twoview.progress import OnProgress, Progress, report
@@ -110,7 +110,7 @@ def triangulate(
 ) -> Triangulation:
     """One take in 3D, by `model`'s own 3D of each view and what the views have in common.
 
-    Raises SyncError where the views hardly overlap, ValueError for a take of one view.
+    Raises SyncError where the views hardly overlap, DetectorError where one sees nobody, ValueError for one view.
     """
     return triangulate_takes([take], model, config=config, on_progress=on_progress)[0]
 
@@ -180,7 +180,13 @@ def _track(take: Take, lift: Lift, rate: float) -> Tracks:
         resampled = own.at(at)
         xy.append(resampled.xy)
         score.append(resampled.score)
-        start.append(_filled(lift(own).at(at, max_gap=np.inf).xyz))
+        lifted = lift(own).at(at, max_gap=np.inf).xyz
+        if not np.isfinite(lifted).all(axis=(1, 2)).any():
+            raise DetectorError(
+                f"take {take.name}: nobody is seen in view {view} while the other views see somebody",
+                hint="look at its detections with `twoview show`, or leave this take out",
+            )
+        start.append(_filled(lifted))
     sizes = np.array([own.size for own in poses.values()], dtype=np.float64)
     return Tracks(np.stack(xy), np.stack(score), grid, sizes, np.stack(start))
 
@@ -188,10 +194,7 @@ def _track(take: Take, lift: Lift, rate: float) -> Tracks:
 def _filled(xyz: Array) -> Array:
     """Poses (T, J, 3) with frames that hold a NaN replaced by the nearest whole one."""
     whole = np.flatnonzero(np.isfinite(xyz).all(axis=(1, 2)))
-    if not len(whole):
-        raise SyncError("no frame of this view could be lifted", hint="was anybody found in it?  twoview detect")
-    nearest = np.abs(np.arange(len(xyz))[:, None] - whole).argmin(axis=1)
-    return xyz[whole[nearest]]
+    return xyz[whole[np.abs(np.arange(len(xyz))[:, None] - whole).argmin(axis=1)]]
 
 
 def _interpret(take: Take, track: Tracks, solution: Solution, config: TriangulateConfig) -> Triangulation:
