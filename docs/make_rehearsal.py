@@ -25,13 +25,16 @@ RATE = 30.0
 def main(path: Path) -> None:
     """Write the file."""
     chance, noise = Chance(torch.Generator().manual_seed(0)), NoiseModel(level=(0.004, 0.008), blind=0.0, swaps=0.0)
-    where = CameraRange(distance=(3.0, 9.0), roll=1.5, off_centre=0.3, crop=(0.9, 1.1))
     found: dict[str, list[np.ndarray]] = {"xy": [], "score": [], "size": []}
     for number, motion in enumerate(mocap.read(path)):
         body = torch.from_numpy(motion.joints[:: round(motion.rate / RATE)]).float()[None]
         body = vary_bodies(body, chance, BodyRange(tumbling=0.0, leaning=0.0)) if number % 2 else body
-        cameras = place_cameras(body, chance, where)
-        xy, score = detect_like(cameras.project(cameras.see(coco_like(body))), cameras.size, chance, noise)
+        for away in (1.0, 1.5, 2.0, 3.0):  # until the athlete stays in the picture
+            where = CameraRange(distance=(3.0 * away, 8.0 * away), roll=1.5, off_centre=0.3, crop=(0.9, 1.1))
+            cameras = place_cameras(body, chance, where)
+            xy, score = detect_like(cameras.project(cameras.see(coco_like(body))), cameras.size, chance, noise)
+            if (score > 0).float().mean() > 0.93:
+                break
         found["xy"].append((xy[0] * 8).round().numpy().astype(np.int16))
         found["score"].append((score[0] * 255).round().numpy().astype(np.uint8))
         found["size"].append(cameras.size[0].numpy().astype(np.int16))
