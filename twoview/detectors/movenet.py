@@ -16,7 +16,7 @@ from twoview.weights import locate
 
 Array = np.ndarray
 
-SEARCH_SIDE = 256  # longer side of the picture that people are searched in; a multiple of 32
+SEARCH_SIDES = (256, 512)  # longer side of the picture searched, and of the second look if nobody was found
 CROP_SIDE = 256
 PADDING = 1.15  # the crop's side over the longer side of the person's box
 OFFSET = -0.25  # crop px added to Thunder's answers: mirrored crops then give mirrored joints on average
@@ -34,9 +34,16 @@ class MultiPose:
 
     def find(self, rgb: Array) -> Array:
         """Boxes of people (N, 5), left, top, right, bottom in px and score, best first."""
+        for side in SEARCH_SIDES:
+            boxes = self._search(rgb, side)
+            if len(boxes):
+                break
+        return boxes
+
+    def _search(self, rgb: Array, side: int) -> Array:
         height, width = rgb.shape[:2]
-        shorter = 32 * math.ceil(SEARCH_SIDE * min(height, width) / max(height, width) / 32)
-        size = (SEARCH_SIDE, shorter) if height > width else (shorter, SEARCH_SIDE)
+        shorter = 32 * math.ceil(side * min(height, width) / max(height, width) / 32)
+        size = (side, shorter) if height > width else (shorter, side)
         small, scale = letterbox(rgb, size, 0)
         found = self._session.run(None, {"input": small[None].astype(np.int32)})[0][0].astype(np.float64)
         top_left, bottom_right = found[:, [52, 51]] * size[::-1], found[:, [54, 53]] * size[::-1]
