@@ -257,10 +257,13 @@ def _upright(decoded: Any, matrix: tuple[int, int, int, int], size: tuple[int, i
         width, height = size if a else size[::-1]
         decoded = decoded.reformat(width=width, height=height, format="rgb24", interpolation="AREA")
     rgb = decoded.to_ndarray(format="rgb24")
-    if not a:
-        rgb = rgb.swapaxes(0, 1)
     across, down = (a, d) if a else (c, b)
-    return np.ascontiguousarray(rgb[::down, ::across])
+    if a:
+        return np.ascontiguousarray(rgb[::down, ::across])
+    turned = np.empty((rgb.shape[1], rgb.shape[0], 3), np.uint8)
+    for colour in range(3):  # one at a time: twice as fast as all three
+        turned[..., colour] = rgb[..., colour].T[::down, ::across]
+    return turned
 
 
 # --- sound -----------------------------------------------------------------------------------------------------------
