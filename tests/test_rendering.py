@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 from scenes import small_scene
+from videos import encode
 
 from twoview.drawing import LEFT, PAPER, RIGHT, Stage, draw_overlay, placed
 from twoview.errors import StorageError, VideoError
@@ -140,3 +141,13 @@ def test_someone_who_crouches_goes_down_and_the_feet_stay_on_the_floor():
     assert shown[-1, 0, 1] - shown[0, 0, 1] == pytest.approx(0.5, abs=0.04)
     still = placed(replace(poses, origin="camera"))[0]
     assert np.ptp(still[:, 0, 1]) == 0.0
+
+
+def test_a_video_that_was_cut_off_is_drawn_as_far_as_it_goes(tmp_path):
+    path = encode(tmp_path / "a.mp4", count=120, g="12")
+    times = timeline(path).seconds
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    flat = Poses2D(np.full((120, 17, 2), 20.0), np.ones((120, 17)), times, COCO17, (64, 48))
+    solid = Poses3D(np.random.default_rng(0).normal(size=(120, 17, 3)), times)
+    assert 40 < len(timeline(render(path, flat, solid, tmp_path / "out.mp4", height=120))) < 80
+    assert contact_sheet(path, flat, solid, tmp_path / "sheet.png").exists()

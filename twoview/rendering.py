@@ -83,7 +83,9 @@ def contact_sheet(
     rows = 1 + len(scene.columns)
     page = blank((len(moments) * CELL[0], rows * CELL[1] + _MARGIN))
     for index, moment in enumerate(moments):
-        frame = next(frames(video, start=moment))
+        frame = next(frames(video, start=moment), None)
+        if frame is None:
+            continue  # the file was cut off before it
         left = slice(index * CELL[0], (index + 1) * CELL[0])
         page[_MARGIN : _MARGIN + CELL[1], left] = scene.cut_out(frame, CELL)
         for row, column in enumerate(scene.columns, 1):
@@ -187,7 +189,8 @@ class _Scene:
         """Width and height in px that the athlete takes up in nearly all frames."""
         known = (xy[np.isfinite(xy).all(axis=1)] for xy in self.flat.xy)
         spans = [np.ptp(xy, axis=0) for xy in known if len(xy) > 4]
-        return np.percentile(spans, 98, axis=0) if spans else np.array(self.flat.size, np.float64)
+        size = np.array(self.flat.size, np.float64)
+        return np.maximum(np.percentile(spans, 98, axis=0), 0.02 * size.max()) if spans else size
 
     def moments(self, count: int) -> list[float]:
         """Times, evenly spread over the frames that have a figure."""

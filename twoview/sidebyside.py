@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from twoview.drawing import blank, write_text
+from twoview.errors import VideoError
 from twoview.progress import OnProgress, Progress, report
 from twoview.timeline import ClockMap, Sync, common_grid
 from twoview.video import Audio, Frame, VideoInfo, VideoWriter, audio, frames, probe, timeline
@@ -81,7 +82,9 @@ def _at_times(video: Path, known: Array, wanted: Array, size: tuple[int, int]) -
     right = np.clip(np.searchsorted(known, wanted), 1, len(known) - 1)
     nearest = known[np.where(wanted - known[right - 1] <= known[right] - wanted, right - 1, right)]
     pictures = frames(video, start=float(nearest[0]), size=size)
-    frame = next(pictures)
+    frame = next(pictures, None)
+    if frame is None:
+        raise VideoError(f"{video} has no frame that can be decoded from {nearest[0]:.2f} s on", hint="is it cut off?")
     for time in nearest:
         while frame.time < time - 1e-6 and (following := next(pictures, None)) is not None:
             frame = following
