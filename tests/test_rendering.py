@@ -9,7 +9,7 @@ from scenes import small_scene
 from videos import encode
 
 from twoview.drawing import LEFT, PAPER, RIGHT, Stage, draw_overlay, placed
-from twoview.errors import StorageError, VideoError
+from twoview.errors import FormatError, StorageError, VideoError
 from twoview.poses import Poses2D, Poses3D
 from twoview.rendering import contact_sheet, render
 from twoview.skeleton import COCO17, H36M17
@@ -151,3 +151,17 @@ def test_a_video_that_was_cut_off_is_drawn_as_far_as_it_goes(tmp_path):
     solid = Poses3D(np.random.default_rng(0).normal(size=(120, 17, 3)), times)
     assert 40 < len(timeline(render(path, flat, solid, tmp_path / "out.mp4", height=120))) < 80
     assert contact_sheet(path, flat, solid, tmp_path / "sheet.png").exists()
+
+
+def test_figures_of_different_units_are_not_compared(tmp_path, view):
+    with pytest.raises(FormatError, match="'screen'"):
+        contact_sheet(
+            view.video, view.poses2d, view.poses3d, tmp_path / "a.png", before=replace(view.poses3d, unit="screen")
+        )
+
+
+def test_poses_that_flew_apart_can_still_be_drawn():
+    xyz = np.random.default_rng(0).normal(scale=1e6, size=(5, 17, 3))
+    stage = Stage.of(Poses3D(xyz, np.arange(5.0), unit="m"))
+    assert stage.reach / stage.grid < 20
+    assert stage.draw(xyz[0], np.zeros(2), (100, 100), "side").shape == (100, 100, 3)

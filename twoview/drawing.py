@@ -121,11 +121,12 @@ class Stage:
         if not len(risen):
             risen = np.array([[-0.5, -0.5, -0.5], [0.5, 0.5, 0.5]])
         floor, top = (float(np.percentile(risen[:, 1], q)) for q in (99.5, 0.2))
-        reach = float(np.percentile(np.linalg.norm(risen[:, [0, 2]], axis=1), 99.5))
-        top = min(top, floor - max(reach, 1e-3))  # someone lying down is not blown up
-        grid, note = (
-            (0.25, "floor squares: 0.25 m") if first.unit == "m" else ((floor - top) / 7, "no scale, shape only")
-        )
+        reach = max(float(np.percentile(np.linalg.norm(risen[:, [0, 2]], axis=1), 99.5)), 1e-3)
+        top = min(top, floor - reach)  # someone lying down is not blown up
+        metres = first.unit == "m"
+        grid = 0.25 if metres else (floor - top) / 7
+        grid *= 2 ** max(0, int(np.ceil(np.log2(reach / grid / 8))))  # wide poses get fewer, larger squares
+        note = f"floor squares: {grid:g} m" if metres else "no scale, shape only"
         return cls(first.skeleton, floor, top, max(reach, 0.35 * (floor - top)), grid, note)
 
     def draw(self, xyz: Array, ground: Array, size: tuple[int, int], view: View) -> Array:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from twoview.drawing import PAPER, Stage, View, blank, draw_overlay, placed, text_width, write_text
-from twoview.errors import VideoError
+from twoview.errors import FormatError, VideoError
 from twoview.poses import Poses2D, Poses3D
 from twoview.progress import OnProgress, Progress, report
 from twoview.records import atomic
@@ -139,6 +139,11 @@ class _Scene:
             raise VideoError(
                 f"{video} ({times[0]:.2f} to {times[-1]:.2f} s) and the poses to draw share no time",
                 hint="are these the poses of this video?",
+            )
+        if before is not None and before.unit != poses3d.unit:
+            raise FormatError(
+                f"the poses before are in {before.unit!r} and those after in {poses3d.unit!r}",
+                hint="infer both with the same --height",
             )
         stage = Stage.of(poses3d) if before is None else Stage.of(poses3d, before)
 
