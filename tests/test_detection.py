@@ -163,8 +163,9 @@ class StoppedError(Exception):
     pass
 
 
-@pytest.mark.parametrize("at", [15, 38, 77])
-def test_an_interrupted_run_ends_in_the_same_arrays(run, tmp_path, monkeypatch, at):
+@pytest.mark.parametrize(("at", "fold"), [(15, 1000), (38, 12), (77, 1)])
+def test_an_interrupted_run_ends_in_the_same_arrays(run, tmp_path, monkeypatch, at, fold):
+    monkeypatch.setattr("twoview.following.FOLD", fold)
     whole = detect(run, config=CONFIG, partial=tmp_path / "whole.npz")
 
     def stop(event):

@@ -189,3 +189,28 @@ def _cuda_is_missing() -> bool:
 
     pick_device("cuda")
     return True
+
+
+def test_a_halpe_model_brings_its_own_joints(tmp_path, picture):
+    import torch
+
+    from twoview.detectors.cspnext import RTMPoseNet
+    from twoview.skeleton import HALPE26
+
+    torch.manual_seed(0)
+    torch.save({"state_dict": RTMPoseNet("t", joints=26).state_dict()}, tmp_path / "halpe.pth")
+    detector = RTMPose(str(tmp_path / "halpe.pth"), device="cpu")
+    assert detector.skeleton == HALPE26
+    xy, score = detector.pose([picture], BOXES[:1])
+    assert xy.shape == (1, 26, 2)
+    assert score.shape == (1, 26)
+    torch.save({"state_dict": RTMPoseNet("t", joints=133).state_dict()}, tmp_path / "whole.pth")
+    with pytest.raises(DetectorError, match="133 keypoints; expected 17"):
+        RTMPose(str(tmp_path / "whole.pth"), device="cpu")
+
+
+def test_mmpose_without_a_model_says_how_to_name_one():
+    from twoview.detectors import build
+
+    with pytest.raises(DetectorError, match="needs to know which model"):
+        build("mmpose")

@@ -25,6 +25,7 @@ MOST_PEOPLE = 5  # followed at once; the surest of those found
 LEAST_BODY = 0.2  # mean score of a followed person's joints below which it is lost
 GROW = 0.05  # the joints' box grown by this on each side is the person's box
 SAME = 0.6  # two people whose boxes overlap more are one
+FOLD = 1000  # rows kept as objects before they become arrays
 NO_LOOKS = np.full(6, np.nan, np.float32)
 
 
@@ -52,24 +53,20 @@ class Follower:
         self.detector = detector
         self.time = [float(t) for t in people.time]
         self.searched = len(self.time)  # frames up to and with the last search that is done: what may be saved
-        self.rows = [
-            Row(int(f), int(t), Person(xy, score, box), looks)
-            for f, t, xy, score, box, looks in zip(
-                people.frame, people.track, people.xy, people.score, people.box, people.looks, strict=True
-            )
-        ]
-        self.tracker = Tracker(next_id=max((row.track for row in self.rows), default=-1) + 1)
+        self.rows: list[Row] = []
+        self._kept = people  # older rows, as arrays: they take a fifth of the memory
+        self.tracker = Tracker(next_id=int(people.track.max()) + 1 if len(people.track) else 0)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self._pool = ThreadPoolExecutor(cores)
 
     def resume(self, every: int) -> None:
         """Bring the tracker to where it was after the last saved window of `every` frames."""
-        at_end = len(self.time) - 1
+        kept, at_end = self._kept, len(self.time) - 1
+        known = set(kept.track[kept.frame == at_end].tolist())
         for frame in (at_end - every, at_end):
-            known = {row.track for row in self.rows if row.frame == at_end}
-            for row in self.rows:
-                if row.frame == frame and row.track in known:
-                    self.tracker.see(frame, row.track, row.person)
+            for i in np.flatnonzero(kept.frame == frame):
+                if int(kept.track[i]) in known:
+                    self.tracker.see(frame, int(kept.track[i]), Person(kept.xy[i], kept.score[i], kept.box[i]))
 
     def close(self) -> None:
         """End the worker threads."""
@@ -78,13 +75,15 @@ class Follower:
     def people(self, frames: int | None = None) -> People:
         """All rows of the first `frames` frames (default: all) as arrays."""
         time = np.array(self.time[:frames])
+        old = replace(self._kept.rows(self._kept.frame < len(time)), time=time)
         rows = sorted((row for row in self.rows if row.frame < len(time)), key=lambda row: (row.frame, row.track))
-        nobody = People.none(len(self.detector.skeleton))
         if not rows:
-            return replace(nobody, time=time)
-        numbers = {name: np.array([getattr(row, name) for row in rows]) for name in ("frame", "track", "looks")}
-        bodies = {name: np.array([getattr(row.person, name) for row in rows]) for name in ("xy", "score", "box")}
-        return People(time=time, **numbers, **bodies)
+            return old
+        new = {name: np.array([getattr(row, name) for row in rows]) for name in ("frame", "track", "looks")}
+        new |= {name: np.array([getattr(row.person, name) for row in rows]) for name in ("xy", "score", "box")}
+        if len(old.frame):
+            new = {name: np.concatenate([getattr(old, name), values]) for name, values in new.items()}
+        return People(time=time, **new)
 
     def advance(self, window: Sequence[Picture]) -> None:
         """Everyone in the frames of one window."""
@@ -114,6 +113,8 @@ class Follower:
                 self._see(last, track, people[i], window[-1].rgb)
                 self._follow(window[-2::-1], last - 1, track, step=-1)
         self.searched = len(self.time)
+        if len(self.rows) >= FOLD:
+            self._kept, self.rows = self.people(), []
 
     # --- one window ------------------------------------------------------------------------------------------------
 

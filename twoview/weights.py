@@ -33,6 +33,7 @@ class Weights:
     member   the file inside, where the download is a zip
     sha256   of the file used; "" where unknown: it is pinned on first use
     mb       size of the download in megabytes
+    instead  what to type to do without, where something that ships can take its place
     """
 
     what: str
@@ -43,6 +44,7 @@ class Weights:
     page: str = ""
     member: str = ""
     sha256: str = ""
+    instead: str = ""
 
     @property
     def file_name(self) -> str:
@@ -57,13 +59,14 @@ _RTM_PAGE = "https://github.com/open-mmlab/mmpose/tree/main/projects/rtmpose"
 def _onnx(what: str, file: str, mb: float, sha256: str = "") -> Weights:
     """An export of OpenMMLab's deployment kit: a zip that holds end2end.onnx."""
     return Weights(
-        what, "Apache-2.0", mb, url=f"{_RTM}onnx_sdk/{file}.zip", page=_RTM_PAGE, member="end2end.onnx", sha256=sha256
-    )
+        what, "Apache-2.0", mb, url=f"{_RTM}onnx_sdk/{file}.zip", page=_RTM_PAGE, member="end2end.onnx", sha256=sha256,
+        instead="--detector movenet" if file.startswith("rtmpose") else "--set detect.finder=movenet",
+    )  # fmt: skip
 
 
 def _torch(what: str, file: str, mb: float) -> Weights:
     """A checkpoint of MMPose."""
-    return Weights(what, "Apache-2.0", mb, url=f"{_RTM}{file}.pth", page=_RTM_PAGE)
+    return Weights(what, "Apache-2.0", mb, url=f"{_RTM}{file}.pth", page=_RTM_PAGE, instead="--detector movenet")
 
 
 _BODY17 = "rtmpose-{}_simcc-body7_pt-body7_420e-256x192-{}_20230504"
@@ -154,7 +157,7 @@ def download(name: str, *, on_progress: OnProgress | None = None) -> Path:
         reason = getattr(error, "reason", None) or error
         raise WeightsError(
             f"{name} ({row.mb:g} MB) is not on this machine, and {row.url} cannot be reached: {reason}",
-            hint=_by_hand(name) + "\n      or use the detector that ships: --detector movenet",
+            hint=_by_hand(name) + (f"\n      or use what ships: {row.instead}" if row.instead else ""),
         ) from error
     except OSError as error:
         raise StorageError(

@@ -41,6 +41,11 @@ class MMPose:
 
     def __init__(self, spec: str, *, device: str = "auto", finder: str = "", flip: bool = False) -> None:
         config, _, checkpoint = spec.partition(",")
+        if config in ("", "mmpose"):
+            raise DetectorError(
+                "the mmpose detector needs to know which model",
+                hint="--detector mmpose:CONFIG,CHECKPOINT.pth   for instance a config's name from mmpose/.mim/configs",
+            )
         with mmpose_imports():
             import torch
             from mmengine.config import Config
