@@ -29,7 +29,7 @@ RANK = {
         "datasets",
         "formats",
     ],
-    3: ["detection", "detectors", "following", "importing", "repair", "thumbnails", "tracking"],
+    3: ["choosing", "detection", "detectors", "following", "importing", "repair", "thumbnails", "tracking"],
     4: ["rendering", "drawing", "sidebyside", "synthetic", "plots", "reports"],
     5: [
         "geometry",
@@ -42,6 +42,7 @@ RANK = {
         "bundle",
         "minimisation",
         "swaps",
+        "firstguess",
         "selfcalibration",
         "lessons",
     ],

@@ -20,6 +20,7 @@ from twoview.detection import detect
 from twoview.detectors import Person, everyone
 from twoview.errors import DetectorError, StorageError, VideoError
 from twoview.skeleton import COCO17
+from twoview.timeline import ClockMap, Sync
 from twoview.video import VideoWriter
 
 SIZE, RATE = (320, 240), 30
@@ -281,3 +282,23 @@ def test_several_videos_at_once_are_what_they_are_alone(run, tmp_path):
     assert found["a"].xy.tobytes() == detect(run, config=CONFIG).xy.tobytes()
     assert len(found["b"]) == 30
     assert {event.stage for event in events} == {"detect a", "detect b"}
+
+
+def test_the_views_of_a_take_agree_who_the_athlete_is(tmp_path):
+    def jumper(x, height):
+        return lambda f: (x, 120, height * (1 + 0.25 * np.sin(f / 3) * (20 < f < 50 or 80 < f < 100)))
+
+    def walker(x, height):
+        return lambda f: (x + 0.3 * f, 120, height * (1 + 0.1 * np.sin(f / 4)))
+
+    videos = {
+        "a": film(tmp_path / "a.mp4", jumper(140, 120), walker(250, 60), frames=120),
+        "b": film(tmp_path / "b.mp4", jumper(80, 95), walker(170, 105), frames=120),
+    }
+    partials = {view: tmp_path / f"{view}.people.npz" for view in videos}
+    sync = Sync("a", {"a": ClockMap(), "b": ClockMap()})
+    alone = detect(videos["b"], config=CONFIG)
+    assert np.median(middle(alone)[:, 0]) > 150  # by itself, view b takes the nearer one
+    together = detection.detect_take(videos, sync, partials, config=CONFIG)
+    assert np.median(middle(together["a"])[:, 0]) == pytest.approx(140, abs=3)
+    assert np.median(middle(together["b"])[:, 0]) == pytest.approx(80, abs=3)

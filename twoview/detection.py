@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from twoview import records
+from twoview.choosing import choose, choose_together, summarise
 from twoview.config import DetectConfig
 from twoview.detectors import Detector, TopDown, build
 from twoview.errors import FormatError
@@ -28,7 +29,8 @@ from twoview.progress import OnProgress, Progress, report
 from twoview.repair import repair, smooth
 from twoview.skeleton import Skeleton
 from twoview.thumbnails import draw_people
-from twoview.tracking import People, choose, join, summarise
+from twoview.timeline import Sync
+from twoview.tracking import People, join
 
 if TYPE_CHECKING:
     from twoview.video import Frame
@@ -104,6 +106,36 @@ def detect_many(
         finally:
             for waiting in running:
                 waiting.cancel()
+
+
+def detect_take(
+    videos: Mapping[str, Path],
+    sync: Sync,
+    partials: Mapping[str, Path],
+    *,
+    config: DetectConfig | None = None,
+    jobs: int = 1,
+    on_progress: OnProgress | None = None,
+) -> dict[str, Poses2D]:
+    """The athlete in every view of a take; where it is close who that is, the views settle it together.
+
+    partials  view -> the file that keeps its tracks; with it another choice needs no new detection
+    """
+    from twoview.video import probe
+
+    config = config or DetectConfig()
+    found = dict(detect_many(videos, config=config, partials=partials, jobs=jobs, on_progress=on_progress))
+    if config.person is not None or len(found) < 2:
+        return found
+    everyone = {}
+    for view, video in videos.items():
+        kept = People(**records.read_npz(partials[view])[1])
+        everyone[view] = join(kept), working_size(probe(video).size)
+    for view, track in choose_together(everyone, sync).items():
+        if track != choose(*everyone[view]):
+            again = replace(config, person=track)
+            found[view] = detect(videos[view], config=again, view=view, partial=partials[view])
+    return found
 
 
 def working_size(size: tuple[int, int]) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from twoview import records
+from twoview.choosing import choose
 from twoview.config import DetectConfig
 from twoview.datasets.detections import Detections, read_detections
 from twoview.detection import single_out
@@ -16,7 +17,7 @@ from twoview.detectors.cropping import around
 from twoview.errors import FormatError
 from twoview.poses import Poses2D, Source
 from twoview.repair import repair, smooth
-from twoview.tracking import People, Tracker, choose, join
+from twoview.tracking import People, Tracker, join
 
 Array = np.ndarray
 

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 
 from twoview import records
-from twoview.tracking import People, TrackSummary
+from twoview.choosing import TrackSummary
+from twoview.tracking import People
 from twoview.video import frames
 
 Array = np.ndarray

@@ -1,4 +1,4 @@
-"""Who is who: people of single frames become tracks through the whole clip, and one whole track is the athlete."""
+"""Who is who: people of single frames become tracks through the whole clip."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from twoview.detectors import Person
-from twoview.errors import DetectorError
 
 Array = np.ndarray
 
@@ -154,7 +153,7 @@ def _one_body(a: People, b: People) -> bool:
     if not len(shared):
         return False
     away = np.nanmedian(np.linalg.norm(a.xy[in_a] - b.xy[in_b], axis=-1), axis=1)
-    return bool(np.median(away / np.maximum(_height(a.box[in_a]), 1.0)) < ONE_BODY)
+    return bool(np.median(away / np.maximum(height_of(a.box[in_a]), 1.0)) < ONE_BODY)
 
 
 def _one_row_each(people: People, original: Array) -> People:
@@ -169,93 +168,23 @@ def _one_row_each(people: People, original: Array) -> People:
 
 
 def _continues(before: People, after: People, gap: float) -> bool:
-    size_a, size_b = (float(np.median(_height(p.box[s]))) for p, s in ((before, slice(-10, None)), (after, slice(10))))
+    size_a, size_b = (
+        float(np.median(height_of(p.box[s]))) for p, s in ((before, slice(-10, None)), (after, slice(10)))
+    )
     if not 0.5 < size_a / max(size_b, 1.0) < 2.0:
         return False
     looks_a, looks_b = (np.nanmedian(p.looks, axis=0) if len(p.looks) else np.full(6, np.nan) for p in (before, after))
     if np.nanmean(np.abs(looks_a - looks_b)) > LOOKS / 2:
         return False
-    step = np.linalg.norm(_middle(after.box[:1]) - _middle(before.box[-1:]))
+    step = np.linalg.norm(middle_of(after.box[:1]) - middle_of(before.box[-1:]))
     return bool(step / max(size_a, size_b) < 0.5 + 2.0 * gap)  # people move up to about two body heights a second
 
 
-def _height(box: Array) -> Array:
+def height_of(box: Array) -> Array:
+    """Longer sides (N,) of boxes (N, 4)."""
     return np.maximum(box[:, 3] - box[:, 1], box[:, 2] - box[:, 0])
 
 
-def _middle(box: Array) -> Array:
+def middle_of(box: Array) -> Array:
+    """Centres (N, 2) of boxes (N, 4)."""
     return (box[:, :2] + box[:, 2:]) / 2
-
-
-@dataclass(frozen=True)
-class TrackSummary:
-    """What the choice of the athlete rests on; all but `track`, `start_s` and `end_s` are shares from 0 to 1.
-
-    coverage   share of the clip's frames in which the track was seen
-    size       median height over the picture's height
-    motion     how much the joints move within the body, body sizes a second (not a share)
-    central    1 in the middle of the picture, 0 at its edge
-    score      mean joint score
-    """
-
-    track: int
-    start_s: float
-    end_s: float
-    coverage: float
-    size: float
-    motion: float
-    central: float
-    score: float
-
-    @property
-    def athlete(self) -> float:
-        """How much this looks like the athlete: long in view, large, certain, in the middle, moving."""
-        moving = 0.5 + min(self.motion, 1.0)
-        return self.coverage * self.size * self.score * (0.5 + 0.5 * self.central) * moving
-
-
-def summarise(people: People, size: tuple[int, int]) -> list[TrackSummary]:
-    """One summary per track, the likeliest athlete first. size (width, height) px of the picture."""
-    rows = []
-    for track in people.tracks:
-        own = people.of(track)
-        height = max(float(np.median(_height(own.box))), 1.0)
-        off = np.abs(_middle(own.box) / np.array(size) - 0.5).max(axis=1) * 2
-        rows.append(
-            TrackSummary(
-                track, float(people.time[own.frame[0]]), float(people.time[own.frame[-1]]),
-                len(np.unique(own.frame)) / max(len(people.time), 1), min(height / size[1], 1.0),
-                _motion(own, height), float(np.clip(1 - np.median(off), 0, 1)), float(np.nanmean(own.score)),
-            )
-        )  # fmt: skip
-    return sorted(rows, key=lambda row: (-row.athlete, row.track))
-
-
-def _motion(own: People, height: float) -> float:
-    """Median speed of joints relative to the body's centre, in body sizes a second."""
-    step = np.diff(own.time[own.frame])
-    near = (step > 0) & (step < 0.2)
-    if not near.any():
-        return 0.0
-    inside = own.xy - np.nanmedian(own.xy, axis=1, keepdims=True)
-    speed = np.linalg.norm(np.diff(inside, axis=0), axis=-1)[near] / step[near, None]
-    return float(np.nanmedian(np.nanmax(speed, axis=1))) / height
-
-
-def choose(people: People, size: tuple[int, int], person: int | None = None) -> int:
-    """The athlete's track: the one asked for, or the likeliest of the whole clip.
-
-    Raises DetectorError where nobody was seen, and for a track id that there is not.
-    """
-    ranked = summarise(people, size)
-    if not ranked:
-        raise DetectorError(
-            f"no person found in any of {len(people.time)} frames",
-            hint="is the athlete at least 60 px tall and in view? look with `twoview show VIDEO`",
-        )
-    if person is None:
-        return ranked[0].track
-    if person not in people.tracks:
-        known = ", ".join(str(row.track) for row in ranked)
-        raise DetectorError(f"no person {person} in this video; there are {known}", hint="look at the people.png")
-    return person
