@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from twoview.bundle import BODY_M
 from twoview.checkpoint import Model
 from twoview.clips import Clip, Take, collate
 from twoview.config import FinetuneConfig, PhonesConfig
 from twoview.geometry import bone_lengths, rooted
 from twoview.inference import lift
-from twoview.lessons import BODY_M, Lessons, Solved, terms, to_batch, to_room
+from twoview.lessons import Lessons, Solved, terms, to_batch, to_room
 from twoview.poses import Poses2D
 from twoview.progress import OnProgress
 from twoview.skeleton import H36M17

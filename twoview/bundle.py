@@ -21,6 +21,8 @@ CHILDREN = np.array([child for _, child in H36M17.bones])
 MIRRORED = np.array([H36M17.flip_order[child] - 1 for child in CHILDREN])  # the bone on the other side of the body
 TRUNK = np.isin(CHILDREN, [H36M17.index(j) for j in ("right_hip", "left_hip", "spine", "thorax", "nose", "head",
                                                      "left_shoulder", "right_shoulder")])  # fmt: skip
+BODY_M = 4.2  # summed bones of a grown-up: the unit of length until a height is given
+STATURE_M = 1.75  # the same body's height
 CAMERA = 7  # unknowns of a camera in a take: rotation vector, translation, lateness
 
 

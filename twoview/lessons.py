@@ -16,14 +16,13 @@ import torch
 from torch import Tensor
 
 from twoview import framing, losses
+from twoview.bundle import STATURE_M
 from twoview.clips import PairBatch
 from twoview.config import LossConfig, PhonesConfig
 from twoview.errors import TrainingError
 from twoview.skeleton import H36M17
 from twoview.virtual import Chance, detect_like, place_cameras, rotation_matrix
 
-STATURE_M = 1.75
-BODY_M = 4.2
 FARTHEST = 4.0  # screen units: answers beyond are of athletes who stand beside the camera
 TILT_DEG = 4.0  # how far the filming phone's own down is from the room's, standard deviation
 

@@ -11,16 +11,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.ndimage import median_filter
 
 from twoview import bundle
-from twoview.bundle import Noise, Problem, State
+from twoview.bundle import STATURE_M, Noise, Problem, State
+from twoview.firstguess import guess_cameras, place, to_metres
 from twoview.minimisation import covariance, minimise
 from twoview.swaps import exchange, find_swaps
 
 Array = np.ndarray
-BODY_M = 4.2  # summed bones of a grown-up: fixes the unit until a height is given
-STATURE_M = 1.75  # the same body's height
+FRAMES_A_TAKE = 24  # at least so many of each stretch of standing cameras, to find them from
 MISFIT = 0.85  # median residual, in standard deviations, at which `sigma` fits the errors on motion capture
 
 
@@ -76,20 +75,20 @@ def solve(
     *,
     noise: Noise | None = None,
     window: int = 0,
-    sample: int = 240,
+    sample: int = 120,
     done: Callable[[int], None] | None = None,
 ) -> list[Solution]:
     """Every take in 3D; focal lengths and bones are those of all takes together.
 
     focal   (V,) px  first guess
     window  frames over which cameras are taken to stand still; 0: the whole take
-    sample  frames the cameras are found from, spread over all takes
+    sample  frames the cameras are found from at least, spread over all takes
     done    called with the number of takes finished
     """
     noise = noise or Noise()
     prepared = [_prepare(take, focal, noise, window) for take in takes]
     whole, state = _join(prepared)
-    picked = _spread(whole.group, max(sample, 8 * len(state.rotation)))
+    picked = _spread(whole.group, max(sample, FRAMES_A_TAKE * len(state.rotation)))
     state, late = replace(state, joints=state.joints[picked]), np.zeros_like(state.shift)
     for blurs in ((8.0, 3.0, 1.0), (1.0,)):  # the second time with every view read where it turned out to be late
         problem = _on_time(whole, late).at(picked)
@@ -117,16 +116,16 @@ def _prepare(take: Tracks, focal: Array, noise: Noise, window: int) -> tuple[Pro
     step_s = float(np.median(np.diff(take.time))) if frames > 1 else 1.0
     group = np.arange(frames) // window if window else np.zeros(frames, dtype=int)
     group = np.minimum(group, max(frames // window - 1, 0)) if window else group
-    lifted, bones = _to_metres(take.start.astype(np.float64))
+    lifted, bones = to_metres(take.start.astype(np.float64))
     weight = np.where(seen, take.score, 0.0).astype(np.float64)
-    roots = np.stack([_place(uv[v], weight[v], lifted[v], focal[v]) for v in range(views)])
+    roots = np.stack([place(uv[v], weight[v], lifted[v], focal[v]) for v in range(views)])
     body = STATURE_M * focal[:, None] / roots[..., 2]
     problem = Problem(
         uv=uv, speed=_speed(uv, seen, step_s), weight=weight / (noise.pixel * body[..., None]) ** 2, group=group,
         shape=lifted[0], log_focal=np.log(focal), log_bones=np.log(bones), focal_sd=np.full(views, noise.focal),
         bones_sd=np.full(len(bones), noise.bone), noise=noise, step_s=step_s,
     )  # fmt: skip
-    rotation, translation = _guess_cameras(lifted, roots, weight, group)
+    rotation, translation = guess_cameras(lifted, roots, weight, group)
     absolute = lifted + roots[:, :, None]
     back = np.einsum("tvab,vtja->vtjb", rotation[group], absolute - translation[group].swapaxes(0, 1)[:, :, None])
     share = weight + 1e-3
@@ -134,50 +133,6 @@ def _prepare(take: Tracks, focal: Array, noise: Noise, window: int) -> tuple[Pro
     shape = joints - joints[:, :1]
     start = State(joints, rotation, translation, np.zeros((len(rotation), views)), np.log(focal), np.log(bones))
     return replace(problem, shape=shape), start
-
-
-def _to_metres(start: Array, *, around: int = 15) -> tuple[Array, Array]:
-    """Each view's lift scaled to the standard body, and the bones (J - 1,) m that the views agree on.
-
-    The scale is the median's over `around` frames before and after, since it changes where the athlete travels.
-    """
-    start = start - start[:, :, :1]
-    lengths = np.linalg.norm(start[:, :, bundle.CHILDREN] - start[:, :, bundle.PARENTS], axis=-1)
-    total = np.maximum(median_filter(lengths.sum(-1), size=(1, 2 * around + 1), mode="nearest"), 1e-9)
-    bones = np.median(lengths / total[..., None], axis=(0, 1))
-    bones = bones + bones[bundle.MIRRORED]
-    return start * (BODY_M / total)[..., None, None], bones * BODY_M / bones.sum()
-
-
-def _place(uv: Array, weight: Array, pose: Array, focal: float, *, near: float = 0.5) -> Array:
-    """Root positions (T, 3) m that put a root-relative pose (T, J, 3) m on its pixels, linear least squares."""
-    ray = uv / focal
-    one, zero = np.ones_like(ray[..., 0]), np.zeros_like(ray[..., 0])
-    rows = np.stack([np.stack([one, zero, -ray[..., 0]], -1), np.stack([zero, one, -ray[..., 1]], -1)], axis=-2)
-    right = ray * pose[..., 2:] - pose[..., :2]
-    w = weight[..., None, None]
-    normal = (w * rows.swapaxes(-1, -2) @ rows).sum(1) + 1e-6 * np.eye(3)
-    root = np.linalg.solve(normal, (w[..., 0] * (rows.swapaxes(-1, -2) @ right[..., None])[..., 0]).sum(1)[..., None])
-    root = root[..., 0]
-    usable = weight.sum(1) > 3
-    middle = np.median(root[usable], axis=0) if usable.any() else np.array([0.0, 0.0, 4.0])
-    return np.where(usable[:, None] & (root[:, 2:] > near), root, np.maximum(middle, [-np.inf, -np.inf, near]))
-
-
-def _guess_cameras(lifted: Array, roots: Array, weight: Array, group: Array) -> tuple[Array, Array]:
-    """Rotation (G, V, 3, 3) and translation (G, V, 3) of each view from the first, by the views' own lifts."""
-    views, groups = len(lifted), int(group[-1]) + 1
-    rotation, translation = np.tile(np.eye(3), (groups, views, 1, 1)), np.zeros((groups, views, 3))
-    for g in range(groups):
-        at = group == g
-        for v in range(1, views):
-            w = np.sqrt(weight[0, at] * weight[v, at])[..., None]
-            spread = np.einsum("tja,tjb->ab", w * lifted[v, at], lifted[0, at])
-            left, _, right = np.linalg.svd(spread)
-            turn = left @ np.diag([1, 1, np.linalg.det(left @ right)]) @ right
-            rotation[g, v] = turn
-            translation[g, v] = np.median(roots[v, at] - roots[0, at] @ turn.T, axis=0)
-    return rotation, translation
 
 
 def _speed(uv: Array, seen: Array, step_s: float) -> Array:
