@@ -68,7 +68,8 @@ class Phones:
         self.lessons = Lessons(solved, rooms, model.framing, self.config, config.seed)
         self.watched = [collate(part, model.framing) for part in by_views(held or train)]
         exam = solved_clips(takes, self.found, asked, self.config)
-        self.exam, self.exam_batch = exam, to_batch(exam, model.framing)
+        self.exam = exam if len(exam) else solved  # a held-out take may be too short
+        self.exam_batch = to_batch(self.exam, model.framing)
 
     def terms(self, lifter: nn.Module, epoch: int, step: int) -> Mapping[str, Tensor]:
         """The weighted terms of one step's lessons, each kind of lesson by its name."""
