@@ -25,7 +25,7 @@ QUICK = ("unadapted", "L_2D", "L_2Dcon (paper)", "L_3D", "phones")
 
 
 def table(protocol: str, rows: Sequence[str], seeds: int, steps: int, every: int = 1) -> list[str]:
-    """Lines of one protocol's table; `every` takes every so-manieth clip to train on."""
+    """Lines of one protocol's table; of every so many clips one is trained on."""
     how, model = Shoot(sports=protocol == "sports"), load_model("twoview-small")
     results: dict[str, list[dict[str, list[np.ndarray]]]] = {}
     kept: dict[str, list[float]] = {}
@@ -89,7 +89,7 @@ def main() -> None:
         print("\n".join(lines), flush=True)
         text += [*lines, ""]
     if not given.quick:
-        head = f"# Table 1\n\n`python tests/benchmarks/table1.py`, {given.seeds} seeds, {given.steps} steps, each.\n\n"
+        head = f"# Table 1\n\n`python tests/benchmarks/table1.py`, {given.seeds} seeds, {given.steps} steps each.\n\n"
         (RESULTS / "table1.md").write_text(head + "\n".join(text), encoding="utf-8")
 
 
