@@ -293,7 +293,7 @@ def test_the_views_of_a_take_agree_who_the_athlete_is(tmp_path):
 
     videos = {
         "a": film(tmp_path / "a.mp4", jumper(140, 120), walker(250, 60), frames=120),
-        "b": film(tmp_path / "b.mp4", jumper(80, 95), walker(170, 105), frames=120),
+        "b": film(tmp_path / "b.mp4", jumper(80, 95), walker(170, 130), frames=120),
     }
     partials = {view: tmp_path / f"{view}.people.npz" for view in videos}
     sync = Sync("a", {"a": ClockMap(), "b": ClockMap()})

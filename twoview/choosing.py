@@ -14,7 +14,7 @@ from twoview.tracking import People, height_of, middle_of
 
 Array = np.ndarray
 
-TIE = 0.5  # tracks that look at least this much like the athlete, as a share of the likeliest, are worth a second look
+TIE = 0.4  # tracks that look at least this much like the athlete, as a share of the likeliest, are worth a second look
 MOST_TIED = 4
 GRID_HZ = 10.0  # how finely motion is compared between views
 AGREEMENT = 2.0  # weight of the motions' correlation against the logarithm of how athlete-like the tracks are
@@ -65,14 +65,14 @@ def summarise(people: People, size: tuple[int, int]) -> list[TrackSummary]:
 
 
 def _motion(own: People, height: float) -> float:
-    """Median speed of joints relative to the body's centre, in body sizes a second."""
+    """How fast joints move about the body's centre in its liveliest tenth of the time, body sizes a second."""
     step = np.diff(own.time[own.frame])
     near = (step > 0) & (step < 0.2)
     if not near.any():
         return 0.0
     inside = own.xy - np.nanmedian(own.xy, axis=1, keepdims=True)
     speed = np.linalg.norm(np.diff(inside, axis=0), axis=-1)[near] / step[near, None]
-    return float(np.nanmedian(np.nanmax(speed, axis=1))) / height
+    return float(np.nanpercentile(np.nanmedian(speed, axis=1), 90)) / height
 
 
 def choose(people: People, size: tuple[int, int], person: int | None = None) -> int:
