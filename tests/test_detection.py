@@ -142,7 +142,8 @@ def test_nobody_in_view(tmp_path):
 def test_not_a_video(tmp_path):
     (tmp_path / "a.mp4").write_text("hello")
     with pytest.raises(VideoError):
-        detect(tmp_path / "a.mp4", config=CONFIG)
+        detect(tmp_path / "a.mp4", config=CONFIG, partial=tmp_path / "a.people.npz")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
 
 
 def test_one_person_a_frame_from_a_detector_in_one_step(run):

@@ -198,7 +198,8 @@ def find_people(
             speed = {"frames/s": (done - known) / max(now - began, 1e-6)}
             report(on_progress, Progress(label, done, max(frames_expected, done), "frames", speed))
     except BaseException:
-        keeper.save(follower.people(follower.searched), complete=False)
+        if follower.searched > known:
+            keeper.save(follower.people(follower.searched), complete=False)
         raise
     finally:
         source.close()
