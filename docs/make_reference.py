@@ -46,11 +46,16 @@ def _rows(section: str, kind: type) -> list[str]:
         name = getattr(hint, "__name__", str(hint)) if not typing.get_args(hint) else str(hint)
         name = name.replace("|", "or")
         lines.append(
-            f"| `{entry.name}` | {name} | `{entry.default!r}` | {_allowed(entry)} | {entry.metadata['help']} |"
+            f"| `{entry.name}` | {name} | `{_default(entry)!r}` | {_allowed(entry)} | {entry.metadata['help']} |"
         )
     for name, hint in nested:
         lines += _rows(name, hint)
     return lines
+
+
+def _default(entry: dataclasses.Field) -> object:
+    """The default of a setting, made by its factory where it has one."""
+    return entry.default if entry.default_factory is dataclasses.MISSING else entry.default_factory()
 
 
 def _allowed(entry: dataclasses.Field) -> str:
