@@ -14,7 +14,7 @@ from torch import Tensor
 
 from twoview.datasets import Motion
 from twoview.errors import TrainingError
-from twoview.framing import Framing, frame_clip, from_camera, to_screen
+from twoview.framing import Framing, Rule, frame_clip, from_camera, to_screen
 from twoview.skeleton import H36M17
 from twoview.virtual import CameraRange, Cameras, Chance, NoiseModel, detect_like, place_cameras
 
@@ -87,12 +87,14 @@ def centre(motion: Tensor) -> Tensor:
     return motion - middle[:, None, None]
 
 
-def film(motion: Tensor, chance: Chance, noise: NoiseModel, where: CameraRange | None = None) -> Filmed:
+def film(
+    motion: Tensor, chance: Chance, noise: NoiseModel, where: CameraRange | None = None, rule: Rule = "box"
+) -> Filmed:
     """Motion (B, T, 17, 3) through one random phone a clip, with a detector's errors and a default focal length."""
     cameras = place_cameras(motion, chance, where)
     points = cameras.see(motion)
     xy, score = detect_like(cameras.project(points), cameras.size, chance, noise)
-    framing = frame_clip(xy, score, cameras.size, "box")
+    framing = frame_clip(xy, score, cameras.size, rule)
     screen = torch.where(score[..., None] > 0, to_screen(xy, framing), torch.zeros(()))
     label = from_camera(points, cameras.focal, framing)
     return Filmed(torch.cat([screen, score[..., None]], dim=-1), label, points, framing, cameras)

@@ -26,8 +26,9 @@ from twoview.config import PretrainConfig
 from twoview.datasets import Motion
 from twoview.errors import TrainingError
 from twoview.filming import Filmed, MotionBank, centre, film
-from twoview.framing import to_camera
-from twoview.metrics import aligned_errors, joint_errors
+from twoview.framing import Rule, to_camera
+from twoview.geometry import mirror
+from twoview.metrics import aligned_errors, joint_errors, scaled_errors
 from twoview.progress import OnProgress, Progress, report
 from twoview.records import atomic
 from twoview.skeleton import H36M17
@@ -60,41 +61,52 @@ def _length(x: Tensor) -> Tensor:
     return (x.square().sum(-1) + 1e-10).sqrt()
 
 
+BENCHMARK = CameraRange((3.0, 8.0), (0.4, 2.6), roll=1.5, off_centre=0.3, crop=(0.9, 1.1))
+_BENCHMARK_NOISE = NoiseModel(level=(0.007, 0.007), blind=0.0, swaps=0.0)
+
+
 @torch.inference_mode()
 def score_lifter(
     lifter: nn.Module,
     bank: MotionBank,
     *,
-    seed: int = 1,
+    rule: Rule = "box",
     frames: int = 27,
     rate: float = 30.0,
     cameras: int = 2,
+    seed: int = 1,
+    flip: bool = False,
     converted: bool = False,
-    where: CameraRange | None = None,
+    where: CameraRange = BENCHMARK,
+    noise: NoiseModel = _BENCHMARK_NOISE,
 ) -> dict[str, Tensor]:
-    """MPJPE and PA-MPJPE in mm of every window (N * cameras,), seen by fixed random cameras, with `which` motion it is.
+    """Errors of every window (N * cameras,), seen by fixed random phones through a detector's errors.
 
-    Along the true camera's axes, root-relative, scaled by the known depth of the root in each frame (the protocol of
-    MotionBERT's evaluation, but against the true pose instead of its 2.5D projection).
+    In mm along the true camera's axes, root-relative, each frame scaled by the known depth of its root: MotionBERT's
+    protocol, but against the true pose instead of its 2.5D projection. Keys: mpjpe, pa_mpjpe, n_mpjpe, mpjve (mm a
+    second), and `which` motion it is.
+
+    flip       average with the prediction of the mirrored input, as `infer` does
+    converted  joints of a COCO detector after conversion, instead of those that were captured
     """
-    where = where or CameraRange(distance=(3.0, 8.0), height=(0.4, 2.6), roll=1.5, off_centre=0.3, crop=(0.9, 1.1))
-    noise = NoiseModel(level=(0.007, 0.007), blind=0.0, swaps=0.0)
     motion, which = bank.windows(frames, rate)
     motion = centre(motion.repeat(cameras, 1, 1, 1))
     motion = coco_like(motion) if converted else motion
-    chance = Chance(torch.Generator().manual_seed(seed))
-    seen = film(motion, chance, noise, where)
-    answer = torch.cat([lifter(part) for part in seen.seen.split(256)])
-    factor = seen.points[:, :, _ROOT : _ROOT + 1, 2:] * seen.cameras.size[:, None, None, :1] / 2
-    factor = factor / seen.cameras.focal[:, None, None, None]
-    pose = to_camera(answer, seen.framing) * factor * 1000
-    truth = (seen.points - seen.points[:, :, _ROOT : _ROOT + 1]) * 1000
-    flat, flat_truth = pose.flatten(0, 1), truth.flatten(0, 1)
-    return {
-        "mpjpe": joint_errors(flat, flat_truth).view(pose.shape[:3]).mean((1, 2)),
-        "pa_mpjpe": aligned_errors(flat, flat_truth).view(pose.shape[:3]).mean((1, 2)),
-        "which": which.repeat(cameras),
-    }
+    seen = film(motion, Chance(torch.Generator().manual_seed(seed)), noise, where, rule)
+    answer = torch.cat([_answer(lifter, part, flip) for part in seen.seen.split(256)])
+    root = seen.points[:, :, _ROOT : _ROOT + 1]
+    metres = root[..., 2:] * (seen.cameras.size[:, 0] / 2 / seen.cameras.focal)[:, None, None, None]
+    pose, truth = to_camera(answer, seen.framing) * metres * 1000, (seen.points - root) * 1000
+    p, t = pose.flatten(0, 1), truth.flatten(0, 1)
+    errors = {"mpjpe": joint_errors(p, t), "pa_mpjpe": aligned_errors(p, t), "n_mpjpe": scaled_errors(p, t)}
+    found = {name: value.view(pose.shape[:3]).mean((1, 2)) for name, value in errors.items()}
+    if frames > 1:
+        found["mpjve"] = (pose - truth).diff(dim=1).norm(dim=-1).mean((1, 2)) * rate
+    return {**found, "which": which.repeat(cameras)}
+
+
+def _answer(lifter: nn.Module, seen: Tensor, flip: bool) -> Tensor:
+    return (lifter(seen) + mirror(lifter(mirror(seen)))) / 2 if flip else cast(Tensor, lifter(seen))
 
 
 def step_seed(seed: int, step: int) -> int:
