@@ -58,9 +58,7 @@ class DetectConfig:
     people_every: int = setting(10, "frames between two searches of the whole picture for people", low=1)
     score: float = setting(0.1, "joints below this score are marked unseen", low=0.0, high=1.0)
     repair: bool = setting(True, "put exchanged left and right back and drop lone jumps, from the motion")
-    smooth: str = setting(
-        "none", "smoothing over time; none for training", choices=("none", "butterworth", "one-euro")
-    )
+    smooth: str = setting("none", "smoothing over time; none for training", choices=("none", "butterworth", "one-euro"))
     smooth_hz: float = setting(6.0, "cutoff of the smoothing: 3 to 6 walking, 6 to 15 running", low=0.1)
     save_every_s: float = setting(30.0, "seconds between two saves of the partial result", low=1.0)
 

@@ -74,7 +74,9 @@ def export(model: Model, path: Path | str, *, kind: str = "pt") -> Exported:
     difference = EXPORTERS[kind](model, Path(path))
     if difference is not None and not difference < TOLERANCE:
         Path(path).unlink()
-        raise LifterError(f"the exported file answers up to {difference:.2g} screen units off the model; it was removed")
+        raise LifterError(
+            f"the exported file answers up to {difference:.2g} screen units off the model; it was removed"
+        )
     return Exported(Path(path), kind, difference)
 
 
