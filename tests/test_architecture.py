@@ -21,6 +21,7 @@ RANK = {
         "video",
         "videowriter",
         "containers",
+        "soundfeatures",
         "soundmatch",
         "audiosync",
         "motionsync",
@@ -35,6 +36,9 @@ RANK = {
         "geometry",
         "framing",
         "virtual",
+        "bodies",
+        "filming",
+        "monitors",
         "clips",
         "lifters",
         "losses",
@@ -56,6 +60,7 @@ RANK = {
         "evaluation",
         "exporters",
         "adaptation",
+        "clipwork",
     ],
     7: ["__init__", "workflow", "demonstration", "showing", "cli"],
 }
@@ -192,6 +197,6 @@ def test_every_command_is_a_public_function():
 
 
 def test_no_file_is_longer_than_a_few_screens():
-    reasons: dict[str, str] = {}
+    reasons = {"config.py": "every setting, its default and its help in one place"}
     long = {path.name: len(path.read_text().splitlines()) for path in modules()}
     assert not {name: lines for name, lines in long.items() if lines > 320 and name not in reasons}

@@ -45,7 +45,7 @@ def test_files_name_their_format_inputs_and_settings(tmp_path, poses):
     head = records.read_header(tmp_path / "p.npz")
     assert (head["format"], head["version"]) == ("poses2d", 1)
     assert head["made_by"].startswith("twoview ")
-    assert head["settings"]["min_overlap_s"] == 3.0
+    assert head["settings"]["min_overlap_s"] == SyncConfig().min_overlap_s
     wanted = records.header("poses2d", inputs={"video": "12-ab"}, settings=SyncConfig())
     assert records.is_current(tmp_path / "p.npz", wanted)
     assert not records.is_current(tmp_path / "p.npz", {**wanted, "inputs": {"video": "other"}})

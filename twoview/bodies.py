@@ -59,14 +59,14 @@ def to_bones(motion: Tensor) -> Tensor:
 
 def from_bones(bones: Tensor) -> Tensor:
     """The inverse of `to_bones`."""
-    return torch.einsum("jk,...kc->...jc", _CHAIN, bones)
+    return torch.einsum("jk,...kc->...jc", _CHAIN.to(bones), bones)
 
 
 def vary_bodies(motion: Tensor, chance: Chance, how: BodyRange | None = None) -> Tensor:
     """Each clip with another body, mirrored half the time, some with new limbs, leaning, or tumbling."""
     how = how or BodyRange()
     batch, frames = motion.shape[:2]
-    mirror = motion[:, :, list(H36M17.flip_order)] * torch.tensor([-1.0, 1.0, 1.0])
+    mirror = motion[:, :, list(H36M17.flip_order)] * motion.new_tensor([-1.0, 1.0, 1.0])
     bones = to_bones(torch.where(chance.happens(0.5, batch, 1, 1, 1), mirror, motion))
     bones = _take_limbs(bones, chance, how)
     bones = _turn_limbs(bones, chance, how)
@@ -78,7 +78,7 @@ def vary_bodies(motion: Tensor, chance: Chance, how: BodyRange | None = None) ->
 
     lean = chance.normal(batch, 1, 3) * how.lean * chance.happens(how.leaning, batch, 1, 1)
     tumbles = chance.happens(how.tumbling, batch, 1, 1)
-    time = torch.arange(frames)[:, None] / 30 - frames / 60
+    time = torch.arange(frames, device=motion.device)[:, None] / 30 - frames / 60
     tumble = (chance.normal(batch, 1, 3) * 2.0 + chance.normal(batch, 1, 3) * 1.5 * time) * tumbles
     turn = rotation_matrix(lean + tumble)[:, :, None]
     limbs = (turn @ bones[..., 1:, :, None])[..., 0]

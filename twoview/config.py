@@ -199,6 +199,7 @@ class PretrainConfig:
     noise_from: int = setting(0, "step from which the measured errors join in", low=0)
     average: float = setting(0.999, "decay of the averaged weights that are kept", low=0.0, high=1.0)
     precision: str = setting("bf16", "bf16 runs the network's products in 16 bits", choices=("fp32", "bf16"))
+    device: str = setting("auto", "auto, cpu or cuda; clips are drawn and filmed there too")
     save_every: int = setting(200, "steps between two saves of the run's state", low=1)
     validate_every: int = setting(1000, "steps between two validations", low=1)
 

@@ -40,15 +40,21 @@ class Filmed:
 class MotionBank:
     """All motion in one tensor, from which clips of any length are cut."""
 
-    def __init__(self, motions: Sequence[Motion]) -> None:
+    def __init__(self, motions: Sequence[Motion], device: torch.device | str = "cpu") -> None:
         if not motions:
             raise TrainingError("no motion to train on", hint="name at least one prepared motion capture file")
-        self.joints = torch.from_numpy(np.concatenate([m.joints for m in motions])).float()
+        self.joints = torch.from_numpy(np.concatenate([m.joints for m in motions])).float().to(device)
         lengths = [len(m.joints) for m in motions]
-        self.length = torch.tensor(lengths)
-        self.start = torch.tensor([0, *np.cumsum(lengths)[:-1].tolist()])
-        self.rate = torch.tensor([m.rate for m in motions], dtype=torch.float32)
-        self.weight = torch.tensor([m.seconds for m in motions], dtype=torch.float64) ** 0.7  # long clips repeat
+        self.length = torch.tensor(lengths, device=device)
+        self.start = torch.tensor([0, *np.cumsum(lengths)[:-1].tolist()], device=device)
+        self.rate = torch.tensor([m.rate for m in motions], dtype=torch.float32, device=device)
+        seconds = torch.tensor([m.seconds for m in motions], dtype=torch.float64, device=device)
+        self.weight = seconds**0.7  # long clips repeat
+
+    @property
+    def device(self) -> torch.device:
+        """Where the motion is; what is drawn from it is there too."""
+        return self.joints.device
 
     def draw(self, clips: int, frames: int, rate: float, chance: Chance) -> Tensor:
         """Random clips (clips, frames, 17, 3) at about `rate` frames a second: played 0.7 to 1.4 times as fast."""
@@ -56,7 +62,7 @@ class MotionBank:
         step = self.rate[which] / rate * chance.log_uniform(0.7, 1.4, clips)
         room = (self.length[which] - 1 - step * (frames - 1)).clamp(min=0)
         first = room * chance.uniform(0, 1, clips)
-        at = first[:, None] + step[:, None] * torch.arange(frames)
+        at = first[:, None] + step[:, None] * torch.arange(frames, device=step.device)
         at = at.minimum((self.length[which] - 1)[:, None].float())
         return self._interpolate(self.start[which][:, None], at)
 
@@ -69,10 +75,10 @@ class MotionBank:
         for index in range(len(self.length)):
             step, last = float(self.rate[index]) / rate, int(self.length[index]) - 1
             count = max(int(last / step + 1) // frames, 1)
-            at = (torch.arange(count * frames) * step).clamp(max=last).view(count, frames)
+            at = (torch.arange(count * frames, device=self.joints.device) * step).clamp(max=last).view(count, frames)
             cut.append(self._interpolate(self.start[index], at))
             who += [index] * count
-        return torch.cat(cut), torch.tensor(who)
+        return torch.cat(cut), torch.tensor(who, device=self.joints.device)
 
     def _interpolate(self, start: Tensor, at: Tensor) -> Tensor:
         left = at.floor().long()
@@ -83,7 +89,7 @@ class MotionBank:
 
 def centre(motion: Tensor) -> Tensor:
     """The same motion with the middle of the pelvis' path over the room's origin."""
-    middle = motion[:, :, _ROOT].mean(dim=1) * torch.tensor([1.0, 1.0, 0.0])
+    middle = motion[:, :, _ROOT].mean(dim=1) * motion.new_tensor([1.0, 1.0, 0.0])
     return motion - middle[:, None, None]
 
 
@@ -95,6 +101,6 @@ def film(
     points = cameras.see(motion)
     xy, score = detect_like(cameras.project(points), cameras.size, chance, noise)
     framing = frame_clip(xy, score, cameras.size, rule)
-    screen = torch.where(score[..., None] > 0, to_screen(xy, framing), torch.zeros(()))
+    screen = torch.where(score[..., None] > 0, to_screen(xy, framing), torch.zeros_like(xy))
     label = from_camera(points, cameras.focal, framing)
     return Filmed(torch.cat([screen, score[..., None]], dim=-1), label, points, framing, cameras)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from twoview import lifters
 from twoview.bodies import BodyRange, coco_like, vary_bodies, vary_definition
-from twoview.checkpoint import Model, load_model, save_model
+from twoview.checkpoint import Model, load_model, pick_device, save_model
 from twoview.config import PretrainConfig
 from twoview.datasets import Motion
 from twoview.errors import TrainingError
@@ -92,7 +92,7 @@ def score_lifter(
     motion, which = bank.windows(frames, rate)
     motion = centre(motion.repeat(cameras, 1, 1, 1))
     motion = coco_like(motion) if converted else motion
-    seen = film(motion, Chance(torch.Generator().manual_seed(seed)), noise, where, rule)
+    seen = film(motion, _chance(seed, bank.device), noise, where, rule)
     answer = torch.cat([_answer(lifter, part, flip) for part in seen.seen.split(256)])
     root = seen.points[:, :, _ROOT : _ROOT + 1]
     metres = root[..., 2:] * (seen.cameras.size[:, 0] / 2 / seen.cameras.focal)[:, None, None, None]
@@ -107,6 +107,10 @@ def score_lifter(
 
 def _answer(lifter: nn.Module, seen: Tensor, flip: bool) -> Tensor:
     return (lifter(seen) + mirror(lifter(mirror(seen)))) / 2 if flip else cast(Tensor, lifter(seen))
+
+
+def _chance(seed: int, device: torch.device) -> Chance:
+    return Chance(torch.Generator(device).manual_seed(seed))
 
 
 def step_seed(seed: int, step: int) -> int:
@@ -125,16 +129,16 @@ def learning_rate(config: PretrainConfig, step: int) -> float:
 def draw_batch(
     bank: MotionBank, config: PretrainConfig, noises: Sequence[NoiseModel], step: int, clip_length: int = 81
 ) -> Filmed:
-    """The clips of one step, all of one length up to `clip_length`; a pure function of (seed, step)."""
-    chance = Chance(torch.Generator().manual_seed(step_seed(config.seed, step)))
+    """The clips of one step, all of one length up to `clip_length`; a pure function of (seed, step) on each device."""
+    chance = _chance(step_seed(config.seed, step), bank.device)
     lengths, shares = zip(*((n, share) for n, share in _LENGTHS if n <= clip_length), strict=True)
-    pick = torch.multinomial(torch.tensor(shares), 1, generator=chance.generator)
-    length = lengths[int(pick)]
+    pick = np.random.default_rng((config.seed, step)).choice(len(lengths), p=np.divide(shares, sum(shares)))
+    length = lengths[pick]
     motion = bank.draw(min(max(config.frames // length, 1), 1024), length, config.rate, chance)
     motion = vary_definition(vary_bodies(centre(motion), chance, BodyRange()), chance, config.converted)
     noise = noises[0]
     if step >= config.noise_from and len(noises) > 1:
-        noise = noises[int(torch.randint(len(noises), (1,), generator=chance.generator))]
+        noise = noises[step % len(noises)]
     return film(motion, chance, noise)
 
 
@@ -152,21 +156,27 @@ def pretrain(
     validation  name -> motion by other subjects, measured as `score_lifter` does; never used to choose anything
     """
     noises = [NoiseModel(), *map(NoiseModel.load, config.noise)]
-    bank = MotionBank(motions)
-    banks = {name: MotionBank(found) for name, found in (validation or {}).items()}
-    run = _Run.start(config)
+    device = pick_device(config.device)
+    bank = MotionBank(motions, device)
+    banks = {name: MotionBank(found, device) for name, found in (validation or {}).items()}
+    run = _Run.start(config, device)
     if not run.resume(out, config):
         (out / "log.jsonl").unlink(missing_ok=True)
-    losses: list[float] = []
+    losses: list[Tensor] = []
     began = time.monotonic() - run.seconds
     for step in range(run.step, config.steps):
         batch = draw_batch(bank, config, noises, step, run.clip_length)
         losses.append(run.learn(batch, config, step))
-        report(on_progress, Progress("pretrain", run.step, config.steps, values={"loss": losses[-1]}))
+        if on_progress is not None:  # reading the loss waits for the device
+            report(on_progress, Progress("pretrain", run.step, config.steps, values={"loss": float(losses[-1])}))
         last = run.step == config.steps
         if last or run.step % config.save_every == 0:
             run.seconds = time.monotonic() - began
-            row: dict[str, Any] = {"step": run.step, "seconds": round(run.seconds, 1), "loss": float(np.mean(losses))}
+            row: dict[str, Any] = {
+                "step": run.step,
+                "seconds": round(run.seconds, 1),
+                "loss": float(torch.stack(losses).mean()),
+            }
             if last or run.step % config.validate_every == 0:
                 for name, held in banks.items():
                     errors = score_lifter(run.average, held, rate=config.rate)
@@ -190,23 +200,23 @@ class _Run:
     seconds: float = 0.0
 
     @classmethod
-    def start(cls, config: PretrainConfig) -> _Run:
+    def start(cls, config: PretrainConfig, device: torch.device) -> _Run:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            lifter = lifters.build(config.lifter, config.lifter_settings)
+            lifter = lifters.build(config.lifter, config.lifter_settings).to(device)
         return cls(lifter, copy.deepcopy(lifter), _optimizers(lifter, config))
 
     @property
     def clip_length(self) -> int:
         return cast(int, self.lifter.clip_length)
 
-    def learn(self, batch: Filmed, config: PretrainConfig, step: int) -> float:
+    def learn(self, batch: Filmed, config: PretrainConfig, step: int) -> Tensor:
         """One step; returns its loss."""
         factor = learning_rate(config, step)
         for optimizer, peak in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = peak * factor
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=config.precision == "bf16"):
+        with torch.autocast(batch.seen.device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16"):
             answer = self.lifter(batch.seen)
         loss = lifting_loss(answer.float(), batch, config)
         self.lifter.zero_grad()
@@ -218,7 +228,7 @@ class _Run:
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.parameters()), list(self.lifter.parameters()), 1 - keep)
         self.step = step + 1
-        return float(loss.detach())
+        return loss.detach()
 
     def model(self, config: PretrainConfig, motions: Sequence[Motion], row: Mapping[str, Any]) -> Model:
         """The averaged weights with what is known about them."""
@@ -231,7 +241,7 @@ class _Run:
             "settings": asdict(config),
         }
         name, settings = config.lifter, config.lifter_settings
-        return Model(self.average, name, settings, "box", config.rate, self.clip_length, card=card)
+        return Model(copy.deepcopy(self.average).cpu(), name, settings, "box", config.rate, self.clip_length, card=card)
 
     def save(self, out: Path, config: PretrainConfig) -> None:
         state = {"format": "pretrain-state", "step": self.step, "seconds": self.seconds, "config": asdict(config)}
@@ -245,8 +255,8 @@ class _Run:
         out.mkdir(parents=True, exist_ok=True)
         if not (out / "state.pt").exists():
             return False
-        state = torch.load(out / "state.pt", weights_only=True)
-        free = ("steps", "save_every", "validate_every", "data", "validation")
+        state = torch.load(out / "state.pt", map_location="cpu", weights_only=True)
+        free = ("steps", "save_every", "validate_every", "data", "validation", "device")
         known = state["config"]
         changed = [k for k, v in asdict(config).items() if k not in free and known.get(k, v) != v]
         if changed:

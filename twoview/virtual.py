@@ -101,14 +101,14 @@ class NoiseModel:
 
 
 class Chance:
-    """Random tensors from one generator."""
+    """Random tensors from one generator, on its device."""
 
     def __init__(self, generator: torch.Generator) -> None:
-        self.generator = generator
+        self.generator, self.device = generator, generator.device
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
         """Uniform between low and high."""
-        return torch.rand(*shape, generator=self.generator) * (high - low) + low
+        return torch.rand(*shape, generator=self.generator, device=self.device) * (high - low) + low
 
     def log_uniform(self, low: float, high: float, *shape: int) -> Tensor:
         """Uniform in the logarithm."""
@@ -116,16 +116,16 @@ class Chance:
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal."""
-        return torch.randn(*shape, generator=self.generator)
+        return torch.randn(*shape, generator=self.generator, device=self.device)
 
     def happens(self, share: float, *shape: int) -> Tensor:
         """True with probability `share`."""
-        return torch.rand(*shape, generator=self.generator) < share
+        return torch.rand(*shape, generator=self.generator, device=self.device) < share
 
     def drift(self, batch: int, frames: int, every: int, *shape: int) -> Tensor:
         """Normal noise (batch, frames, *shape) that is drawn anew every `every` frames and straight in between."""
         knots = (frames - 1) // every + 2
-        at = torch.arange(frames) / every + self.uniform(0, 1, 1)
+        at = torch.arange(frames, device=self.device) / every + self.uniform(0, 1, 1)
         left = at.long().clamp(max=knots - 2)
         share = (at - left).view(frames, *[1] * len(shape)).clamp(max=1)
         values = self.normal(batch, knots, *shape)
@@ -137,23 +137,24 @@ def place_cameras(motion: Tensor, chance: Chance, where: CameraRange | None = No
     where = where or CameraRange()
     batch = len(motion)
     portrait = chance.happens(0.5, batch, 1)
-    size = torch.where(portrait, torch.tensor([1080.0, 1920.0]), torch.tensor([1920.0, 1080.0]))
+    size = torch.where(portrait, motion.new_tensor([1080.0, 1920.0]), motion.new_tensor([1920.0, 1080.0]))
+    upwards = motion.new_tensor([[0.0, 0.0, 1.0]])
     focal = chance.log_uniform(*where.focal, batch) * 1920
     standing = 1.75 * focal / size[:, 1]  # metres away at which a standing person fills the picture's height
     nearest = standing * chance.uniform(*where.crop, batch)
     distance = chance.log_uniform(*where.distance, batch).maximum(nearest)
     centre = motion.mean(dim=(1, 2))
     angle = chance.uniform(*where.azimuth, batch).deg2rad() + _right_of(motion)
-    position = centre + distance[:, None] * torch.stack([angle.cos(), angle.sin(), torch.zeros(batch)], dim=-1)
+    position = centre + distance[:, None] * torch.stack([angle.cos(), angle.sin(), torch.zeros_like(angle)], dim=-1)
     position[:, 2] = chance.uniform(*where.height, batch)
 
     forward = torch.nn.functional.normalize(centre - position, dim=-1)
-    right = torch.nn.functional.normalize(torch.linalg.cross(forward, torch.tensor([[0.0, 0.0, 1.0]])), dim=-1)
+    right = torch.nn.functional.normalize(torch.linalg.cross(forward, upwards), dim=-1)
     level = torch.stack([right, torch.linalg.cross(forward, right), forward], dim=1)
     tall = 1.75 * focal / distance
     free = torch.stack([size[:, 0] - 0.6 * tall, size[:, 1] - tall], dim=-1).clamp(min=0) / 2
     aside = chance.uniform(-1, 1, batch, 2) * free * where.off_centre / focal[:, None]
-    roll = math.radians(where.roll) * chance.normal(batch, 1) * torch.tensor([[0.0, 0.0, 1.0]])
+    roll = math.radians(where.roll) * chance.normal(batch, 1) * upwards
     rotation = turn_towards(aside).mT @ rotation_matrix(roll) @ level
     return Cameras(rotation, position, focal, size)
 
@@ -188,10 +189,10 @@ def detect_like(xy: Tensor, size: Tensor, chance: Chance, noise: NoiseModel | No
     noise = noise or NoiseModel()
     batch, frames, joints = xy.shape[:3]
     box = box_size(xy).mean(dim=1)[:, None, None, None]
-    sigma = chance.log_uniform(*noise.level, batch, 1, 1, 1) * torch.tensor(noise.joint)[:, None]
+    sigma = chance.log_uniform(*noise.level, batch, 1, 1, 1) * xy.new_tensor(noise.joint)[:, None]
     offset = noise.bias * chance.normal(batch, 1, joints, 2) + noise.white * chance.normal(batch, frames, joints, 2)
     offset = (offset + noise.smooth * chance.drift(batch, frames, noise.correlation, joints, 2)) * sigma
-    every = torch.arange(frames) // 3  # outliers and gaps last a few frames
+    every = torch.arange(frames, device=xy.device) // 3  # outliers and gaps last a few frames
     spells = (frames + 2) // 3
     far = chance.happens(noise.outliers, batch, spells, joints)[:, every, :, None]
     offset = offset + far * noise.outlier_size * chance.normal(batch, spells, joints, 2)[:, every]
@@ -200,20 +201,20 @@ def detect_like(xy: Tensor, size: Tensor, chance: Chance, noise: NoiseModel | No
     error = (offset.norm(dim=-1) + 0.2 * sigma[..., 0]) * chance.uniform(0.5, 1.5, batch, frames, joints)
     score = (half / (half + error)).clamp(0.05, 1.0)
     sure = chance.happens(0.1, batch, 1, 1)  # some detectors give every joint the same score
-    score = torch.where(sure, torch.ones(()), score)
+    score = torch.where(sure, torch.ones_like(score), score)
 
     seen = (xy >= 0).all(-1) & (xy < size[:, None, None]).all(-1)
     seen &= ~chance.happens(noise.missing, batch, spells, joints)[:, every]
     seen &= ~chance.happens(noise.blind, batch, 1, joints)
     score = score * seen
-    found = torch.where(seen[..., None], xy + offset * box, torch.zeros(()))
+    found = torch.where(seen[..., None], xy + offset * box, torch.zeros_like(xy))
     return _swap(found, score, chance, noise.swaps)
 
 
 def _swap(xy: Tensor, score: Tensor, chance: Chance, share: float) -> tuple[Tensor, Tensor]:
     """Left and right change places in the legs or the arms for a spell, in some clips."""
     batch, frames = xy.shape[:2]
-    time = torch.arange(frames)[None]
+    time = torch.arange(frames, device=xy.device)[None]
     for right, left in (LEGS, ARMS):
         start = (chance.uniform(-0.2, 1.0, batch, 1) * frames).long()
         length = (chance.uniform(0.05, 0.5, batch, 1) * frames).long() + 1
