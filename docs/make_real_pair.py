@@ -3,7 +3,8 @@
     python docs/make_real_pair.py POSE2SIM_VIDEOS SOUNDS OUT     # cam02.mp4, cam03.mp4; rir_clap.wav, xmas.wav
 
 Camera b loses its first quarter of a second, as if that phone had been started later, so that the clocks differ by a
-known 0.25 s. The sound is not of the scene: a hand clap and a spoken sentence, with a different noise and tone in each file.
+known 0.25 s. The sound is not of the scene: a hand clap and a spoken sentence, with a different noise and tone in each
+file.
 """
 
 import sys
@@ -34,6 +35,7 @@ def sound(folder: Path) -> np.ndarray:
 
 
 def main(videos: Path, sounds: Path, out: Path) -> None:
+    """Write both views into the folder `out`."""
     track, random = sound(sounds), np.random.default_rng(1)
     for view, camera, later, cutoff in (("a", "cam02", 0.0, 12000), ("b", "cam03", LATER_S, 6000)):
         heard = sosfilt(butter(2, cutoff, fs=RATE, output="sos"), track[round(later * RATE) :])
