@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from twoview import clipwork, workflow
-from twoview.config import DetectConfig, FinetuneConfig, InferConfig
+from twoview.config import DetectConfig, FinetuneConfig, InferConfig, PhonesConfig
 from twoview.datasets.rendered import SceneView, read_scene
 from twoview.poses import Poses2D, Poses3D
 from twoview.progress import OnProgress
@@ -23,7 +23,7 @@ ASSETS = Path(str(files("twoview") / "assets" / "demo"))
 SCENES = {"golf": ("take1", "take2", "take3", "take4", "take5"), "real": ("take1",)}
 TESTS = {"golf": ("test1", "test2"), "real": ()}
 VIEWS = ("a", "b")
-QUICK_EPOCHS = 2
+QUICK = FinetuneConfig(epochs=2, phones=PhonesConfig(steps=10))
 REAL_CLOCK = ClockMap(0.25)  # how view b of the real pair was cut, see assets/demo/real/README.md
 
 
@@ -51,7 +51,7 @@ def demo(
 ) -> Demonstration:
     """Run the four stages on the golf session (or on two cameras of a real man) and measure against the truth.
 
-    quick  one take, one test clip and two epochs: shows that everything runs, not how good it is
+    quick  one take, one test clip and ten steps: shows that everything runs, not how good it is
     A second run only loads what is up to date.
     """
     scene = "real" if real else "golf"
@@ -73,8 +73,9 @@ def demo(
         session, views=VIEWS, takes=takes, config=config, on_progress=on_progress
     ):
         detections.append(_detection_row(take, view, poses, scene))
-    finetune_config = FinetuneConfig(epochs=QUICK_EPOCHS) if quick else FinetuneConfig()
-    run = workflow.finetune_session(session, views=VIEWS, config=finetune_config, on_progress=on_progress)
+    run = workflow.finetune_session(
+        session, views=VIEWS, config=QUICK if quick else FinetuneConfig(), on_progress=on_progress
+    )
     tables = [
         Table("Clocks", ["take", "b began after a (s)", "drift (ppm)", "sure", "error (ms)"], clocks),
         Table("2D keypoints", ["take", "view", "frames", "athlete found", "median error (px)"], detections),
