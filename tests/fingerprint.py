@@ -30,7 +30,8 @@ def shape(text: str) -> tuple[int, ...]:
 
 def filled(like: dict[str, torch.Tensor], fill: str) -> dict[str, torch.Tensor]:
     """Weights of the names and shapes in `like`, by recipe "A" (smooth) or "B" (hashed: shows every mistake)."""
-    return {key: made(key, k, like[key].shape, fill) for k, key in enumerate(sorted(like))}
+    place = {key: k for k, key in enumerate(sorted(like))}
+    return {key: made(key, place[key], like[key].shape, fill) for key in like}
 
 
 def made(key: str, k: int, size: torch.Size, fill: str) -> torch.Tensor:

@@ -135,6 +135,18 @@ def find_model(name_or_path: Path | str) -> Path:
     raise LifterError(f"no model {name!r}: neither a file nor a name", hint=names)
 
 
+def add_checkpoint(path: Path | str, name: str = "") -> tuple[Model, str]:
+    """What a checkpoint is, after it was loaded strictly; a MotionBERT goes into the cache under a name, returned too.
+
+    name  a row of the weights table; "" for the one that fits. What has no row is left where it is and named "".
+    """
+    model = load_model(path)
+    fitting = motionbert.row(model.card) if Path(path).is_file() else ""
+    if name or fitting:
+        weights.add(name or fitting, path)
+    return model, name or fitting
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """The content of a torch file, tensors on the CPU. Raises LifterError for code in it, half a file, another kind."""
     try:
@@ -174,10 +186,14 @@ def _unreadable(path: Path) -> LifterError:
 def _refusal(path: Path, reason: str) -> LifterError:
     """Torch has one error for objects that are neither tensors nor plain values, and for files that are no pickle."""
     culprit = re.search(r"(?:GLOBAL|global:?|class) ([\w.]+\.[\w.]+)", reason)
-    if culprit is None:
+    if culprit is not None:
+        what = f"holds {culprit[1]} beside its weights"
+    elif path.read_bytes()[:2] in (b"\x80\x04", b"\x80\x05"):
+        what = "is a pickle that torch.save did not write"
+    else:
         return _unreadable(path)
     return LifterError(
-        f"{path} holds {culprit[1]} beside its weights, which could run code when read: refused",
+        f"{path} {what}, which could run code when read: refused",
         hint="if you trust it, save its weights alone where it was made: torch.save({'model': net.state_dict()}, ...)",
     )
 
@@ -234,7 +250,8 @@ def load_strictly(lifter: nn.Module, state: Mapping[str, Tensor], what: str) -> 
 def convert(path: Path | str, layout: str, out: Path | str) -> Model:
     """Write a model in another layout, weights bit by bit the same: "motionbert", "mmpose" or "twoview".
 
-    Raises LifterError where the model is not a DSTformer and the layout is MotionBERT's or mmpose's.
+    Raises LifterError where MotionBERT's and mmpose's layouts cannot hold the model: they know DSTformers only, and
+    only those that read clips framed by the rule "screen".
     """
     model = load_model(path)
     if layout == "twoview":
@@ -242,5 +259,7 @@ def convert(path: Path | str, layout: str, out: Path | str) -> Model:
         return model
     if model.name != "dstformer":
         raise LifterError(f"{path} is a {model.name!r}, and the layout {layout!r} is for DSTformers only")
+    if model.framing != "screen":
+        raise LifterError(f"{path} reads clips framed by {model.framing!r}, which the layout {layout!r} cannot say")
     _write(out, motionbert.lay_out(model.lifter.state_dict(), layout))
     return model

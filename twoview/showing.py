@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twoview import records
 from twoview.errors import FormatError
@@ -11,6 +11,10 @@ from twoview.poses import Poses2D, Poses3D
 from twoview.session import Session
 from twoview.timeline import Sync
 
+if TYPE_CHECKING:
+    from twoview.checkpoint import Model
+
+MODELS = (".pt", ".pth", ".bin")  # suffixes of files that hold a lifter
 Row = dict[str, Any]
 
 
@@ -37,8 +41,10 @@ def describe_file(path: Path | str) -> list[Row]:
     Raises FormatError or VideoError for a file that is none of these.
     """
     path = Path(path)
-    if path.suffix == ".pt":
-        content = _describe_model(path)
+    if path.suffix in MODELS:
+        from twoview.checkpoint import load_model
+
+        content = describe_model(load_model(path))
     elif path.suffix in (".npz", ".json"):
         content = _describe_artefact(path)
     else:
@@ -68,12 +74,17 @@ def _span(poses: Poses2D | Poses3D) -> str:
     return f"{poses.time[0]:.3f} to {poses.time[-1]:.3f}" if len(poses) else "none"
 
 
-def _describe_model(path: Path) -> Row:
-    from twoview.checkpoint import load_model
-
-    model = load_model(path)
+def describe_model(model: Model) -> Row:
+    """What a lifter is, how it is to be talked to, and what its card says in a word each."""
     card = {str(name): value for name, value in model.card.items() if not isinstance(value, dict | list)}
-    return {"lifter": model.name, "clip length": model.clip_length, "frames a second": model.rate_hz, **card}
+    return {
+        "lifter": model.name,
+        "weights": f"{sum(value.numel() for value in model.lifter.state_dict().values()):,}",
+        "clip length": model.clip_length,
+        "frames a second": model.rate_hz,
+        "framing": model.framing,
+        **card,
+    }
 
 
 def _describe_video(path: Path) -> Row:

@@ -53,6 +53,7 @@ class Weights:
 
 
 _RTM = "https://download.openmmlab.com/mmpose/v1/projects/rtmposev1/"
+_LIFT = "https://download.openmmlab.com/mmpose/v1/body_3d_keypoint/pose_lift/h36m/"
 _RTM_PAGE = "https://github.com/open-mmlab/mmpose/tree/main/projects/rtmpose"
 
 
@@ -67,6 +68,13 @@ def _onnx(what: str, file: str, mb: float, sha256: str = "") -> Weights:
 def _torch(what: str, file: str, mb: float) -> Weights:
     """A checkpoint of MMPose."""
     return Weights(what, "Apache-2.0", mb, url=f"{_RTM}{file}.pth", page=_RTM_PAGE, instead="--detector movenet")
+
+
+def _lifter(what: str, mb: float, file: str = "") -> Weights:
+    """A MotionBERT: MMPose's port of it where there is one, else only where its authors link to it."""
+    url = f"{_LIFT}motionbert_{file}_20230531.pth" if file else ""
+    page = "https://github.com/Walter0807/MotionBERT"
+    return Weights(what, "Apache-2.0", mb, url=url, page=page, instead="--weights twoview-small")
 
 
 _BODY17 = "rtmpose-{}_simcc-body7_pt-body7_420e-256x192-{}_20230504"
@@ -112,6 +120,9 @@ WEIGHTS: dict[str, Weights] = {
     "yolox-tiny": _onnx("YOLOX-tiny, finds people", _HUMAN_ART.format("yolox_tiny", "6f3252f9"), 18),
     "yolox-s": _onnx("YOLOX-s, finds people", _HUMAN_ART.format("yolox_s", "3ef259a7"), 32),
     "yolox-m": _onnx("YOLOX-m, finds people", _HUMAN_ART.format("yolox_m", "c2c7a14a"), 91),
+    "motionbert": _lifter("MotionBERT full, lifts to 3D, fine-tuned on Human3.6M", 162, "ft_h36m-d80af323"),
+    "motionbert-scratch": _lifter("MotionBERT full, lifts to 3D, trained on Human3.6M alone", 162, "h36m-f554954f"),
+    "motionbert-lite": _lifter("MotionBERT Lite, lifts to 3D, fine-tuned on Human3.6M", 64),
 }  # fmt: skip
 
 
@@ -142,7 +153,7 @@ def locate(name: str, *, on_progress: OnProgress | None = None) -> Path:
 def cached_path(name: str) -> Path:
     """Where the cache keeps the file of these weights, there or not."""
     row = _row(name)
-    suffix = Path(row.member or row.file_name).suffix
+    suffix = Path(row.member or row.file_name).suffix or ".pth"
     return cache_folder() / f"{name}{suffix}"
 
 

@@ -104,14 +104,16 @@ def weights_get(name: Annotated[str, typer.Argument(help="A name of `twoview wei
 
 @weights_app.command("add")
 def weights_add(
-    name: Annotated[str, typer.Argument(help="A name of `twoview weights list`, or the file alone to be told.")],
+    name: Annotated[str, typer.Argument(help="A name of `twoview weights list`, or a lifter's checkpoint alone.")],
     file: Annotated[Path | None, typer.Argument(help="The file as downloaded, zip or not.")] = None,
 ) -> None:
-    """Put weights fetched by hand into the cache; with a file alone, say what it is."""
-    from twoview import checkpoint, weights
+    """Put weights fetched by hand into the cache; a lifter's checkpoint alone is recognised, tried and described."""
+    from twoview import checkpoint, showing, weights
 
-    if file is not None:
+    if file is not None and not name.startswith("motionbert"):
         console.saved(weights.add(name, file))
         return
-    rows = checkpoint.load_model(Path(name)).facts()
-    console.table(["what", "value"], [[key, str(value)] for key, value in rows.items()])
+    model, known = checkpoint.add_checkpoint(file or name, name if file else "")
+    console.table(["what", "value"], [list(row) for row in showing.describe_model(model).items()])
+    path = weights.cached_path(known) if known else Path(name)
+    console.saved(path, next=f"twoview finetune --views a,b --weights {known or console.short(path)}")

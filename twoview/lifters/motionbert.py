@@ -21,13 +21,16 @@ LAYOUTS = ("motionbert", "mmpose")
 RATE_HZ = 50.0  # Human3.6M's cameras, on which the published models were trained or fine-tuned
 
 _FAMILIES = {(512, 1024): "MotionBERT full", (256, 1024): "MotionBERT Lite"}
+_ROWS = {"MotionBERT full": "motionbert", "MotionBERT Lite": "motionbert-lite"}  # their names in the weights table
+_SCRATCH = "39.2 mm (from scratch)"
 _PUBLISHED = {  # folder or file name of a published checkpoint -> its MPJPE (protocol 1)
     "FT_MB_release_MB_ft_h36m": "37.2 mm (pretrained, then fine-tuned)",
-    "MB_train_h36m": "39.2 mm (from scratch)",
+    "MB_train_h36m": _SCRATCH,
     "motionbert_ft_h36m": "37.2 mm (pretrained, then fine-tuned)",
-    "motionbert_h36m": "39.2 mm (from scratch)",
+    "motionbert_h36m": _SCRATCH,
+    "motionbert-scratch": _SCRATCH,
 }
-_UNKNOWN = "37.2 mm fine-tuned, 39.2 mm from scratch, not stated for Lite; the file does not say which it is"
+_UNKNOWN = "37.2 mm fine-tuned, 39.2 mm from scratch; the file does not say which it is"
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +46,8 @@ class Found:
     def card(self, path: Path) -> dict[str, Any]:
         """What is known about it, for people."""
         names = (path.resolve().parent.name, path.name)
-        accuracy = next((mm for sign, mm in _PUBLISHED.items() if any(n.startswith(sign) for n in names)), _UNKNOWN)
+        unnamed = _UNKNOWN if self.family == "MotionBERT full" else "not stated by its authors"
+        accuracy = next((mm for sign, mm in _PUBLISHED.items() if any(n.startswith(sign) for n in names)), unnamed)
         card: dict[str, Any] = {
             "name": self.family,
             "layout": self.layout,
@@ -54,6 +58,12 @@ class Found:
         if self.best_mm is not None:
             card["best_mpjpe_mm"] = round(self.best_mm, 2)  # as its own training recorded it
         return card
+
+
+def row(card: Mapping[str, Any]) -> str:
+    """The name in the weights table of a checkpoint with this card; "" if it has no row."""
+    name = _ROWS.get(str(card.get("name")), "")
+    return f"{name}-scratch" if name and str(card["published"]).endswith(_SCRATCH) else name
 
 
 def recognise(content: Mapping[str, Any], where: str) -> Found:
