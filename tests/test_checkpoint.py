@@ -1,4 +1,4 @@
-"""Model files and the official checkpoints: loaded strictly, bit by bit the same after conversion, or refused with why."""
+"""Model files and the official checkpoints: loaded strictly, the same bit by bit after conversion, or refused."""
 
 from __future__ import annotations
 
