@@ -1,0 +1,184 @@
+"""Speed and memory of the lifters on CPUs: our DSTformer beside a plain one, and twoview-small against real time.
+
+python tests/benchmarks/lifter_speed.py [--quick] [--threads 1] [--rounds 3] [--sizes lite,full] [--batches 1,8]
+
+Both networks get the same weights and clips and take turns, so that a busy machine slows both; the table's seconds are
+the fewest CPU seconds of all threads over the rounds. Peak memory is that of a process of its own, less what the
+process held before. Answers are compared, and the full network's longest clip with the original's numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from plain_dstformer import PlainDSTformer
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from fingerprint import FINGERPRINT, asked, distance, filled
+
+from twoview.checkpoint import load_model
+from twoview.config import InferConfig
+from twoview.inference import lift
+from twoview.lifters.dstformer import FULL, LITE, DSTformer
+from twoview.poses import Poses2D
+from twoview.skeleton import H36M17
+
+SIZES: Mapping[str, Mapping[str, float]] = {"full": FULL, "lite": LITE}
+NAMES = ("ours", "plain")
+GOALS = {"forward": 1.5, "training step": 1.3}
+ROW = "| {} | {} | {} | {} | {} | {} |"
+
+
+def networks(size: str) -> dict[str, nn.Module]:
+    """Both, with the same weights."""
+    torch.manual_seed(0)
+    plain = PlainDSTformer(**SIZES[size])  # type: ignore[arg-type]
+    ours = DSTformer(**SIZES[size])  # type: ignore[arg-type]
+    ours.load_state_dict(plain.state_dict())
+    return {"ours": ours, "plain": plain}
+
+
+def forward(network: nn.Module, x: Tensor) -> Callable[[], object]:
+    """One prediction."""
+
+    def run() -> Tensor:
+        with torch.inference_mode():
+            return network(x)
+
+    return run
+
+
+def training_step(network: nn.Module, x: Tensor) -> Callable[[], object]:
+    """Forward, backward and Adam."""
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-6)
+
+    def run() -> None:
+        optimizer.zero_grad()
+        network(x).square().mean().backward()
+        optimizer.step()
+
+    return run
+
+
+KINDS = {"forward": forward, "training step": training_step}
+
+
+def race(runs: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Fewest CPU seconds of each, in turns; the first turn warms up and does not count where there are others."""
+    spent: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds + 1):
+        for name, run in runs.items():
+            begin = time.process_time()
+            run()
+            spent[name].append(time.process_time() - begin)
+    return {name: min(seconds[1:]) for name, seconds in spent.items()}
+
+
+def status(name: str) -> float:
+    """A row of this process' status in MiB."""
+    row = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+    return int(row.split()[1]) / 1024
+
+
+def measure_memory(size: str, kind: str, name: str, batch: int, frames: int) -> None:
+    """For the process of its own: prints the peak in MiB beyond what stood there before."""
+    network = networks(size)[name]
+    run = KINDS[kind](network, torch.randn(batch, frames, 17, 3))
+    before = status("VmRSS")
+    run()
+    print(max(status("VmHWM") - before, 0.0))
+
+
+def memory(*arguments: object, threads: int) -> float:
+    """Peak MiB of one run in a process of its own."""
+    asked_for = [str(argument) for argument in arguments]
+    command = [sys.executable, __file__, "--memory", *asked_for, "--threads", str(threads)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def compare(sizes: list[str], batches: list[int], frames: int, rounds: int, threads: int) -> None:
+    """The table of both networks."""
+    print(ROW.format("network", "", "ours, CPU s", "plain, CPU s", "times as fast", "ours / plain, peak MiB"))
+    print("|---" * 6 + "|")
+    for size in sizes:
+        both = networks(size)
+        with torch.inference_mode():
+            x = torch.randn(2, min(frames, 27), 17, 3)
+            off = float((both["ours"](x) - both["plain"](x)).abs().max())
+        for batch in batches:
+            x = torch.randn(batch, frames, 17, 3)
+            for kind, make in KINDS.items():
+                found = race({name: make(both[name], x) for name in NAMES}, rounds)
+                peak = {name: memory(size, kind, name, batch, frames, threads=threads) for name in NAMES}
+                print(
+                    ROW.format(
+                        f"{size}, {batch} x {frames} frames", kind, f"{found['ours']:.2f}", f"{found['plain']:.2f}",
+                        f"{found['plain'] / found['ours']:.2f} (goal {GOALS[kind]})",
+                        f"{peak['ours']:.0f} / {peak['plain']:.0f}",
+                    ),
+                    flush=True,
+                )  # fmt: skip
+        print(f"  answers of both differ by at most {off:.1e}")
+
+
+def fingerprint(size: str) -> None:
+    """Our network's answer to the original's longest clip."""
+    with torch.device("meta"):
+        lifter = DSTformer(**SIZES[size]).eval()  # type: ignore[arg-type]
+    lifter.load_state_dict(filled(lifter.state_dict(), "B"), assign=True)
+    with torch.inference_mode():
+        answer = lifter.float()(asked(1, 243).float())
+    off = distance(answer, FINGERPRINT["cases"][f"{size}_fillB"]["B1_F243"]["output"])
+    print(f"{size}, 243 frames in float32: {off:.1e} from the original's float64 (goal 5e-5)")
+
+
+def real_time(name: str, seconds: float, rounds: int) -> None:
+    """How much faster than its video a model lifts 2D poses, framing, windows, blending and mirroring included."""
+    model = load_model(name)
+    frames = round(seconds * 30)
+    chance = np.random.default_rng(0)
+    xy = 600 + 90 * chance.standard_normal((1, 17, 2)) + 4 * chance.standard_normal((frames, 17, 2)).cumsum(axis=0)
+    poses = Poses2D(xy.astype(np.float32), np.full((frames, 17), 0.8, np.float32), np.arange(frames) / 30, H36M17,
+                    (1920, 1080), "a")  # fmt: skip
+    for flip in (True, False):
+        config = InferConfig(flip=flip)
+        spent = race({name: lambda config=config: lift(model, poses, config)}, rounds)[name]
+        print(f"{name}: {seconds / spent:.0f} times real time ({seconds:.0f} s at 30 fps in {spent:.2f} CPU s, "
+              f"{'with' if flip else 'without'} the mirrored pass; goal 20)")  # fmt: skip
+
+
+def main() -> None:
+    """Print all of it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="clips of 27 frames, one a time")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--frames", type=int, default=243)
+    parser.add_argument("--sizes", default="lite,full")
+    parser.add_argument("--batches", default="1,8")
+    parser.add_argument("--memory", nargs=5, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    if given.memory:
+        size, kind, name, batch, frames = given.memory
+        measure_memory(size, kind, name, int(batch), int(frames))
+        return
+    frames, batches = (27, [1]) if given.quick else (given.frames, [int(n) for n in given.batches.split(",")])
+    print(f"torch {torch.__version__}, {given.threads} threads")
+    real_time("twoview-small", 20 if given.quick else 60, given.rounds)
+    compare(given.sizes.split(","), batches, frames, given.rounds, given.threads)
+    if not given.quick:
+        for size in given.sizes.split(","):
+            fingerprint(size)
+
+
+if __name__ == "__main__":
+    main()
