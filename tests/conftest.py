@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("ours", deadline=None, max_examples=30, derandomize=True)
 settings.load_profile("ours")
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Path:
+    """A small untrained lifter in a file."""
+    import torch
+
+    from twoview import lifters
+    from twoview.checkpoint import Model, save_model
+
+    torch.manual_seed(0)
+    lifter = lifters.build("tcn", {"width": 32, "dilations": [1, 3]}).eval()
+    path = tmp_path / "start.pt"
+    save_model(path, Model(lifter, "tcn", {"width": 32, "dilations": [1, 3]}, "box", 30.0, 27))
+    return path

@@ -22,6 +22,7 @@ RANK = {
         "videowriter",
         "containers",
         "soundmatch",
+        "soundfeatures",
         "audiosync",
         "motionsync",
         "handsync",
@@ -35,6 +36,9 @@ RANK = {
         "geometry",
         "framing",
         "virtual",
+        "bodies",
+        "filming",
+        "monitors",
         "clips",
         "lifters",
         "losses",
@@ -51,13 +55,16 @@ RANK = {
         "triangulation",
         "planning",
         "training",
+        "objectives",
+        "processes",
+        "runs",
         "pretraining",
         "inference",
         "evaluation",
         "exporters",
         "adaptation",
     ],
-    7: ["__init__", "workflow", "demonstration", "showing", "cli"],
+    7: ["__init__", "workflow", "clipwork", "demonstration", "showing", "cli"],
 }
 LAYER = {name: rank for rank, names in RANK.items() for name in names}
 HEAVY = {"torch", "cv2", "av", "onnxruntime", "matplotlib", "scipy", "lightning_fabric", "mmpose", "rich", "typer"}
@@ -192,6 +199,6 @@ def test_every_command_is_a_public_function():
 
 
 def test_no_file_is_longer_than_a_few_screens():
-    reasons: dict[str, str] = {}
+    reasons = {"config.py": "all defaults have one home"}
     long = {path.name: len(path.read_text().splitlines()) for path in modules()}
     assert not {name: lines for name, lines in long.items() if lines > 320 and name not in reasons}

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from twoview import lifters
-from twoview.checkpoint import Model, load_model, save_model
+from twoview.checkpoint import load_model
 from twoview.clips import Take, cut, hold_out, order
 from twoview.config import FinetuneConfig, LossConfig
 from twoview.errors import SyncError, TrainingError
@@ -44,16 +43,6 @@ def take(name: str = "take1", seconds: float = 3.0, seed: int = 0, offset: float
         source = Source(f"{name}-{view}")
         poses[view] = Poses2D(xy, np.full(xy.shape[:2], 0.9), time, H36M17, (1280, 720), view, source)
     return Take(name, poses, Sync("a", {"a": ClockMap(), "b": ClockMap(offset)}))
-
-
-@pytest.fixture
-def start(tmp_path) -> Path:
-    """A small untrained lifter in a file."""
-    torch.manual_seed(0)
-    lifter = lifters.build("tcn", {"width": 32, "dilations": [1, 3]}).eval()
-    path = tmp_path / "start.pt"
-    save_model(path, Model(lifter, "tcn", {"width": 32, "dilations": [1, 3]}, "box", 30.0, 27))
-    return path
 
 
 def weights_of(path: Path) -> dict[str, torch.Tensor]:

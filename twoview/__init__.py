@@ -54,6 +54,7 @@ _NAMES = {
     "convert": "checkpoint",
     "pretrain": "pretraining",
     "triangulate": "triangulation",
+    "plan": "planning",
     "TriangulateConfig": "config",
     "load": "workflow",
 }

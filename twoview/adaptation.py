@@ -22,11 +22,11 @@ from twoview.config import FinetuneConfig, PhonesConfig
 from twoview.geometry import bone_lengths, rooted
 from twoview.inference import lift
 from twoview.lessons import Lessons, Solved, terms, to_batch, to_room
+from twoview.objectives import by_views, judge
 from twoview.poses import Poses2D
 from twoview.progress import OnProgress
 from twoview.skeleton import H36M17
 from twoview.timeline import common_grid
-from twoview.training import by_views, judge
 from twoview.triangulation import Triangulation, triangulate_takes
 
 REHEARSAL = Path(__file__).parent / "assets" / "rehearsal" / "everyday.npz"
@@ -34,7 +34,7 @@ Stretches = Mapping[str, tuple[float, float]]  # take -> session seconds, first 
 
 
 class Phones:
-    """The objective of the method `phones`; see `training.Objective`.
+    """The objective of the method `phones`; see `objectives.Objective`.
 
     found     every take's triangulation
     warnings  what they say, for the person who films

@@ -99,6 +99,10 @@ class LossConfig:
     limb_length: float = setting(0.0, "bone lengths against those of the labels (MotionBERT)", low=0.0)
     angle: float = setting(0.0, "angles between bones against the labels' (MotionBERT)", low=0.0)
     angle_velocity: float = setting(0.0, "changes of those angles (MotionBERT)", low=0.0)
+    only_unlabelled_2d: bool = setting(False, "no 2D loss on takes with 3D labels, as the paper on Human3.6M")
+    own: dict[str, float] = field(
+        default_factory=dict, metadata={"help": 'your own terms and their weights: {"package.module:function" = 0.1}'}
+    )
     alignment: ConsistencyConfig = field(default_factory=ConsistencyConfig)
 
 
@@ -166,6 +170,8 @@ class FinetuneConfig:
     clip_norm: float = setting(1.0, "largest norm of the gradient; 0: any", low=0.0)
     devices: int = setting(1, "processes or GPUs on each machine", low=1)
     nodes: int = setting(1, "machines", low=1)
+    patience: int = setting(0, "epochs without a better one after which a run stops; 0: none", low=0)
+    tensorboard: bool = setting(False, "also write TensorBoard's curves; needs the package tensorboard")
     loss: LossConfig = field(default_factory=LossConfig)
 
 

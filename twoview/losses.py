@@ -6,6 +6,7 @@ MotionBERT (paper equation 5), weighted by how far each label is believed; a bat
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from itertools import combinations, permutations
 
@@ -200,6 +201,8 @@ def _angles(points: Tensor) -> Tensor:
     return torch.acos(cosine.clamp(-1 + 1e-7, 1 - 1e-7))
 
 
+ON_LABELS = ("position", "scale", "velocity", "limb_length", "angle", "angle_velocity")
+
 LOSSES: dict[str, Loss] = {
     "reprojection": reprojection,
     "consistency": consistency,
@@ -214,21 +217,43 @@ LOSSES: dict[str, Loss] = {
 
 
 def total(batch: PairBatch, predicted: Tensor, config: LossConfig) -> dict[str, Tensor]:
-    """Every term of non-zero weight, multiplied by its weight; their sum is what training minimises (equations 6, 8).
+    """Every term of non-zero weight that speaks of this batch, multiplied by its weight (equations 6, 8).
 
-    Raises ConfigError for a weight without a term.
+    Terms on labels speak of batches with labels; with `config.only_unlabelled_2d` the 2D term speaks of those without.
+    The sum is what training minimises. Raises ConfigError for a weight without a term.
     """
+    labelled = batch.target is not None
     terms: dict[str, Tensor] = {}
     for name, weight in weights(config).items():
-        if name not in LOSSES:
-            raise ConfigError(f"no loss term {name!r}; known: {', '.join(LOSSES)}")
+        if (name in ON_LABELS and not labelled) or (name == "reprojection" and labelled and config.only_unlabelled_2d):
+            continue
         if name == "consistency":
             terms[name] = weight * consistency(batch, predicted, config.alignment)
         else:
-            terms[name] = weight * LOSSES[name](batch, predicted)
+            terms[name] = weight * term(name)(batch, predicted)
     return terms
 
 
+def term(name: str) -> Loss:
+    """The loss term of a name in `LOSSES`, or of `package.module:function`. Raises ConfigError for any other."""
+    if name in LOSSES:
+        return LOSSES[name]
+    module, colon, function = name.partition(":")
+    if not colon:
+        raise ConfigError(f"no loss term {name!r}; known: {', '.join(LOSSES)}, or yours as package.module:function")
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"the loss term {name!r} cannot be imported: {error}") from error
+    if not callable(found):
+        raise ConfigError(f"the loss term {name!r} is a {type(found).__name__}, and a function was expected")
+    return found
+
+
 def weights(config: LossConfig) -> Mapping[str, float]:
-    """The non-zero weights of a config by name."""
-    return {name: value for name, value in vars(config).items() if isinstance(value, float) and value > 0}
+    """The non-zero weights of a config by name, a user's own terms last. Raises ConfigError for what is no number."""
+    built_in = {name: value for name, value in vars(config).items() if isinstance(value, float) and value > 0}
+    for name, value in config.own.items():
+        if not isinstance(value, int | float):
+            raise ConfigError(f"loss.own: the weight of {name} should be a number, got {value!r}")
+    return {**built_in, **{name: float(value) for name, value in config.own.items() if value}}

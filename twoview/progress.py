@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -30,3 +31,8 @@ def report(on_progress: OnProgress | None, event: Progress) -> None:
     """Send `event` to the callback, if there is one."""
     if on_progress is not None:
         on_progress(event)
+
+
+def is_first() -> bool:
+    """Whether this process is the one of several that speaks and writes, by what launchers put in the environment."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK"))

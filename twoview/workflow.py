@@ -15,12 +15,13 @@ from twoview import records
 from twoview.config import DetectConfig, FinetuneConfig, SyncConfig, TriangulateConfig
 from twoview.errors import SessionError
 from twoview.poses import Poses2D
-from twoview.progress import OnProgress
+from twoview.progress import OnProgress, is_first
 from twoview.session import Session, ViewFile, open_session
 from twoview.timeline import Sync
 
 if TYPE_CHECKING:
     from twoview.clips import Take
+    from twoview.planning import Plan
     from twoview.training import Run
     from twoview.triangulation import Triangulation
 
@@ -176,9 +177,25 @@ def finetune_session(
     result = finetune(
         takes, config or FinetuneConfig(), out=session.run_folder(run), views=views, on_progress=on_progress
     )
-    with records.atomic(session.model_path) as temporary:
-        shutil.copyfile(result.model, temporary)
+    if is_first():
+        with records.atomic(session.model_path) as temporary:
+            shutil.copyfile(result.model, temporary)
     return result
+
+
+def plan_session(
+    session: Session,
+    *,
+    views: Sequence[str] | None = None,
+    config: FinetuneConfig | None = None,
+    on_progress: OnProgress | None = None,
+) -> Plan:
+    """What adapting to a session's takes will mean, before anybody trains."""
+    from twoview.checkpoint import load_model
+    from twoview.planning import plan
+
+    config = config or FinetuneConfig()
+    return plan(load_takes(session, views), load_model(config.weights), config, on_progress=on_progress)
 
 
 def triangulate_session(

@@ -23,11 +23,11 @@ from twoview.datasets import Motion, mocap
 from twoview.filming import MotionBank
 from twoview.geometry import residuals
 from twoview.inference import lift
+from twoview.objectives import Objective
 from twoview.poses import Poses2D, Poses3D
 from twoview.pretraining import score_lifter
 from twoview.skeleton import H36M17
 from twoview.timeline import ClockMap, Sync
-from twoview.training import Objective
 from twoview.virtual import CameraRange, Chance, NoiseModel, detect_like, place_cameras
 
 MOCAP = Path(__file__).parents[3] / "shared/data/mocap/public"

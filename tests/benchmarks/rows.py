@@ -11,7 +11,7 @@ from twoview.adaptation import Phones
 from twoview.checkpoint import Model
 from twoview.clips import Take
 from twoview.config import ConsistencyConfig, FinetuneConfig, LossConfig, PhonesConfig, TriangulateConfig
-from twoview.training import Paper
+from twoview.objectives import Paper
 from twoview.triangulation import Triangulation, triangulate_takes
 
 LABELS = {"reprojection": 0.0, "consistency": 0.0, "position": 1.0, "scale": 0.5, "velocity": 20 / 27}

@@ -18,7 +18,7 @@ from rows import LABELS, bare, solved, train
 from twoview.checkpoint import Model, load_model
 from twoview.clips import Take
 from twoview.config import FinetuneConfig, LossConfig
-from twoview.training import Paper
+from twoview.objectives import Paper
 
 SHARES = (0.1, 0.25, 0.5)
 MIXED = LossConfig(**{**LABELS, "reprojection": 1.0, "consistency": 0.2})

@@ -11,9 +11,10 @@ import torch
 
 from twoview.clips import PairBatch
 from twoview.config import ConsistencyConfig, LossConfig
+from twoview.errors import ConfigError
 from twoview.framing import Framing
 from twoview.geometry import rooted
-from twoview.losses import LOSSES, _gap, consistency, total, weights
+from twoview.losses import LOSSES, ON_LABELS, _gap, consistency, limb_variance, total, weights
 
 REFERENCE = json.loads((Path(__file__).parents[1] / "data" / "loss_reference.json").read_text())
 PLAIN = ConsistencyConfig(direction="forward", confidence=False)
@@ -216,4 +217,27 @@ def test_the_total_names_its_terms():
 
 
 def test_every_weight_has_a_term_and_every_term_a_weight():
-    assert {f for f in LossConfig.__dataclass_fields__ if f != "alignment"} == set(LOSSES)
+    others = {"alignment", "own", "only_unlabelled_2d"}
+    assert set(LossConfig.__dataclass_fields__) - others == set(LOSSES)
+    assert set(ON_LABELS) < set(LOSSES)
+
+
+def test_terms_speak_of_the_batches_they_can():
+    labelled, bare = batch(), batch(target=False)
+    config = LossConfig(position=1.0, only_unlabelled_2d=True)
+    assert set(total(labelled, answers(labelled), config)) == {"consistency", "position"}
+    assert set(total(bare, answers(bare), config)) == {"reprojection", "consistency"}
+
+
+def test_a_term_of_ones_own_counts_beside_the_others():
+    whole = batch()
+    config = LossConfig(own={"torch:numel_of": 1.0})
+    with pytest.raises(ConfigError, match="numel_of"):
+        total(whole, answers(whole), config)
+    with pytest.raises(ConfigError, match="should be a number"):
+        weights(LossConfig(own={"a:b": "much"}))
+    with pytest.raises(ConfigError, match="yours as package"):
+        total(whole, answers(whole), LossConfig(own={"sharpness": 1.0}))
+    name = f"{limb_variance.__module__}:limb_variance"
+    found = total(whole, answers(whole), LossConfig(reprojection=0.0, consistency=0.0, own={name: 2.0}))
+    assert float(found[name]) == pytest.approx(2 * float(limb_variance(whole, answers(whole))))

@@ -23,7 +23,7 @@ app = typer.Typer(
 )
 
 
-for extra in (more.triangulate, more.pretrain, more.convert):
+for extra in (more.plan, more.triangulate, more.pretrain, more.convert):
     app.command()(extra)
 app.add_typer(more.weights_app, name="weights")
 
@@ -113,15 +113,21 @@ def finetune(
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
     device: Device = None,
     weights: Annotated[str | None, typer.Option(help="Lifter to start from: a name or a file.")] = None,
+    precision: Annotated[str | None, typer.Option(help="32-true, bf16-mixed or 16-mixed.")] = None,
+    devices: Annotated[int | None, typer.Option(help="Processes or GPUs on each machine.")] = None,
+    nodes: Annotated[int | None, typer.Option(help="Machines.")] = None,
     detector: Detector = None,
     session: SessionFolder = DEFAULT_SESSION,
     config: ConfigFile = None,
     sets: Sets = None,
 ) -> None:
-    """Adapt the lifter to your activity: 2D reprojection and multiview consistency, no 3D labels."""
+    """Adapt the lifter to your activity from two views, without 3D labels."""
     from twoview import workflow
 
-    flags = {"epochs": epochs, "seed": seed, "device": device, "weights": weights}
+    flags = {
+        "epochs": epochs, "seed": seed, "device": device, "weights": weights,
+        "precision": precision, "devices": devices, "nodes": nodes,
+    }  # fmt: skip
     settings = resolve(FinetuneConfig, file=config, flags=flags, sets=sets or ())
     wanted = names(views) or []
     if any(Path(name).suffix for name in wanted):

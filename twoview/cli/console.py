@@ -29,7 +29,7 @@ from rich.table import Table
 from rich.text import Text
 
 from twoview.errors import TwoViewError
-from twoview.progress import OnProgress, Progress
+from twoview.progress import OnProgress, Progress, is_first
 from twoview.timeline import Sync
 
 out = Console(highlight=False, soft_wrap=True)
@@ -123,6 +123,11 @@ def still_saved(*paths: Path | str, next: str = "") -> None:
     out.print(f"[dim]up to date[/dim] {names}" + (f"    next: [bold]{next}[/bold]" if next else ""))
 
 
+def next_step(command: str) -> None:
+    """The next command, where nothing was saved."""
+    out.print(f"next: [bold]{command}[/bold]")
+
+
 def show_sync(sync: Sync, take: str) -> None:
     """One line a view: when it began against the reference, its drift, and how far that can be trusted."""
     rows = []
@@ -155,7 +160,7 @@ def show_run(run: Run) -> None:
 
 def warn(*sentences: str) -> None:
     """Plain sentences for the person who will rely on the result, on stderr."""
-    for sentence in sentences:
+    for sentence in sentences if is_first() else ():
         talk.print(f"[yellow]warning:[/yellow] {sentence}")
 
 
@@ -172,6 +177,7 @@ def short(path: Path | str) -> str:
 
 def run(app: Callable[..., Any]) -> None:
     """Call the typer app and turn what goes wrong into a line and an exit code (1 error, 2 usage, 130 interrupted)."""
+    out.quiet = not is_first()
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")

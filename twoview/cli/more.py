@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from twoview.cli import console
-from twoview.cli.options import ConfigFile, Height, Json, SessionFolder, Sets, Views, names
-from twoview.config import PretrainConfig, TriangulateConfig, resolve
+from twoview.cli.options import ConfigFile, Device, Height, Json, SessionFolder, Sets, Views, names
+from twoview.config import FinetuneConfig, PretrainConfig, TriangulateConfig, resolve
 from twoview.session import DEFAULT_FOLDER, open_session
 
 DEFAULT_SESSION = Path(DEFAULT_FOLDER)
@@ -49,6 +50,36 @@ def triangulate(
         console.warn(*(f"{result.take}: {sentence}" for sentence in result.warnings))
     console.table(["take", "angle (deg)", "reliable frames", "doubt (mm)", "residual (share of body)"], rows)
     console.saved(*(path for _, files in found for path in files))
+
+
+def plan(
+    views: Views = None,
+    weights: Annotated[str | None, typer.Option(help="Lifter to start from: a name or a file.")] = None,
+    device: Device = None,
+    session: SessionFolder = DEFAULT_SESSION,
+    config: ConfigFile = None,
+    sets: Sets = None,
+    json: Json = False,
+) -> None:
+    """Before adapting: usable clips, view angle, expected minutes, and what to film more of."""
+    from twoview import workflow
+
+    settings = resolve(FinetuneConfig, file=config, flags={"weights": weights, "device": device}, sets=sets or ())
+    store = open_session(session)
+    with console.progress() as on_progress:
+        found = workflow.plan_session(store, views=names(views), config=settings, on_progress=on_progress)
+    if json:
+        console.as_json(asdict(found))
+        return
+    columns = ["take", "seconds in all views", "usable clips", "angle (deg)", "reliable frames"]
+    rows = [[t.take, t.seconds, t.clips, f"{t.angle_deg:.0f}", f"{t.reliable:.0%}"] for t in found.takes]
+    console.table(columns, rows)
+    console.result(
+        f"{found.clips} clips, {found.minutes:.1f} min filmed; training takes about "
+        f"{found.training_minutes:.1f} min on this machine"
+    )
+    console.result(*(f"- {sentence}" for sentence in found.advice))
+    console.next_step(f"twoview finetune --views {','.join(names(views) or store.views)}")
 
 
 def pretrain(

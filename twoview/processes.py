@@ -1,0 +1,76 @@
+"""Several processes, GPUs or machines as one: each runs the lifter on its share of a batch, and all see the answers.
+
+The losses are then those of the whole batch in every process, whatever they average over, so that a run on eight GPUs
+minimises exactly what a run on one does. Under `torchrun` or Slurm the number of processes is read from them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any, cast
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from twoview.config import FinetuneConfig
+from twoview.errors import TrainingError
+
+logging.getLogger("lightning.fabric").setLevel(logging.ERROR)  # the library is silent
+logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
+
+
+def launch(config: FinetuneConfig) -> Fabric:
+    """Start the processes that the settings ask for. Raises TrainingError for a device that is not there."""
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise TrainingError("device cuda was asked for, and there is none", hint="--device cpu")
+    devices, nodes = layout(config.devices, config.nodes)
+    try:
+        fabric = Fabric(
+            accelerator=config.device, devices=devices, num_nodes=nodes, precision=cast(Any, config.precision)
+        )
+        fabric.launch()
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise TrainingError(
+            f"cannot train on {devices} x {config.device} on each of {nodes} machines: {str(error).splitlines()[0]}",
+            hint="--devices and --nodes say how many; --device cpu or cuda says which",
+        ) from error
+    return fabric
+
+
+def layout(devices: int, nodes: int) -> tuple[int, int]:
+    """Processes a machine, and machines: as asked for, or where nothing was, as torchrun or Slurm started them."""
+    if (devices, nodes) != (1, 1):
+        return devices, nodes
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        local = int(os.environ["LOCAL_WORLD_SIZE"])
+        return local, int(os.environ["WORLD_SIZE"]) // local
+    tasks = int(os.environ.get("SLURM_NTASKS", "1"))
+    if tasks > 1 and "SLURM_PROCID" in os.environ:
+        nodes = int(os.environ.get("SLURM_NNODES", "1"))
+        return tasks // nodes, nodes
+    return 1, 1
+
+
+class Shared(nn.Module):
+    """A lifter whose batch is divided among all processes; the answer is whole again in each, with its gradient.
+
+    Before a backward pass through the loss of the whole batch, which is the same everywhere, Fabric averages the
+    gradients over processes: what comes out is the gradient of that loss.
+    """
+
+    def __init__(self, lifter: nn.Module, fabric: Fabric) -> None:
+        super().__init__()
+        self.lifter, self.fabric = lifter, fabric
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the lifter's: (B, T, J, 3) -> (B, T, J, 3)."""
+        world = self.fabric.world_size
+        if world == 1:
+            return self.lifter(x)
+        share = -(-len(x) // world)
+        padded = x[torch.arange(share * world, device=x.device) % len(x)]
+        own = self.lifter(padded[self.fabric.global_rank * share :][:share])
+        gathered = cast(Tensor, self.fabric.all_gather(own, sync_grads=True))
+        return gathered.flatten(0, 1)[: len(x)]
