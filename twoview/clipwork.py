@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from twoview import records
 from twoview.config import DetectConfig, InferConfig
@@ -14,12 +15,16 @@ from twoview.progress import OnProgress
 from twoview.session import Session
 from twoview.workflow import NOT_SHAPING, shaping
 
+if TYPE_CHECKING:
+    from twoview.checkpoint import Model
+
 
 @dataclass(frozen=True)
 class Inferred:
-    """What `infer_clip` made: the poses, and the files that hold and show them."""
+    """What `infer_clip` made: the poses (and another model's, if asked for), and the files that hold and show them."""
 
     poses: Poses3D
+    before: Poses3D | None
     detections: Poses2D
     files: Mapping[str, Path]
     fresh: bool
@@ -34,28 +39,23 @@ def infer_clip(
     detect_config: DetectConfig | None = None,
     formats: Sequence[str] = (),
     picture: bool = True,
+    compare: Path | str | None = None,
     on_progress: OnProgress | None = None,
 ) -> Inferred:
     """3D from one view: a video (detected first) or saved Poses2D; writes poses, the formats asked for, pictures.
 
-    out  path without suffix; files are `<out>.npz`, `<out>.<format>`, `<out>.mp4`, `<out>.png`
+    out      path without suffix; files are `<out>.npz`, `<out>.<format>`, `<out>.mp4`, `<out>.png`
+    compare  another model, drawn beside; its poses are in `<out>.before.npz`
     """
-    from twoview.checkpoint import load_model
-    from twoview.inference import infer
-
     config, detect_config = config or InferConfig(), detect_config or DetectConfig()
-    loaded = load_model(model, device=config.device)
+    loaded = _loaded(model, config), None if compare is None else _loaded(compare, config)
     poses2d, fingerprint, made = _detections_of(clip, out, detect_config, on_progress)
-    path = out.with_name(out.name + ".npz")
-    name = model if isinstance(model, str) and not Path(model).exists() else records.fingerprint(model)
-    settings = {k: v for k, v in asdict(config).items() if k not in NOT_SHAPING}
-    head = records.header("poses3d", inputs={"clip": fingerprint, "model": name}, settings=settings)
-    fresh = made or not records.is_current(path, head)
-    if fresh:
-        poses = infer(poses2d, loaded, config=config, on_progress=on_progress)
-        records.save(path, poses, inputs=head["inputs"], settings=head["settings"])
-    else:
-        poses = records.load_as(path, Poses3D)
+    path, before = out.with_name(out.name + ".npz"), None
+    poses, fresh = _lifted(poses2d, fingerprint, model, loaded[0], path, config, made, on_progress)
+    if compare is not None and loaded[1] is not None:
+        other = out.with_name(out.name + ".before.npz")
+        before, drawn = _lifted(poses2d, fingerprint, compare, loaded[1], other, config, made, on_progress)
+        fresh = fresh or drawn
     files = {"poses": path}
     for format in formats:
         from twoview.formats import write
@@ -63,8 +63,31 @@ def infer_clip(
         files[format] = out.with_name(f"{out.name}.{format}")
         write(poses, files[format], format)
     if picture and clip.suffix != ".npz":
-        files |= _draw(clip, poses2d, poses, out, fresh, on_progress)
-    return Inferred(poses, poses2d, files, fresh)
+        files |= _draw(clip, poses2d, poses, before, out, fresh, on_progress)
+    return Inferred(poses, before, poses2d, files, fresh)
+
+
+def _loaded(model: Path | str, config: InferConfig) -> Model:
+    from twoview.checkpoint import load_model
+
+    return load_model(model, device=config.device)
+
+
+def _lifted(
+    poses2d: Poses2D, fingerprint: str, name: Path | str, model: Model, path: Path, config: InferConfig, made: bool,
+    on_progress: OnProgress | None,
+) -> tuple[Poses3D, bool]:  # fmt: skip
+    """What a model makes of the poses, and whether it was made now; kept in the file `path`."""
+    from twoview.inference import infer
+
+    key = name if isinstance(name, str) and not Path(name).exists() else records.fingerprint(name)
+    settings = {k: v for k, v in asdict(config).items() if k not in NOT_SHAPING}
+    head = records.header("poses3d", inputs={"clip": fingerprint, "model": key}, settings=settings)
+    if not made and records.is_current(path, head):
+        return records.load_as(path, Poses3D), False
+    poses = infer(poses2d, model, config=config, on_progress=on_progress)
+    records.save(path, poses, inputs=head["inputs"], settings=head["settings"])
+    return poses, True
 
 
 def _detections_of(
@@ -87,15 +110,16 @@ def _detections_of(
 
 
 def _draw(
-    clip: Path, poses2d: Poses2D, poses: Poses3D, out: Path, fresh: bool, on_progress: OnProgress | None
-) -> dict[str, Path]:
+    clip: Path, poses2d: Poses2D, poses: Poses3D, before: Poses3D | None, out: Path, fresh: bool,
+    on_progress: OnProgress | None,
+) -> dict[str, Path]:  # fmt: skip
     from twoview.rendering import contact_sheet, render
 
     video, sheet = out.with_name(out.name + ".mp4"), out.with_name(out.name + ".png")
     if fresh or not video.exists():
-        render(clip, poses2d, poses, video, on_progress=on_progress)
+        render(clip, poses2d, poses, video, before=before, on_progress=on_progress)
     if fresh or not sheet.exists():
-        contact_sheet(clip, poses2d, poses, sheet)
+        contact_sheet(clip, poses2d, poses, sheet, before=before)
     return {"overlay": video, "contact sheet": sheet}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -130,19 +130,14 @@ def _before_after(
     """3D of one clip from its first view with the adapted and the unadapted lifter; pictures and a row of errors."""
     truth = _truth(scene, name, "a")
     height = read_scene(ASSETS / scene / name).height_m if truth else 0.0
-    settings = InferConfig(height_m=height)
-    out = session.results / f"{name}_a"
-    after = clipwork.infer_clip(
-        clip, session.model_path, out, config=settings, detect_config=config, on_progress=on_progress
-    )
-    before = clipwork.infer_clip(
-        clip, FinetuneConfig().weights, out.with_name(out.name + "_unadapted"), config=replace(settings),
-        detect_config=config, picture=False, on_progress=on_progress,
+    made = clipwork.infer_clip(
+        clip, session.model_path, session.results / f"{name}_a", config=InferConfig(height_m=height),
+        detect_config=config, compare=FinetuneConfig().weights, on_progress=on_progress,
     )  # fmt: skip
-    pictures = [path for key, path in after.files.items() if key != "poses"]
-    if truth is None:
+    pictures = [path for key, path in made.files.items() if key != "poses"]
+    if truth is None or made.before is None:
         return pictures, []
-    errors = [_errors(result.poses, truth.poses3d) for result in (before, after)]
+    errors = [_errors(poses, truth.poses3d) for poses in (made.before, made.poses)]
     return pictures, [[name, errors[0][0], errors[1][0], errors[0][1], errors[1][1]]]
 
 

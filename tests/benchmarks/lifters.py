@@ -191,13 +191,17 @@ def on_pixels(models: Mapping[str, Model], *, work: Path, quick: bool, flip: boo
     for exam in (*of_real_clip(work, quick), *of_scenes(work, quick)):
         groups.setdefault(exam.group, []).append(exam)
     found = {
-        group: {title: np.mean([errors(model, exam, flip) for exam in exams], axis=0) for title, model in models.items()}
+        group: {
+            title: np.mean([errors(model, exam, flip) for exam in exams], axis=0) for title, model in models.items()
+        }
         for group, exams in groups.items()
     }
     rendered = [values for group, values in found.items() if group.startswith("rendered")]
     found["all rendered scenes"] = {title: np.mean([r[title] for r in rendered], axis=0) for title in models}
     for group, values in found.items():
-        heading(HEAD, f"{group}, {len(groups.get(group, ())) or len(rendered)} {'views' if group in groups else 'scenes'}")
+        heading(
+            HEAD, f"{group}, {len(groups.get(group, ())) or len(rendered)} {'views' if group in groups else 'scenes'}"
+        )
         for title, numbers in values.items():
             print(row(title, numbers))
 

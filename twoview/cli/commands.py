@@ -160,6 +160,7 @@ def infer(
     format: Annotated[str | None, typer.Option(help="More files to write: csv,trc,json.")] = None,
     out: Annotated[Path | None, typer.Option(help="Path of the results without suffix.")] = None,
     picture: Annotated[bool, typer.Option(help="Draw the overlay video and the contact sheet.")] = True,
+    compare: Annotated[str | None, typer.Option(help="Draw another model's 3D beside it: twoview-small.")] = None,
     detector: Detector = None,
     device: Device = None,
     session: SessionFolder = DEFAULT_SESSION,
@@ -175,7 +176,7 @@ def infer(
     with console.progress() as on_progress:
         result = clipwork.infer_clip(
             clip, chosen, out or clipwork.result_path(session, clip), config=settings, detect_config=detection,
-            formats=names(format) or (), picture=picture, on_progress=on_progress,
+            formats=names(format) or (), picture=picture, compare=compare, on_progress=on_progress,
         )  # fmt: skip
     poses = result.poses
     span = f"{poses.time[0]:.2f} to {poses.time[-1]:.2f} s" if len(poses) else "no frames"
