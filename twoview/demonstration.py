@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,8 +23,13 @@ ASSETS = Path(str(files("twoview") / "assets" / "demo"))
 SCENES = {"golf": ("take1", "take2", "take3", "take4", "take5"), "real": ("take1",)}
 TESTS = {"golf": ("test1", "test2"), "real": ()}
 VIEWS = ("a", "b")
+RUN, QUICK_RUN = "run1", "quick"
 QUICK = FinetuneConfig(epochs=2, phones=PhonesConfig(steps=10))
+_STATE = {True: "new", False: "up to date"}
 REAL_CLOCK = ClockMap(0.25)  # how view b of the real pair was cut, see assets/demo/real/README.md
+
+if TYPE_CHECKING:
+    from twoview.training import Run
 
 
 @dataclass(frozen=True)
@@ -66,19 +71,20 @@ def demo(
     for take in takes:
         videos = [Path(folder) / scene / "videos" / take / name for name in names]
         session, _ = workflow.add_videos(session.folder, videos, views=VIEWS, take=take)
-        sync, _ = workflow.sync_take(session, take, on_progress=on_progress)
-        clocks.append(_sync_row(take, sync, scene))
+        sync, fresh = workflow.sync_take(session, take, on_progress=on_progress)
+        clocks.append([*_sync_row(take, sync, scene), _STATE[fresh]])
     config = DetectConfig(detector="movenet")
-    for take, view, poses, _ in workflow.detect_views(
+    for take, view, poses, fresh in workflow.detect_views(
         session, views=VIEWS, takes=takes, config=config, on_progress=on_progress
     ):
-        detections.append(_detection_row(take, view, poses, scene))
-    run = workflow.finetune_session(
-        session, views=VIEWS, config=QUICK if quick else FinetuneConfig(), on_progress=on_progress
-    )
+        detections.append([*_detection_row(take, view, poses, scene), _STATE[fresh]])
+    run, fresh = _finetune(session, quick, on_progress)
     tables = [
-        Table("Clocks", ["take", "b began after a (s)", "drift (ppm)", "sure", "error (ms)"], clocks),
-        Table("2D keypoints", ["take", "view", "frames", "athlete found", "median error (px)"], detections),
+        Table("Clocks", ["take", "b began after a (s)", "drift (ppm)", "sure", "error (ms)", ""], clocks),
+        Table("2D keypoints", ["take", "view", "frames", "athlete found", "median error (px)", ""], detections),
+        Table(
+            "Adaptation", ["run", "epochs", "best", "held-out error before", "after (mm)", ""], [_run_row(run, fresh)]
+        ),
     ]
     pictures = [run.folder / "report.html"]
     rows: list[list[Any]] = []
@@ -89,10 +95,26 @@ def demo(
         pictures += made
         rows += judged
     if rows:
-        mean = [f"mean of {len(rows)}", *(float(np.mean([row[k] for row in rows])) for k in range(1, 5))]
-        columns = ["test clip, one view", "MPJPE before", "after (mm)", "PA-MPJPE before", "after (mm)"]
+        mean = [f"mean of {len(rows)}", *(float(np.mean([row[k] for row in rows])) for k in range(1, 5)), ""]
+        columns = ["test clip, one view", "MPJPE before", "after (mm)", "PA-MPJPE before", "after (mm)", ""]
         tables.append(Table("3D from one view, before and after adaptation", columns, [*rows, mean]))
     return Demonstration(session, tables, pictures, tuple(run.warnings))
+
+
+def _finetune(session: Session, quick: bool, on_progress: OnProgress | None) -> tuple[Run, bool]:
+    """The run, and whether it learnt anything now."""
+    name = QUICK_RUN if quick else RUN
+    log = session.run_folder(name) / "log.jsonl"
+    known = log.stat().st_mtime_ns if log.exists() else None
+    run = workflow.finetune_session(
+        session, views=VIEWS, config=QUICK if quick else FinetuneConfig(), run=name, on_progress=on_progress
+    )
+    return run, log.stat().st_mtime_ns != known
+
+
+def _run_row(run: Run, fresh: bool) -> list[Any]:
+    epochs = len((run.folder / "log.jsonl").read_text(encoding="utf-8").splitlines())
+    return [run.folder.name, epochs, run.best_epoch, *(w["criterion"] for w in (run.before, run.after)), _STATE[fresh]]
 
 
 def _copy(source: Path, target: Path, names: Sequence[str]) -> None:
@@ -138,7 +160,7 @@ def _before_after(
     if truth is None or made.before is None:
         return pictures, []
     errors = [_errors(poses, truth.poses3d) for poses in (made.before, made.poses)]
-    return pictures, [[name, errors[0][0], errors[1][0], errors[0][1], errors[1][1]]]
+    return pictures, [[name, errors[0][0], errors[1][0], errors[0][1], errors[1][1], _STATE[made.fresh]]]
 
 
 def _errors(poses: Poses3D, truth: Poses3D) -> tuple[float, float]:

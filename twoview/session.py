@@ -100,7 +100,8 @@ class Session:
         if clash:
             raise SessionError(f"views {', '.join(clash)} are the same file, {videos[clash[0]].path}")
         merged = Session(self.folder, {**self.takes, name: {**self.takes.get(name, {}), **videos}})
-        records.write_json(self.folder / "session.json", merged._to_json())
+        if merged.takes != self.takes:
+            records.write_json(self.folder / "session.json", merged._to_json())
         return merged
 
     def _to_json(self) -> dict[str, Any]:
