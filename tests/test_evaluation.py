@@ -156,3 +156,24 @@ def test_a_report_is_json():
     assert content["rows"][0]["low"] is None
     with pytest.raises(KeyError, match="no 'IoU' in this report; it has MPJPE"):
         report.value("IoU")
+
+
+def test_folders_are_judged_by_activity(tmp_path):
+    from twoview import records
+    from twoview.judging import evaluate_files, write_evaluation
+
+    for activity, seed, metres in (("golf", 0, 0.02), ("jump", 1, 0.06)):
+        true = truth(60, seed)
+        records.save(tmp_path / "truth" / activity / "a.npz", true)
+        records.save(tmp_path / "found" / activity / "a.npz", noisy(true, metres))
+    report = evaluate_files(tmp_path / "found", tmp_path / "truth")
+    assert report.value("MPJPE", "jump") > 2 * report.value("MPJPE", "golf")
+    write_evaluation(tmp_path / "page.html", report, title="All")
+    page = (tmp_path / "page.html").read_text()
+    assert "By activity" in page
+    assert "golf" in page
+    (tmp_path / "truth" / "golf" / "a.npz").unlink()
+    with pytest.raises(FormatError, match="no truth for golf"):
+        evaluate_files(tmp_path / "found", tmp_path / "truth")
+    with pytest.raises(FormatError, match="no folder of truth"):
+        evaluate_files(tmp_path / "found")

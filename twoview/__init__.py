@@ -55,6 +55,7 @@ _NAMES = {
     "pretrain": "pretraining",
     "triangulate": "triangulation",
     "plan": "planning",
+    "reproduce": "reproduction",
     "TriangulateConfig": "config",
     "load": "workflow",
 }

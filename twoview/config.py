@@ -153,7 +153,12 @@ class FinetuneConfig:
     lr: float = setting(2e-4, "Adam's learning rate, paper section 4.2", low=0.0)
     seed: int = setting(42, "seed of clip order, flips and noise, authors' code", low=0)
     device: str = setting("auto", "auto, cpu, cuda")
-    precision: str = setting("32-true", "Lightning Fabric precision", choices=("32-true", "bf16-mixed", "16-mixed"))
+    precision: str = setting(
+        "auto",
+        "Lightning Fabric precision; auto: bf16-mixed for the lifter tcn where the processor multiplies in it, else "
+        "32-true",
+        choices=("auto", "32-true", "bf16-mixed", "16-mixed"),
+    )
     stride: float = setting(0.5, "step between two clips as a share of the clip's length", low=0.01, high=1.0)
     held_out: float = setting(
         0.2, "share of takes (of clips, where there is one take) kept for validation", low=0.0, high=0.9

@@ -44,13 +44,17 @@ class Metric:
     high: float = float("nan")
     part: str = ""
 
+    def of(self, part: str) -> Metric:
+        """The same number, named as being of `part`."""
+        return replace(self, part=part)
+
 
 @dataclass(frozen=True)
 class Report:
     """What an evaluation found.
 
     rows        over everything
-    joints      MPJPE of each joint; activities: MPJPE and PA-MPJPE of each activity
+    joints      MPJPE of each joint; activities: all errors of each activity
     notes       plain sentences about what was left out or assumed
     """
 

@@ -15,6 +15,7 @@ from twoview.checkpoint import Model
 from twoview.clips import Take, check_views, cut
 from twoview.config import FinetuneConfig
 from twoview.errors import SyncError
+from twoview.processes import automatic
 from twoview.progress import OnProgress
 from twoview.triangulation import SHARP_DEG, WIDE_DEG, triangulate_takes
 
@@ -68,19 +69,23 @@ def plan(
     steps = config.phones.steps if config.method == "phones" else config.epochs * -(-clips // config.batch)
     virtual = 2 * config.phones.virtual if config.method == "phones" else config.batch
     batch = (config.phones.batch if config.method == "phones" else config.batch) + virtual
+    precision = automatic(config.device, model.name) if config.precision == "auto" else config.precision
+    half = precision != "32-true"
     frames = config.phones.frames if config.method == "phones" else config.clip_length or model.clip_length
-    seconds = steps * seconds_a_step(model, batch, frames)
+    seconds = steps * seconds_a_step(model, batch, frames, half=half)
     return Plan(rows, minutes, clips, seconds / 60, tuple(_advice(rows, clips)))
 
 
-def seconds_a_step(model: Model, batch: int, frames: int) -> float:
-    """How long a training step of `batch` single-view clips takes here, measured."""
+def seconds_a_step(model: Model, batch: int, frames: int, *, half: bool = False) -> float:
+    """How long a training step of `batch` single-view clips takes here, measured; in 16 bits if `half`."""
     lifter = copy.deepcopy(model.lifter).train()
     x = torch.zeros(batch, frames, len(model.joints), 3, device=model.device)
     taken = []
     for _ in range(_TRIAL_STEPS):
         started = time.perf_counter()
-        lifter(x).square().mean().backward()
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=half):
+            answer = lifter(x)
+        answer.float().square().mean().backward()
         taken.append(time.perf_counter() - started)
     return float(np.median(taken))
 

@@ -69,6 +69,30 @@ def write_report(
     return Path(path)
 
 
+def write_tables(
+    path: Path | str,
+    tables: Mapping[str, Sequence[Sequence[Any]]],
+    columns: Sequence[str],
+    *,
+    title: str,
+    notes: Sequence[str] = (),
+) -> Path:
+    """Write tables of one kind, by name, as an html page; empty ones are left out. Raises StorageError."""
+    parts = [f"<h1>{escape(title)}</h1>", _warnings(notes)]
+    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+    for name, rows in tables.items():
+        lines = [
+            "<tr>"
+            + "".join(f"<td>{_number(c) if isinstance(c, float) else escape(str(c))}</td>" for c in row)
+            + "</tr>"
+            for row in rows
+        ]
+        parts.append(_section(name, f"<table><tr>{head}</tr>{''.join(lines)}</table>" if rows else ""))
+    with atomic(path) as temporary:
+        temporary.write_text(_PAGE.format(title=escape(title), body="\n".join(parts)), encoding="utf-8")
+    return Path(path)
+
+
 def _verdict(rows: Sequence[Row], before: Mapping[str, float], after: Mapping[str, float], best: int | None) -> str:
     if not rows:
         return "No epoch was finished."

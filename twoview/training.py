@@ -62,10 +62,10 @@ def finetune(
     """
     config, out = config or FinetuneConfig(), Path(out)
     check_views(takes)
-    fabric = processes.launch(config)
+    model, known = load_model(config.weights), runs.inputs(takes)
+    fabric = processes.launch(config, model.name)
     first = fabric.is_global_zero
     on_progress = on_progress if first else None
-    model, known = load_model(config.weights), runs.inputs(takes)
     state = runs.resume(out, config, known)
     if state is not None and state["finished"]:
         return _run(out, state)

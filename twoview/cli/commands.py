@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -23,7 +23,7 @@ app = typer.Typer(
 )
 
 
-for extra in (more.plan, more.triangulate, more.pretrain, more.convert):
+for extra in (more.plan, more.triangulate, more.reproduce, more.pretrain, more.convert):
     app.command()(extra)
 app.add_typer(more.weights_app, name="weights")
 
@@ -198,24 +198,47 @@ def _session_model(session: Path) -> str:
 
 @app.command()
 def evaluate(
-    predicted: Annotated[Path, typer.Argument(help="Poses3D to judge (.npz).")],
-    truth: Annotated[Path | None, typer.Argument(help="True Poses3D of the same clip (.npz), if there is one.")] = None,
+    predicted: Annotated[Path | None, typer.Argument(help="Poses3D to judge (.npz), or a folder of them.")] = None,
+    truth: Annotated[Path | None, typer.Argument(help="True Poses3D of the same clip, or a folder.")] = None,
+    scale: Annotated[
+        str | None, typer.Option(help="Metres from screen units: fit, bones, or a number of metres a unit.")
+    ] = None,
+    take: TakeName = None,
+    model: Annotated[str | None, typer.Option(help="With --take: a model file or name.")] = None,
+    joints: Annotated[bool, typer.Option("--joints", help="Also the error of every joint.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Also write everything as a page.")] = None,
+    session: SessionFolder = DEFAULT_SESSION,
     json: Json = False,
 ) -> None:
-    """Error in mm against truth; bone lengths and jitter where there is none."""
-    from twoview import evaluation, records
-    from twoview.poses import Poses3D
+    """Error in mm against truth; bones, jitter and agreement of views where there is none."""
+    from twoview import judging
 
-    known = None if truth is None else records.load_as(truth, Poses3D)
-    report = evaluation.evaluate(records.load_as(predicted, Poses3D), known)
-    _print_report(report, json)
-
-
-def _print_report(report: Any, json: bool) -> None:
-    if json:
-        console.as_json({"metrics": [{"name": m.name, "value": m.value, "unit": m.unit} for m in report.rows]})
+    if (predicted is None) == (take is None):
+        raise typer.BadParameter("name poses to judge, or --take TAKE of the session")
+    if predicted is None:
+        chosen = model or _session_model(session)
+        report = judging.evaluate_takes(open_session(session), chosen, takes=names(take))
     else:
-        console.table(["metric", "value", "unit"], [[m.name, float(m.value), m.unit] for m in report.rows])
+        report = judging.evaluate_files(predicted, truth, scale=_scale(scale))
+    if html:
+        judging.write_evaluation(html, report, title=f"Evaluation of {predicted or take}")
+    if json:
+        console.as_json(report.to_json())
+        return
+    console.show_report(report, joints=joints)
+    if html:
+        console.saved(html)
+
+
+def _scale(text: str | None) -> str | float | None:
+    from twoview.evaluation import SCALES
+
+    if text is None or text in SCALES:
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"expected {', '.join(SCALES)} or a number, got {text!r}") from None
 
 
 @app.command()

@@ -36,6 +36,7 @@ out = Console(highlight=False, soft_wrap=True)
 talk = Console(stderr=True, highlight=False, soft_wrap=True)
 
 if TYPE_CHECKING:
+    from twoview.evaluation import Report
     from twoview.training import Run
 
 _PLAIN_EVERY_S = 10.0  # how often progress is told as a plain line when stderr is not a terminal
@@ -156,6 +157,20 @@ def show_run(run: Run) -> None:
     kept = f"after epoch {run.best_epoch}" if run.adapted else "kept unadapted"
     table(["held-out clips", "before", kept], rows)
     warn(*run.warnings)
+
+
+def show_report(report: Report, *, joints: bool = False) -> None:
+    """Numbers of an evaluation with their 95 % intervals, by activity where there are several."""
+    shown = [("", report.rows), ("by activity", report.activities), ("by joint", report.joints if joints else ())]
+    for title, metrics in shown:
+        rows = []
+        for m in metrics:
+            between = "" if math.isnan(m.low) else f"{m.low:.4g} to {m.high:.4g}"
+            rows.append([m.name, m.part, float(m.value), m.unit, between])
+        if rows:
+            table(["metric", "of", "value", "unit", "95 % interval"], rows, title=title)
+    for note in report.notes:
+        talk.print(f"[dim]note:[/dim] {note}")
 
 
 def warn(*sentences: str) -> None:

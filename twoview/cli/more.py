@@ -82,6 +82,38 @@ def plan(
     console.next_step(f"twoview finetune --views {','.join(names(views) or store.views)}")
 
 
+def reproduce(
+    dataset: Annotated[str, typer.Argument(help="sportspose, human36m, aspset or mpi_inf_3dhp.")],
+    path: Annotated[Path, typer.Argument(help="Where the data set is: its folder, or Human3.6M's one file.")],
+    rows: Annotated[str | None, typer.Option(help="Rows of the table: unadapted,L_2Dcon,phones. Default: all.")] = None,
+    views: Views = None,
+    weights: Annotated[str | None, typer.Option(help="Lifter to start from: a name or a file.")] = None,
+    detector: Annotated[str, typer.Option(help="Finds the 2D in the videos; truth: projected from the 3D.")] = "truth",
+    out: Annotated[Path, typer.Option(help="Folder of the runs; the same folder continues.")] = Path("reproduced"),
+    sets: Sets = None,
+    json: Json = False,
+) -> None:
+    """The paper's tables on a public data set: train every row, measure it on the test part."""
+    from twoview.reproduction import reproduce
+
+    with console.progress() as on_progress:
+        found = reproduce(
+            dataset, path, out=out, rows=names(rows), views=names(views), weights=weights, detector=detector,
+            settings=sets or (), on_progress=on_progress,
+        )  # fmt: skip
+    if json:
+        console.as_json({"rows": {row: report.to_json() for row, report in found.items()}})
+        return
+    activities = list(dict.fromkeys(m.part for report in found.values() for m in report.activities))
+    both = ("MPJPE", "PA-MPJPE")
+    lines = []
+    for row, report in found.items():
+        cells = [" / ".join(f"{report.value(name, part):.1f}" for name in both) for part in ["", *activities]]
+        lines.append([row, *cells])
+    console.table(["MPJPE / PA-MPJPE, mm", "all", *activities], lines)
+    console.saved(out / f"{dataset}.json")
+
+
 def pretrain(
     config: Annotated[Path, typer.Argument(help="Settings as TOML: data, validation, steps, ...")],
     out: Annotated[Path, typer.Option(help="Folder of the run; the same folder continues it.")] = Path("pretrained"),
