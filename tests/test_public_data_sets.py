@@ -176,7 +176,7 @@ def test_sportspose_view_names_follow_the_session(place, subject, view, index):
 
 
 def test_sportspose_says_what_is_wrong(tmp_path, rng):
-    with pytest.raises(FormatError, match=r"no SportsPose takes.*\n.*public-data-sets"):
+    with pytest.raises(FormatError, match=r"no SportsPose takes.*\n.*reproduce-the-paper"):
         list(sportspose.read(tmp_path))
     write_sportspose(tmp_path, rng)
     take = next((tmp_path / "data").rglob("soccer0001.npy"))

@@ -5,7 +5,7 @@
     {trainval,test}/cameras/<subject>/<subject>-<camera>.json
     {trainval,test}/videos/<subject>/<subject>-<clip>-<camera>.mkv
 
-Where to get it: `docs/howto/public-data-sets.md`.
+Where to get it: `docs/howto/reproduce-the-paper.md`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def read(folder: Path | str, *, split: str = "train", views: Sequence[str] = VIE
             rows = [[cell.strip() for cell in row] for row in csv.reader(file)]
     except (OSError, csv.Error) as error:
         raise FormatError(
-            f"no ASPset-510 in {root}: {error}", hint="docs/howto/public-data-sets.md says where to get it"
+            f"no ASPset-510 in {root}: {error}", hint="docs/howto/reproduce-the-paper.md says where to get it"
         ) from error
     released: dict[tuple[str, str], list[str]] = {}
     for subject, clip, part, *camera in (row for row in rows if len(row) in (3, 4)):

@@ -4,7 +4,7 @@
 joint3d_image (N, 17, 3) px, camera_name, source; and, for "test", joints_2.5d_image (N, 17, 3) mm, 2.5d_factor, action.
 
 `joint3d_image` is the pixel pose: x, y in the picture, z = (Z - Z_root) times the picture's scale at the root. Where to
-get the file: `docs/howto/public-data-sets.md`.
+get the file: `docs/howto/reproduce-the-paper.md`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """MPI-INF-3DHP in the files of P-STMO: eight synchronised cameras around eight people, universal skeleton.
 
 `data_train_3dhp.npz` holds data["S1 Seq1"] = [{camera: {data_2d (T, 17, 2) px, data_3d (T, 17, 3) mm}}, rate], and
-`data_test_3dhp.npz` data["TS1"] = {data_2d, data_3d, valid}. Where to get them: `docs/howto/public-data-sets.md`.
+`data_test_3dhp.npz` data["TS1"] = {data_2d, data_3d, valid}. Where to get them: `docs/howto/reproduce-the-paper.md`.
 """
 
 from __future__ import annotations

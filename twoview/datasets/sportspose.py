@@ -4,7 +4,7 @@
     data/{indoors,outdoors}/S##/<activity>/<activity>####.npy and <activity>####_timing.pkl
     videos/<video_path>/CAM<index>.avi
 
-Where to get it: `docs/howto/public-data-sets.md`.
+Where to get it: `docs/howto/reproduce-the-paper.md`.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def read(
     if not found:
         raise FormatError(
             f"no SportsPose takes in {root}: expected {root}/data/indoors/S00/calib.pkl and so on",
-            hint="docs/howto/public-data-sets.md says where to get them and how to lay them out",
+            hint="docs/howto/reproduce-the-paper.md says where to get them and how to lay them out",
         )
 
 
