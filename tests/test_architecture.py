@@ -21,6 +21,7 @@ RANK = {
         "video",
         "videowriter",
         "containers",
+        "pixels",
         "soundmatch",
         "soundfeatures",
         "audiosync",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import threading
+import urllib.error
 import zipfile
 from dataclasses import replace
 from typing import ClassVar
@@ -107,9 +108,9 @@ def test_a_file_that_changed_after_its_first_use(row):
 
 def test_offline_the_file_to_fetch_and_the_detector_that_ships(monkeypatch):
     def offline(*_, **__):
-        raise weights.urllib.error.URLError("no network")
+        raise urllib.error.URLError("no network")
 
-    monkeypatch.setattr(weights.urllib.request, "urlopen", offline)
+    monkeypatch.setattr("urllib.request.urlopen", offline)
     with pytest.raises(WeightsError, match=r"rtmpose-m \(50 MB\) is not on this machine") as caught:
         locate("rtmpose-m")
     assert WEIGHTS["rtmpose-m"].url in caught.value.hint

@@ -10,7 +10,7 @@ import logging
 import queue
 import threading
 import time as clock
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from twoview.config import DetectConfig
 from twoview.detectors import Detector, TopDown, build
 from twoview.errors import FormatError
 from twoview.following import Follower, Picture
+from twoview.machine import cores, keep_memory_low
 from twoview.poses import Poses2D, Source
 from twoview.progress import OnProgress, Progress, report
 from twoview.repair import repair, smooth
@@ -33,12 +34,11 @@ from twoview.timeline import Sync
 from twoview.tracking import People, join
 
 if TYPE_CHECKING:
-    from twoview.video import Frame
+    from twoview.pixels import Stored
 
 Array = np.ndarray
 T = TypeVar("T")
 
-READ_AHEAD = 3  # frames that the reader may be ahead
 MOST_SIDE = 2560  # px of a picture's longer side; larger ones (4K, 8K) are scaled down while decoding
 
 log = logging.getLogger(__name__)
@@ -64,6 +64,7 @@ def detect(
     config = config or DetectConfig()
     video = Path(video)
     info = probe(video)
+    keep_memory_low()
     detector = build(config.detector, device=config.device, finder=config.finder, flip=config.flip)
     keeper = Keeper(partial, video, config, detector.name)
     size = working_size(info.size)
@@ -175,7 +176,7 @@ def find_people(
     on_progress: OnProgress | None = None,
 ) -> People:
     """Everyone in every frame scaled to `size`, followed from search to search; continues what the keeper holds."""
-    from twoview.video import frames
+    from twoview.video import decoded
 
     people, complete = keeper.load(len(detector.skeleton))
     if complete:
@@ -184,13 +185,16 @@ def find_people(
     known = len(people.time)
     follower = Follower(detector, people)
     follower.resume(every)
-    pictures = frames(video, start=float(people.time[-1]) if known else None, size=size)
-    source = _ahead(_searched(pictures, detector, every, after=people.time), depth=READ_AHEAD)
+    pictures = decoded(video, start=float(people.time[-1]) if known else None, threads=max(cores() // 2, 1))
+    room = threading.Semaphore(every)  # pictures in memory: those up to the next search, or read ahead of it
+    source = _ahead(_searched(pictures, detector, every, after=people.time, size=size, on_drop=room.release), room)
     began = saved = clock.monotonic()
     try:
         for window in _windows(source):
             follower.advance(window)
-            window.clear()  # the pictures go before the next window is gathered
+            for picture in window:
+                picture.drop()
+            keep_memory_low()
             now, done = clock.monotonic(), len(follower.time)
             if now - saved > config.save_every_s:
                 keeper.save(follower.people(follower.searched), complete=False)
@@ -235,17 +239,25 @@ class Keeper:
             records.write_npz(self.path, {**self._head, "complete": complete}, vars(people))
 
 
-def _searched(pictures: Iterable[Frame], detector: Detector, every: int, *, after: Array) -> Iterator[Picture]:
+def _searched(
+    pictures: Iterable[Stored],
+    detector: Detector,
+    every: int,
+    *,
+    after: Array,
+    size: tuple[int, int],
+    on_drop: Callable[[], object],
+) -> Iterator[Picture]:
     """Frames later than those in `after` (T,), every `every`-th of the clip with the people found in it."""
     number, last = len(after), float(after[-1]) if len(after) else -np.inf
-    for frame in pictures:
-        if frame.time <= last:
+    for picture in pictures:
+        if picture.time <= last:
             continue
-        search = number % every == 0
         found = None
-        if search:
-            found = detector.find(frame.rgb) if isinstance(detector, TopDown) else detector(frame.rgb)
-        yield Picture(frame.time, frame.rgb, found)
+        if number % every == 0:
+            find = detector.find if isinstance(detector, TopDown) else detector
+            found = find(picture.rgb(size))
+        yield Picture(picture.kept(size), found, on_drop)
         number += 1
 
 
@@ -261,28 +273,21 @@ def _windows(pictures: Iterable[Picture]) -> Iterator[list[Picture]]:
         yield window
 
 
-def _ahead(items: Iterable[T], *, depth: int) -> Generator[T, None, None]:
-    """The same items, made by a thread that runs up to `depth` of them ahead."""
-    waiting: queue.Queue[tuple[bool, T | BaseException | None]] = queue.Queue(maxsize=depth)
+def _ahead(items: Iterable[T], room: threading.Semaphore) -> Generator[T, None, None]:
+    """The same items, made by a thread that goes on as long as there is room; who takes an item makes room again."""
+    waiting: queue.SimpleQueue[tuple[bool, T | BaseException | None]] = queue.SimpleQueue()
     stop = threading.Event()
-
-    def put(more: bool, value: T | BaseException | None) -> None:
-        while not stop.is_set():
-            try:
-                waiting.put((more, value), timeout=0.1)
-                return
-            except queue.Full:
-                continue
 
     def work() -> None:
         try:
-            for item in items:
-                if stop.is_set():
-                    return
-                put(True, item)
-            put(False, None)
+            iterator = iter(items)
+            while not stop.is_set():
+                if room.acquire(timeout=0.1):
+                    waiting.put((True, next(iterator)))
+        except StopIteration:
+            waiting.put((False, None))
         except BaseException as error:  # handed to the thread that waits for the items
-            put(False, error)
+            waiting.put((False, error))
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()

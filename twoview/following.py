@@ -7,16 +7,18 @@ run on several cores or as one batch. Only who was lost or has just appeared is 
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import chain, islice
 from typing import NamedTuple
 
 import numpy as np
 
 from twoview.detectors import Detector, Person, TopDown
 from twoview.detectors.cropping import around, overlap
+from twoview.machine import cores
+from twoview.pixels import Pixels, Stored
 from twoview.tracking import SURE, People, Tracker
 
 Array = np.ndarray
@@ -29,12 +31,33 @@ FOLD = 1000  # rows kept as objects before they become arrays
 NO_LOOKS = np.full(6, np.nan, np.float32)
 
 
-class Picture(NamedTuple):
-    """A decoded frame; `found` is None between two searches, else boxes (N, 5) or people, as the detector gives."""
+class Picture:
+    """A frame of the video that waits for its window's end, in as little memory as it can.
 
-    time: float
-    rgb: Array
-    found: list[Person] | Array | None
+    found   None between two searches, else boxes (N, 5) or people, as the detector gives them
+    """
+
+    def __init__(
+        self,
+        pixels: Stored | Pixels,
+        found: list[Person] | Array | None = None,
+        on_drop: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.time, self.found = pixels.time, found
+        self._pixels: Stored | Pixels | None = pixels
+        self._on_drop = on_drop
+
+    @property
+    def pixels(self) -> Stored | Pixels:
+        """Makes the picture or parts of it."""
+        assert self._pixels is not None
+        return self._pixels
+
+    def drop(self) -> None:
+        """Nobody needs it any more: the reader has room for another."""
+        if self._pixels is not None:
+            self._pixels = None
+            self._on_drop()
 
 
 class Row(NamedTuple):
@@ -56,8 +79,7 @@ class Follower:
         self.rows: list[Row] = []
         self._kept = people  # older rows, as arrays: they take a fifth of the memory
         self.tracker = Tracker(next_id=int(people.track.max()) + 1 if len(people.track) else 0)
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self._pool = ThreadPoolExecutor(cores)
+        self._pool = ThreadPoolExecutor(cores())
 
     def resume(self, every: int) -> None:
         """Bring the tracker to where it was after the last saved window of `every` frames."""
@@ -95,55 +117,57 @@ class Follower:
             for track in list(self.tracker.last):
                 self._follow(window, first, track)
             return
-        people = self._people(window[-1].rgb, found)
+        people = self._people(window[-1], found)
         matched = self.tracker.match(last, people)
-        self._between(window, first, {track: people[i] for track, i in matched.items()})
+        ends = {track: (self.tracker.last[track][1].box, people[i].box) for track, i in matched.items()}
         lost = [track for track in self.tracker.last if track not in matched]
         for track, i in matched.items():
-            self._see(last, track, people[i], window[-1].rgb)
+            self._see(last, track, people[i], window[-1])
         for track in lost:
             still = self._follow(window, first, track)
             self.tracker.forget(track)
             if still is not None and not _is_among(still, people):
                 people.append(still)
-                self._see(last, track, still, window[-1].rgb)
+                self._see(last, track, still, window[-1])
         for i in range(len(people)):
             if i not in matched.values() and not any(people[i] is p for _, p in self.tracker.last.values()):
                 track = self.tracker.new()
-                self._see(last, track, people[i], window[-1].rgb)
+                self._see(last, track, people[i], window[-1])
                 self._follow(window[-2::-1], last - 1, track, step=-1)
+        self._between(window, first, ends)  # last, since it lets go of the pictures
         self.searched = len(self.time)
         if len(self.rows) >= FOLD:
             self._kept, self.rows = self.people(), []
 
     # --- one window ------------------------------------------------------------------------------------------------
 
-    def _people(self, rgb: Array, found: list[Person] | Array) -> list[Person]:
+    def _people(self, picture: Picture, found: list[Person] | Array) -> list[Person]:
         if isinstance(found, list):
             return [_plain(p.xy, p.score, p.box) for p in found]
         boxes = found[:MOST_PEOPLE, :4]
-        people = self._pose([rgb] * len(boxes), boxes)
         kept: list[Person] = []
-        for person in people:
+        for person in next(self._pose([picture], [boxes])):
             if float(person.score.mean()) >= LEAST_BODY and not _is_among(person, kept):
                 kept.append(person)
         return kept
 
-    def _between(self, window: Sequence[Picture], first: int, ends: dict[int, Person]) -> None:
-        """Rows for the frames before the last of those who were at the window's start and are at its end."""
-        if len(window) < 2 or not isinstance(self.detector, TopDown):
+    def _between(self, window: Sequence[Picture], first: int, ends: dict[int, tuple[Array, Array]]) -> None:
+        """Rows for the frames before the last of those who were at the window's start and are at its end.
+
+        ends  track -> its boxes (4,) at the start and at the end
+        """
+        window[-1].drop()
+        if not ends or not isinstance(self.detector, TopDown):
             return
-        jobs, boxes = [], []
-        for track, end in ends.items():
-            start = self.tracker.last[track][1].box
-            for i in range(len(window) - 1):
-                share = (i + 1) / len(window)
-                jobs.append((i, track))
-                boxes.append((1 - share) * start + share * end.box)
-        people = self._pose([window[i].rgb for i, _ in jobs], np.array(boxes).reshape(-1, 4))
-        for (i, track), person in zip(jobs, people, strict=True):
-            if float(person.score.mean()) >= LEAST_BODY:
-                self.rows.append(Row(first + i, track, person, NO_LOOKS))
+        between, boxes = window[:-1], []
+        for i in range(len(between)):
+            share = (i + 1) / len(window)
+            boxes.append(np.array([(1 - share) * start + share * end for start, end in ends.values()]))
+        for i, people in enumerate(self._pose(between, boxes)):
+            between[i].drop()
+            for track, person in zip(ends, people, strict=True):
+                if float(person.score.mean()) >= LEAST_BODY:
+                    self.rows.append(Row(first + i, track, person, NO_LOOKS))
 
     def _follow(self, window: Sequence[Picture], first: int, track: int, *, step: int = 1) -> Person | None:
         """Rows of a track frame by frame, each box from the pose before; the person in the last frame, if still there.
@@ -155,29 +179,54 @@ class Follower:
         person = self.tracker.last[track][1]
         others = [p for t, (_, p) in self.tracker.last.items() if t != track]
         for i, picture in enumerate(window):
-            (person,) = self._pose([picture.rgb], person.box[None])
+            ((person,),) = self._pose([picture], [person.box[None]])
             if float(person.score.mean()) < LEAST_BODY or _is_among(person, others):
                 return None
             if step < 0 or picture.found is None:
                 self.rows.append(Row(first + step * i, track, person, NO_LOOKS))
         return person
 
-    def _see(self, frame: int, track: int, person: Person, rgb: Array) -> None:
+    def _see(self, frame: int, track: int, person: Person, picture: Picture) -> None:
         self.tracker.see(frame, track, person)
-        self.rows.append(Row(frame, track, person, looks_of(rgb, person.box)))
+        rgb, corner = picture.pixels.part(person.box)
+        self.rows.append(Row(frame, track, person, looks_of(rgb, person.box - np.tile(corner, 2))))
 
-    def _pose(self, pictures: Sequence[Array], boxes: Array) -> list[Person]:
-        """The keypoint network on box i of picture i, spread over the cores or in batches."""
+    def _pose(self, pictures: Sequence[Picture], boxes: Sequence[Array]) -> Iterator[list[Person]]:
+        """The keypoint network on all boxes (N, 4) of each picture, spread over the cores or in batches.
+
+        It gets the surroundings of each box, not the whole picture, which takes longer to make.
+        """
         assert isinstance(self.detector, TopDown)
         size = max(self.detector.batch, 1)
-        parts = [slice(i, i + size) for i in range(0, len(boxes), size)]
-        results = self._pool.map(lambda part: self.detector.pose(pictures[part], boxes[part]), parts)  # type: ignore[attr-defined]
-        people = []
-        for part, (xy, score) in zip(parts, results, strict=True):
-            for box, points, sure in zip(boxes[part], xy, score, strict=True):
-                own = around(points, sure, least=SURE, grow=GROW)
-                people.append(_plain(points, sure, box if np.isnan(own).any() else own))
-        return people
+        crops = [(picture, box) for picture, row in zip(pictures, boxes, strict=True) for box in row]
+        parts = [crops[i : i + size] for i in range(0, len(crops), size)]
+        found = chain.from_iterable(self._pool.map(self._look, parts))
+        for row in boxes:
+            yield list(islice(found, len(row)))
+
+    def _look(self, crops: Sequence[tuple[Picture, Array]]) -> list[Person]:
+        """One call of the keypoint network, on the person in each box (4,)."""
+        parts = [picture.pixels.part(surroundings(box)) for picture, box in crops]
+        corners = np.array([corner for _, corner in parts])
+        boxes = np.array([box for _, box in crops])
+        xy, score = self.detector.pose([rgb for rgb, _ in parts], boxes - np.tile(corners, 2))  # type: ignore[attr-defined]
+        return [_person(*row) for row in zip(xy + corners[:, None], score, boxes, strict=True)]
+
+
+def surroundings(box: Array) -> Array:
+    """What a keypoint network may look at for the person in a box (4,), with a little room to spare (4,).
+
+    RTMPose and MMPose's models see 1.25 times the box, as 3 to 4 or a square; MoveNet 1.15 times, as a square.
+    """
+    middle, (width, height) = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
+    half = np.array([max(width, height), max(height, width * 4 / 3)]) * (1.25 / 2) + 2
+    return np.concatenate([middle - half, middle + half])
+
+
+def _person(xy: Array, score: Array, box: Array) -> Person:
+    """A pose found in a box; the person's own box is that around its joints, where they are sure enough."""
+    own = around(xy, score, least=SURE, grow=GROW)
+    return _plain(xy, score, box if np.isnan(own).any() else own)
 
 
 def _plain(xy: Array, score: Array, box: Array) -> Person:

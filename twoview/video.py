@@ -16,14 +16,14 @@ from typing import Any
 
 import av
 import numpy as np
-from av.sidedata.sidedata import Type as SideData
 
 from twoview import containers
 from twoview.errors import VideoError
+from twoview.pixels import Stored, shown_as
 from twoview.timeline import Timeline
 from twoview.videowriter import VideoWriter
 
-__all__ = ["Audio", "Damage", "Frame", "VideoInfo", "VideoWriter", "audio", "frames", "probe", "timeline"]
+__all__ = ["Audio", "Damage", "Frame", "VideoInfo", "VideoWriter", "audio", "decoded", "frames", "probe", "timeline"]
 
 Array = np.ndarray
 log = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ def probe(path: Path | str) -> VideoInfo:
         rate = stream.average_rate or stream.guessed_rate
         if not rate:
             raise VideoError(f"{path} names no frame rate", hint="re-encode it with any video program")
-        turned = _matrix(first)[0] == 0
+        turned = shown_as(first)[0] == 0
         duration = containers.promised_end(container, stream) - (stream.start_time or 0) * stream.time_base
         heard = _first_sound(path)
         return VideoInfo(
@@ -135,24 +135,40 @@ def frames(
 
     Raises VideoError if nothing can be decoded.
     """
+    for picture in decoded(path, start=start, end=end, on_damage=on_damage):
+        yield Frame(picture.time, picture.rgb(size))
+
+
+def decoded(
+    path: Path | str,
+    *,
+    start: float | None = None,
+    end: float | None = None,
+    threads: int = 0,
+    on_damage: Callable[[Damage], None] | None = None,
+) -> Iterator[Stored]:
+    """The same as `frames`, as the decoder gives them: for those who keep many and look at parts.
+
+    threads  of the decoder, each of which keeps a picture or two; 0: as many as the machine has cores
+    """
     path = Path(path)
     with containers.opened(path) as container:
         stream = containers.video_stream(container, path)
-        stream.thread_type = "AUTO"
+        stream.thread_type, stream.codec_context.thread_count = "AUTO", threads
         if start is not None:
             containers.seek(container, stream, start)
         counter = containers.Counter()
         last, matrix = -math.inf, None
-        for decoded in containers.pictures(container, stream, counter):
+        for picture in containers.pictures(container, stream, counter):
             # Of the first only: a frame whose side data was asked for stays in memory until the garbage collector runs.
-            matrix = matrix or _matrix(decoded)
-            if decoded.time <= last:
+            matrix = matrix or shown_as(picture)
+            if picture.time <= last:
                 continue  # two pictures at one time cannot be told apart
-            last = decoded.time
+            last = picture.time
             if end is not None and last > end + 1e-6:
                 break
             if start is None or last >= start - 1e-6:
-                yield Frame(last, _upright(decoded, matrix, size))
+                yield Stored(last, picture, matrix)
         else:
             if last == -math.inf and start is None:
                 raise VideoError(f"{path} has no frame that can be decoded", hint=_PLAY)
@@ -225,7 +241,7 @@ def _unusual(container: Any, stream: Any, first: Any) -> Iterator[str]:
     ]
     if not tail or max(tail) < end - _CUT_S:
         yield f"the file was cut off before the {float(end):.1f} s it promises; what is there is used"
-    a, b, c, d = _matrix(first)
+    a, b, c, d = shown_as(first)
     if a * d - b * c < 0:
         yield "the picture is mirrored, as the file asks"
     if first.color_trc in _HDR:
@@ -235,35 +251,6 @@ def _unusual(container: Any, stream: Any, first: Any) -> Iterator[str]:
     capture = float(container.metadata.get("com.android.capture.fps", 0) or 0)
     if capture > 1.1 * float(stream.average_rate or capture):
         yield f"slow motion: filmed at {capture:g} frames a second; times are those of playback"
-
-
-# --- pictures --------------------------------------------------------------------------------------------------------
-
-
-def _matrix(decoded: Any) -> tuple[int, int, int, int]:
-    """Signs a, b, c, d of the display matrix: the stored pixel (x, y) is shown at (a x + c y, b x + d y)."""
-    data = decoded.side_data.get(SideData.DISPLAYMATRIX)
-    if data is None:
-        return 1, 0, 0, 1
-    a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()
-    sign = lambda value: (value > 0) - (value < 0)  # noqa: E731
-    return (sign(a), 0, 0, sign(d)) if abs(a) >= abs(b) else (0, sign(b), sign(c), 0)
-
-
-def _upright(decoded: Any, matrix: tuple[int, int, int, int], size: tuple[int, int] | None) -> Array:
-    """Pixels (H, W, 3) of a decoded frame, turned (and mirrored) as the display matrix asks."""
-    a, b, c, d = matrix
-    if size is not None:
-        width, height = size if a else size[::-1]
-        decoded = decoded.reformat(width=width, height=height, format="rgb24", interpolation="AREA")
-    rgb = decoded.to_ndarray(format="rgb24")
-    across, down = (a, d) if a else (c, b)
-    if a:
-        return np.ascontiguousarray(rgb[::down, ::across])
-    turned = np.empty((rgb.shape[1], rgb.shape[0], 3), np.uint8)
-    for colour in range(3):  # one at a time: twice as fast as all three
-        turned[..., colour] = rgb[..., colour].T[::down, ::across]
-    return turned
 
 
 # --- sound -----------------------------------------------------------------------------------------------------------

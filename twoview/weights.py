@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import urllib.error
-import urllib.request
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,12 +157,14 @@ def cached_path(name: str) -> Path:
 
 def download(name: str, *, on_progress: OnProgress | None = None) -> Path:
     """Fetch named weights into the cache; a download that was cut off continues where it stopped."""
+    from urllib.error import URLError  # with it come HTTP, mail and encryption, which nothing else here needs
+
     row = _row(name)
     part = cache_folder() / f"{row.file_name}.part"
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
         _fetch(row.url, part, f"download {name}", on_progress)
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+    except (URLError, TimeoutError, ConnectionError) as error:
         reason = getattr(error, "reason", None) or error
         raise WeightsError(
             f"{name} ({row.mb:g} MB) is not on this machine, and {row.url} cannot be reached: {reason}",
@@ -230,6 +230,9 @@ def _by_hand(name: str) -> str:
 
 def _fetch(url: str, part: Path, stage: str, on_progress: OnProgress | None) -> None:
     """Download to `part`, from where an earlier try stopped if the server allows it."""
+    import urllib.error
+    import urllib.request
+
     done = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
     try:

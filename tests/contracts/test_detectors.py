@@ -12,6 +12,8 @@ import pytest
 from twoview.detectors import DETECTORS, Detector, TopDown, build
 from twoview.detectors.markers import COLOURS
 from twoview.errors import MissingBackend
+from twoview.following import surroundings
+from twoview.pixels import Pixels
 from twoview.skeleton import SKELETONS
 from twoview.weights import WeightsError
 
@@ -109,3 +111,19 @@ def test_two_steps_agree_with_one(detector):
         np.testing.assert_array_equal(person.score, sure)
     nobody = detector.pose([], np.zeros((0, 4)))
     assert nobody[0].shape == (0, len(detector.skeleton), 2)
+
+
+def test_the_surroundings_of_the_box_are_all_that_is_looked_at(detector):
+    if not isinstance(detector, TopDown):
+        pytest.skip("a detector in one step")
+    rgb = picture_for(detector)
+    height, width = rgb.shape[:2]
+    found = detector.find(rgb)[0, :4]
+    flat = np.array([0.1 * width, 0.6 * height, 0.9 * width, 0.8 * height])
+    for box in (found, found + 7.3, flat):
+        part, (left, top) = Pixels(0.0, rgb).part(surroundings(box))
+        assert part.size < 0.9 * rgb.size or box is flat
+        xy, score = detector.pose([rgb], box[None])
+        cut_xy, cut_score = detector.pose([part], box[None] - [left, top, left, top])
+        np.testing.assert_allclose(cut_score, score, atol=1e-6)
+        np.testing.assert_allclose(cut_xy + [left, top], xy, atol=1e-3)

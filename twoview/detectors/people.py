@@ -70,7 +70,8 @@ class OnnxFinder:
         picture, scale = letterbox(rgb, self._size, FILL)  # type: ignore[arg-type]
         values = picture[..., ::-1].astype(np.float32)
         if self._normalise:
-            values = (values - RTMDET_MEAN) / RTMDET_STD
+            values -= RTMDET_MEAN
+            values /= RTMDET_STD
         feed = {self._session.get_inputs()[0].name: np.ascontiguousarray(values.transpose(2, 0, 1)[None])}
         boxes = self._read(self._session.run(None, feed)).astype(np.float64)
         boxes = boxes[boxes[:, 4] >= LEAST_SCORE]

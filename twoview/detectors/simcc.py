@@ -23,7 +23,9 @@ def prepare(pictures: Sequence[Array], boxes: Array, size: tuple[int, int]) -> t
     matrices = np.array([crop_matrix(box, size, padding=PADDING) for box in boxes]).reshape(-1, 2, 3)
     crops = [crop(rgb, matrix, size) for rgb, matrix in zip(pictures, matrices, strict=True)]
     stacked = np.stack(crops).astype(np.float32) if crops else np.zeros((0, size[1], size[0], 3), np.float32)
-    return np.ascontiguousarray(((stacked - MEAN) / STD).transpose(0, 3, 1, 2)), matrices
+    stacked -= MEAN
+    stacked /= STD
+    return np.ascontiguousarray(stacked.transpose(0, 3, 1, 2)), matrices
 
 
 def decode(along_x: Array, along_y: Array, size: tuple[int, int]) -> tuple[Array, Array]:

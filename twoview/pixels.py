@@ -1,0 +1,127 @@
+"""From a decoded frame to the upright picture: turned, mirrored and scaled as the file and the reader ask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import av
+import numpy as np
+from av.sidedata.sidedata import Type as SideData
+
+Array = np.ndarray
+Matrix = tuple[int, int, int, int]
+
+_PLANAR = ("yuv420p", "yuvj420p")  # what phones' 8-bit video is decoded to
+_GRID = 4  # px that parts of such pictures begin and end on; PyAV takes no other heights
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """A picture (H, W, 3) uint8 that is already made. time: presentation time in seconds."""
+
+    time: float
+    values: Array
+
+    def rgb(self) -> Array:
+        """The pixels (H, W, 3)."""
+        return self.values
+
+    def part(self, box: Array) -> tuple[Array, tuple[int, int]]:
+        """The pixels in a box (left, top, right, bottom), and the column and row of the first; a view, not a copy."""
+        height, width = self.values.shape[:2]
+        left, top, right, bottom = _inside(box, width, height)
+        return self.values[top:bottom, left:right], (left, top)
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """A picture as the decoder gave it, mostly in half the memory of its pixels, which are made when asked for.
+
+    time  presentation time in seconds
+    """
+
+    time: float
+    _decoded: Any
+    _matrix: Matrix
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the upright picture."""
+        width, height = self._decoded.width, self._decoded.height
+        return (width, height) if self._matrix[0] else (height, width)
+
+    def kept(self, size: tuple[int, int]) -> Stored | Pixels:
+        """The picture at (width, height) `size`, in the form that takes least memory."""
+        usual = self._decoded.format.name in _PLANAR and not (size[0] % _GRID or size[1] % _GRID)
+        return self if usual and self.size == size else Pixels(self.time, self.rgb(size))
+
+    def rgb(self, size: tuple[int, int] | None = None) -> Array:
+        """Upright pixels (H, W, 3) uint8, scaled to (width, height) `size` if given. Not for two threads at once."""
+        return upright(self._decoded, self._matrix, size)
+
+    def part(self, box: Array) -> tuple[Array, tuple[int, int]]:
+        """As of `Pixels`, up to three pixels larger on each side, and made without the rest of the picture.
+
+        Only of pictures in the usual format, that is of those that `kept` left as they are.
+        """
+        width, height = self.size
+        left, top, right, bottom = _inside(box, width, height)
+        left, top = left // _GRID * _GRID, top // _GRID * _GRID
+        right, bottom = -(-right // _GRID) * _GRID, -(-bottom // _GRID) * _GRID
+        a, b, c, d = self._matrix
+        across, down = slice(left, right), slice(top, bottom)
+        if (a or c) < 0:
+            across = slice(width - right, width - left)
+        if (d or b) < 0:
+            down = slice(height - bottom, height - top)
+        columns, rows = (across, down) if a else (down, across)
+        return upright(_cut(self._decoded, rows, columns), self._matrix, None), (left, top)
+
+
+def _inside(box: Array, width: int, height: int) -> tuple[int, int, int, int]:
+    """A box rounded outwards to whole pixels and cut to the picture; never empty."""
+    left, top = (int(np.clip(np.floor(box[i]), 0, (width, height)[i] - 2)) for i in (0, 1))
+    right, bottom = (int(np.clip(np.ceil(box[i + 2]), low + 2, (width, height)[i])) for i, low in ((0, left), (1, top)))
+    return left, top, right, bottom
+
+
+def _cut(decoded: Any, rows: slice, columns: slice) -> Any:
+    """The part of a frame of brightness and two half-size colour planes; all bounds are multiples of _GRID."""
+    height, width = rows.stop - rows.start, columns.stop - columns.start
+    values = np.empty(height * width * 3 // 2, np.uint8)
+    place = 0
+    for plane, step in zip(decoded.planes, (1, 2, 2), strict=True):
+        stored = np.ndarray((plane.height, plane.width), np.uint8, plane, strides=(plane.line_size, 1))
+        part = stored[rows.start // step : rows.stop // step, columns.start // step : columns.stop // step]
+        values[place : place + part.size].reshape(part.shape)[:] = part
+        place += part.size
+    cut = av.VideoFrame.from_numpy_buffer(values.reshape(-1, width), format=decoded.format.name)
+    cut.color_range, cut.colorspace = decoded.color_range, decoded.colorspace
+    return cut
+
+
+def shown_as(decoded: Any) -> Matrix:
+    """Signs a, b, c, d of the display matrix: the stored pixel (x, y) is shown at (a x + c y, b x + d y)."""
+    data = decoded.side_data.get(SideData.DISPLAYMATRIX)
+    if data is None:
+        return 1, 0, 0, 1
+    a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()
+    sign = lambda value: (value > 0) - (value < 0)  # noqa: E731
+    return (sign(a), 0, 0, sign(d)) if abs(a) >= abs(b) else (0, sign(b), sign(c), 0)
+
+
+def upright(decoded: Any, matrix: Matrix, size: tuple[int, int] | None) -> Array:
+    """Pixels (H, W, 3) of a decoded frame, turned (and mirrored) as the display matrix asks."""
+    a, b, c, d = matrix
+    width, height = (None, None) if size is None else size if a else size[::-1]
+    shown = decoded.reformat(width=width, height=height, format="rgb24", interpolation="AREA")
+    across, down = (a, d) if a else (c, b)
+    plane = shown.planes[0]
+    rgb = np.ndarray((shown.height, shown.width, 3), np.uint8, plane, strides=(plane.line_size, 3, 1))  # no copy
+    if a:
+        return np.ascontiguousarray(rgb[::down, ::across])
+    turned = np.empty((rgb.shape[1], rgb.shape[0], 3), np.uint8)
+    for colour in range(3):  # one at a time: twice as fast as all three
+        turned[..., colour] = rgb[..., colour].T[::down, ::across]
+    return turned
