@@ -126,4 +126,4 @@ def test_the_surroundings_of_the_box_are_all_that_is_looked_at(detector):
         xy, score = detector.pose([rgb], box[None])
         cut_xy, cut_score = detector.pose([part], box[None] - [left, top, left, top])
         np.testing.assert_allclose(cut_score, score, atol=1e-6)
-        np.testing.assert_allclose(cut_xy + [left, top], xy, atol=1e-3)
+        np.testing.assert_allclose(cut_xy + np.array([left, top]), xy, atol=1e-3)
