@@ -131,3 +131,12 @@ def promised_end(container: Any, stream: Any) -> Fraction:
     if container.format.name.startswith("matroska"):
         start = Fraction(0)  # its length counts from 0
     return cast(Fraction, start + Fraction(container.duration or 0, av.time_base))
+
+
+def capture_rate(container: Any) -> float:
+    """Frames a second at which the file says it was filmed; 0 if it does not."""
+    told = {name.lower(): value for name, value in container.metadata.items()}
+    try:
+        return float(told.get("com.android.capture.fps", 0) or 0)
+    except ValueError:
+        return 0.0

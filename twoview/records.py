@@ -227,6 +227,7 @@ def sync_to_json(sync: Sync) -> dict[str, Any]:
         "method": sync.method,
         "views": views,
         "warnings": list(sync.warnings),
+        "loop_s": None if np.isnan(sync.loop_s) else sync.loop_s,
     }
 
 
@@ -240,7 +241,11 @@ def sync_from_json(content: Mapping[str, Any]) -> Sync:
             numbers = {name: float("nan") if row[name] is None else float(row[name]) for name in names}
             used, total = row.get("windows", (0, 0))
             quality[view] = ClockQuality(**numbers, windows=(int(used), int(total)))
-    return Sync(content["reference"], clocks, content["method"], quality, tuple(content.get("warnings", ())))
+    loop = content.get("loop_s")
+    warnings = tuple(content.get("warnings", ()))
+    return Sync(
+        content["reference"], clocks, content["method"], quality, warnings, float("nan") if loop is None else loop
+    )
 
 
 def _poses2d(head: Header, arrays: dict[str, Array]) -> Poses2D:

@@ -64,6 +64,8 @@ class ClockQuality:
     overlap_s     seconds that both views saw
     windows       (used, total): stretches of sound or motion that agree with the line
     residual_s    median absolute distance of those from the line, seconds
+    motion_s      how much later than this clock says the athlete's motion is, where both were compared, seconds
+    motion_se_s   standard error of that
     """
 
     confidence: float
@@ -72,15 +74,18 @@ class ClockQuality:
     overlap_s: float = float("nan")
     windows: tuple[int, int] = (0, 0)
     residual_s: float = float("nan")
+    motion_s: float = float("nan")
+    motion_se_s: float = float("nan")
 
 
 @dataclass(frozen=True)
 class Sync:
     """The clocks of a take's views: the session clock is that of `reference`.
 
-    method   "sound", "motion", "offset", "event" or "timestamps"
+    method   "sound", "motion", "sound+motion", "offset", "event" or "timestamps"
     quality  per view but the reference
     warnings plain sentences for the person who will rely on this
+    loop_s   largest difference between what one pair of views says and all together, seconds; NaN without a loop
     """
 
     reference: str
@@ -88,6 +93,7 @@ class Sync:
     method: str = "sound"
     quality: Mapping[str, ClockQuality] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    loop_s: float = float("nan")
 
     def __post_init__(self) -> None:
         if self.reference not in self.clocks:

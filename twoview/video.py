@@ -29,6 +29,7 @@ Array = np.ndarray
 log = logging.getLogger(__name__)
 
 _CUT_S = 0.5  # a stream whose last frame is this much before the end that the file promises was cut off
+_SLOW = 1.1  # filmed at more than this many times the rate it plays at is slow motion
 _GAP_S = 0.005  # sound whose timestamps jump by more than this is put where they say
 _HDR = {16: "PQ", 18: "HLG"}  # transfer functions of ITU-T H.273 that need tone mapping to look right
 _PLAY = "play it; if that works, re-encode it with any video program"
@@ -222,6 +223,15 @@ def audio(path: Path | str, *, rate: int = 16000) -> Audio:
     return Audio(samples, rate, track.start, warnings)
 
 
+def slow_motion(path: Path | str) -> float:
+    """Seconds of a file that one real second takes: above 1 where it says that it was filmed faster than it plays."""
+    path = Path(path)
+    with containers.opened(path) as container:
+        stream = containers.video_stream(container, path)
+        faster = containers.capture_rate(container) / float(stream.average_rate or math.inf)
+    return faster if faster > _SLOW else 1.0
+
+
 def _first_sound(path: Path) -> float | None:
     """When the first sound that can be decoded was heard; None without sound."""
     with containers.opened(path) as container:
@@ -248,9 +258,9 @@ def _unusual(container: Any, stream: Any, first: Any) -> Iterator[str]:
         yield f"high dynamic range ({_HDR[first.color_trc]}) shown without tone mapping: colours look pale"
     if stream.sample_aspect_ratio not in (None, 0, 1):
         yield f"its pixels are not square ({stream.sample_aspect_ratio}): lengths in 3D will be wrong along one axis"
-    capture = float(container.metadata.get("com.android.capture.fps", 0) or 0)
-    if capture > 1.1 * float(stream.average_rate or capture):
-        yield f"slow motion: filmed at {capture:g} frames a second; times are those of playback"
+    capture = containers.capture_rate(container)
+    if capture > _SLOW * float(stream.average_rate or capture):
+        yield f"slow motion: filmed at {capture:g} frames a second, as the file says; times are those of playback"
 
 
 # --- sound -----------------------------------------------------------------------------------------------------------
