@@ -25,6 +25,10 @@ RANK = {
         "soundmatch",
         "soundfeatures",
         "audiosync",
+        "clocks",
+        "epipolar",
+        "motionfeatures",
+        "motionmatch",
         "motionsync",
         "handsync",
         "weights",
@@ -65,7 +69,7 @@ RANK = {
         "exporters",
         "adaptation",
     ],
-    7: ["__init__", "workflow", "clipwork", "judging", "reproduction", "demonstration", "showing", "cli"],
+    7: ["__init__", "workflow", "clipwork", "syncwork", "judging", "reproduction", "demonstration", "showing", "cli"],
 }
 LAYER = {name: rank for rank, names in RANK.items() for name in names}
 HEAVY = {"torch", "cv2", "av", "onnxruntime", "matplotlib", "scipy", "lightning_fabric", "mmpose", "rich", "typer"}

@@ -10,7 +10,11 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 
-from twoview import video
+import numpy as np
+from scipy.ndimage import maximum_filter1d
+
+from twoview import clocks, video
+from twoview.clocks import Relation
 from twoview.config import SyncConfig
 from twoview.errors import SyncError, VideoError
 from twoview.progress import OnProgress, Progress, report
@@ -18,7 +22,10 @@ from twoview.soundfeatures import Sound
 from twoview.soundmatch import Match, match
 from twoview.timeline import ClockMap, ClockQuality, Sync
 
+Array = np.ndarray
+
 RATE = 16000  # samples a second that are compared: nothing above 7 kHz survives phones' codecs reliably
+_CLAP_HOP_S = 0.005
 SPEED_OF_SOUND = 343.0  # m/s at 20 degrees Celsius
 
 
@@ -35,11 +42,11 @@ class Heard:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """A sync with what it rests on: the views' sounds and the match of every pair (first view, second view)."""
+    """A sync with what it rests on: the views' sounds, and what every pair of views says, also those not relied on."""
 
     sync: Sync
     heard: Mapping[str, Heard] = field(default_factory=dict)
-    matches: Mapping[tuple[str, str], Match] = field(default_factory=dict)
+    relations: tuple[Relation, ...] = ()
 
 
 def sync(
@@ -49,6 +56,7 @@ def sync(
     names: Sequence[str] | None = None,
     reference: str | None = None,
     distances: Mapping[str, float] | None = None,
+    stretch: Mapping[str, float] | None = None,
     config: SyncConfig | None = None,
     on_progress: OnProgress | None = None,
 ) -> Sync:
@@ -57,6 +65,8 @@ def sync(
     names      of the views; default: the files' stems
     reference  the view whose clock is the session's; default: the first
     distances  metres from the source of the sound to each view, where they are known
+    stretch    seconds of a view's clock that one real second takes, for slow motion: 8 for 240 frames a second
+               played at 30; default: what the file says
 
     Raises SyncError, with the reason, rather than giving an offset that cannot be relied on.
     """
@@ -64,7 +74,7 @@ def sync(
     views = tuple(names) if names else view_names(paths)
     evidence = relate(
         dict(zip(views, paths, strict=True)),
-        reference=reference, distances=distances, config=config, on_progress=on_progress,
+        reference=reference, distances=distances, stretch=stretch, config=config, on_progress=on_progress,
     )  # fmt: skip
     return evidence.sync
 
@@ -82,6 +92,7 @@ def relate(
     *,
     reference: str | None = None,
     distances: Mapping[str, float] | None = None,
+    stretch: Mapping[str, float] | None = None,
     config: SyncConfig | None = None,
     on_progress: OnProgress | None = None,
 ) -> Evidence:
@@ -91,50 +102,69 @@ def relate(
     heard: dict[str, Heard] = {}
     for done, (name, path) in enumerate(videos.items()):
         report(on_progress, Progress("listen", done, len(videos), "files"))
-        heard[name] = listen(path, name)
+        slow = (stretch or {}).get(name) or video.slow_motion(path)
+        heard[name] = listen(path, name, stretch=slow)
     report(on_progress, Progress("listen", len(videos), len(videos), "files"))
     pairs = list(combinations(heard, 2))
-    matches: dict[tuple[str, str], Match] = {}
+    relations = []
     for done, (first, second) in enumerate(pairs):
         report(on_progress, Progress("compare", done, len(pairs), "pairs"))
-        matches[first, second] = match(heard[first].sound, heard[second].sound, config)
+        found = match(heard[first].sound, heard[second].sound, config)
+        relations.append(relation(found, heard[first], heard[second], distances or {}))
     report(on_progress, Progress("compare", len(pairs), len(pairs), "pairs"))
-    return Evidence(_solved(heard, matches, videos, reference, distances or {}), heard, matches)
+    said = [f"{view.name}: {sentence}" for view in heard.values() for sentence in view.warnings]
+    sync = clocks.solve(relations, reference, "sound", hint=OTHER_WAYS, warnings=said)
+    return Evidence(sync, heard, tuple(relations))
 
 
-def listen(path: Path | str, name: str = "") -> Heard:
-    """The sound of a file on the clock of its frames. Raises SyncError if there is none."""
+def listen(path: Path | str, name: str = "", *, stretch: float = 1.0) -> Heard:
+    """The sound of a file on the clock of its frames, as it was in real time. Raises SyncError if there is none.
+
+    stretch  seconds of the file that one real second takes: the sound of slow motion is slowed with its pictures
+    """
     try:
-        track = video.audio(path, rate=RATE)
+        track = video.audio(path, rate=round(RATE / stretch))
     except VideoError as error:
-        raise SyncError(error.message, hint=_OTHER_WAYS) from error
-    return Heard(name, Sound.of(track.samples, track.rate), track.start_s, warnings=track.warnings)
+        raise SyncError(error.message, hint=OTHER_WAYS) from error
+    return Heard(name, Sound.of(track.samples, RATE), track.start_s, RATE / track.rate, track.warnings)
 
 
-_OTHER_WAYS = (
+def claps(heard: Heard) -> Array:
+    """Seconds (N,) on the view's clock at which the sharpest sounds begin: claps, hits, bounces; at most 40.
+
+    Sharp is what rises tenfold over the 50 ms before within 10 ms, and is among the loudest.
+    """
+    hop = round(_CLAP_HOP_S * heard.sound.rate)
+    count = len(heard.sound.samples) // hop
+    level = np.zeros(count)
+    for start in range(0, count, 10000):
+        part = heard.sound.samples[start * hop : min(start + 10000, count) * hop].astype(np.float32)
+        level[start : start + 10000] = np.abs(part.reshape(-1, hop)).max(axis=1)
+    before = np.roll(maximum_filter1d(level, 10, origin=4), 2) if count > 20 else level  # of the hops up to two ago
+    sharp = np.flatnonzero((level > 10 * before) & (level > 0.3 * level.max(initial=0)) & (np.arange(count) > 12))
+    first = sharp[np.diff(sharp, prepend=-1000) > 0.2 / _CLAP_HOP_S]
+    loudest = np.sort(first[np.argsort(-level[first])[:40]])
+    return heard.start_s + heard.stretch * loudest * hop / heard.sound.rate
+
+
+OTHER_WAYS = (
     "relate the clocks by motion after `twoview detect`: twoview sync --motion; "
     "or by hand: twoview sync a.mp4 b.mp4 --at a=12.30 --at b=4.10"
 )
 
 
-def _solved(
-    heard: Mapping[str, Heard], matches: Mapping[tuple[str, str], Match], videos: Mapping[str, Path], reference: str,
-    distances: Mapping[str, float],
-) -> Sync:  # fmt: skip
-    clocks, quality = {reference: ClockMap()}, {}
-    warnings: list[str] = []
-    for (first, second), found in matches.items():
-        if reference not in (first, second):
-            continue
-        if found.refusal:
-            raise SyncError(f"{first} and {second} cannot be related by sound: {found.refusal}", hint=_OTHER_WAYS)
-        clock = on_view_clocks(found.clock, heard[first], heard[second], distances)
-        if second == reference:
-            clock = inverse(clock)
-        view = second if first == reference else first
-        clocks[view] = clock
-        quality[view] = quality_of(found)
-    return Sync(reference, clocks, "sound", quality, tuple(warnings))
+def relation(found: Match, a: Heard, b: Heard, distances: Mapping[str, float] | None = None) -> Relation:
+    """A match of two sounds as a relation of the views' clocks."""
+    clock = on_view_clocks(found.clock, a, b, distances or {})
+    if not found.fits:
+        return Relation(a.name, b.name, clock, ClockQuality(found.confidence), found.refusal or "nothing in common")
+    best = found.fits[0]
+    line = best.clock.to_session(best.time) - best.time
+    return Relation(
+        a.name, b.name, clock, quality_of(found), found.refusal, b.start_s + b.stretch * sum(found.overlap) / 2,
+        b.start_s + b.stretch * best.time, a.stretch * (best.delay - line), best.used,
+        a.start_s + a.stretch * found.lags - clock.rate * b.start_s, found.heights,
+    )  # fmt: skip
 
 
 def on_view_clocks(clock: ClockMap, a: Heard, b: Heard, distances: Mapping[str, float]) -> ClockMap:
@@ -142,11 +172,6 @@ def on_view_clocks(clock: ClockMap, a: Heard, b: Heard, distances: Mapping[str, 
     late_a, late_b = (distances.get(view.name, 0.0) / SPEED_OF_SOUND for view in (a, b))
     rate = a.stretch * clock.rate / b.stretch
     return ClockMap(a.start_s - late_a + a.stretch * clock.offset_s - rate * (b.start_s - late_b), rate)
-
-
-def inverse(clock: ClockMap) -> ClockMap:
-    """The map the other way."""
-    return ClockMap(-clock.offset_s / clock.rate, 1 / clock.rate)
 
 
 def quality_of(found: Match) -> ClockQuality:

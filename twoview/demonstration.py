@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from twoview import clipwork, workflow
+from twoview import clipwork, syncwork, workflow
 from twoview.config import DetectConfig, FinetuneConfig, InferConfig, PhonesConfig
 from twoview.datasets.rendered import SceneView, read_scene
 from twoview.poses import Poses2D, Poses3D
@@ -71,7 +71,7 @@ def demo(
     for take in takes:
         videos = [Path(folder) / scene / "videos" / take / name for name in names]
         session, _ = workflow.add_videos(session.folder, videos, views=VIEWS, take=take)
-        sync, fresh = workflow.sync_take(session, take, on_progress=on_progress)
+        sync, fresh = syncwork.sync_take(session, take, on_progress=on_progress)
         clocks.append([*_sync_row(take, sync, scene), _STATE[fresh]])
     config = DetectConfig(detector="movenet")
     for take, view, poses, fresh in workflow.detect_views(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twoview import records
-from twoview.config import DetectConfig, FinetuneConfig, SyncConfig, TriangulateConfig
+from twoview.config import DetectConfig, FinetuneConfig, TriangulateConfig
 from twoview.errors import SessionError
 from twoview.poses import Poses2D
 from twoview.progress import OnProgress, is_first
@@ -61,34 +61,9 @@ def new_views(session: Session, take: str) -> list[str]:
     return [view for view in session.take(take) if others and view not in others]
 
 
-def sync_take(
-    session: Session,
-    take: str,
-    *,
-    config: SyncConfig | None = None,
-    reference: str | None = None,
-    on_progress: OnProgress | None = None,
-) -> tuple[Sync, bool]:
-    """Relate the clocks of a take's views. The flag says whether it was computed now (False: up to date)."""
-    from twoview.audiosync import sync
-
-    config = config or SyncConfig()
-    files = session.take(take)
-    if len(files) < 2:
-        raise SessionError(f"take {take!r} has one view, {next(iter(files))}", hint="twoview sync a.mp4 b.mp4")
-    head = _sync_header(files, {**asdict(config), "reference": reference})
-    path = session.sync_path(take)
-    if records.is_current(path, head):
-        return records.load_as(path, Sync), False
-    paths = [_present(file, view) for view, file in files.items()]
-    result = sync(*paths, names=list(files), reference=reference, config=config, on_progress=on_progress)
-    save_sync(session, take, result, settings=head["settings"])
-    return result, True
-
-
 def save_sync(session: Session, take: str, sync: Sync, *, settings: Mapping[str, Any]) -> None:
     """Write a take's sync with the fingerprints of its videos."""
-    inputs = _sync_header(session.take(take), settings)["inputs"]
+    inputs = sync_header(session.take(take), settings)["inputs"]
     records.save(session.sync_path(take), sync, inputs=inputs, settings=settings)
 
 
@@ -99,7 +74,7 @@ def load_sync(session: Session, take: str) -> Sync:
     hint = f"twoview sync {videos} --take {take} --views {','.join(files)}"
     if not path.exists():
         raise SessionError(f"take {take!r} is not synchronised yet", hint=hint)
-    if records.read_header(path)["inputs"] != _sync_header(files, {})["inputs"]:
+    if records.read_header(path)["inputs"] != sync_header(files, {})["inputs"]:
         raise SessionError(f"a video of take {take!r} has changed since it was synchronised", hint=hint)
     return records.load_as(path, Sync)
 
@@ -127,7 +102,7 @@ def detect_views(
                 yield take, view, records.load_as(path, Poses2D), False
                 continue
             everyone = path.with_suffix(".people.npz")  # all tracks: resumed from, and chosen from again with --person
-            poses = detect(_present(file, view), config=config, view=view, partial=everyone, on_progress=on_progress)
+            poses = detect(present(file, view), config=config, view=view, partial=everyone, on_progress=on_progress)
             records.save(path, poses, inputs=head["inputs"], settings=head["settings"])
             yield take, view, poses, True
 
@@ -231,7 +206,8 @@ def load(path: Path | str) -> Any:
     return records.load(path)
 
 
-def _present(file: ViewFile, view: str) -> Path:
+def present(file: ViewFile, view: str) -> Path:
+    """The path of a view's video. Raises SessionError if it is gone."""
     if not file.path.exists():
         raise SessionError(
             f"the video of view {view!r} is gone: {file.path}",
@@ -240,7 +216,8 @@ def _present(file: ViewFile, view: str) -> Path:
     return file.path
 
 
-def _sync_header(files: Mapping[str, ViewFile], settings: Mapping[str, Any]) -> records.Header:
+def sync_header(files: Mapping[str, ViewFile], settings: Mapping[str, Any]) -> records.Header:
+    """What the header of a take's sync says of its inputs and settings."""
     return records.header("sync", inputs={view: file.fingerprint for view, file in files.items()}, settings=settings)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from adapting import RESULTS
 
-from twoview import workflow
+from twoview import syncwork, workflow
 from twoview.checkpoint import Model, load_model
 from twoview.clips import Take
 from twoview.config import DetectConfig, FinetuneConfig, InferConfig
@@ -41,7 +41,7 @@ def take_of(folder: Path, work: Path, detector: str) -> tuple[Take, Scene]:
     name = "_".join(folder.relative_to(SCENES).parts)
     videos = {view: truth.video for view, truth in scene.views.items()}
     session, take = workflow.add_videos(work / name, list(videos.values()), views=list(videos), take=name)
-    workflow.sync_take(session, take)
+    syncwork.sync_take(session, take)
     for _ in workflow.detect_views(session, config=DetectConfig(detector=detector)):
         pass
     return workflow.load_takes(session)[0], scene

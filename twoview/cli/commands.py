@@ -7,9 +7,20 @@ from typing import Annotated
 
 import typer
 
-from twoview.cli import console, more
-from twoview.cli.options import ConfigFile, Detector, Device, Height, Json, SessionFolder, Sets, TakeName, Views, names
-from twoview.config import DetectConfig, FinetuneConfig, InferConfig, SyncConfig, resolve
+from twoview.cli import console, more, syncing
+from twoview.cli.options import (
+    ConfigFile,
+    Detector,
+    Device,
+    Height,
+    Json,
+    SessionFolder,
+    Sets,
+    TakeName,
+    Views,
+    names,
+)
+from twoview.config import DetectConfig, FinetuneConfig, InferConfig, resolve
 from twoview.session import DEFAULT_FOLDER, open_session
 
 DEFAULT_SESSION = Path(DEFAULT_FOLDER)
@@ -23,7 +34,7 @@ app = typer.Typer(
 )
 
 
-for extra in (more.plan, more.triangulate, more.reproduce, more.pretrain, more.convert):
+for extra in (syncing.sync, more.plan, more.triangulate, more.reproduce, more.pretrain, more.convert):
     app.command()(extra)
 app.add_typer(more.weights_app, name="weights")
 
@@ -39,41 +50,6 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _main(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False) -> None:
     pass
-
-
-@app.command()
-def sync(
-    videos: Annotated[list[Path], typer.Argument(help="The same event filmed by two or more phones.")],
-    views: Views = None,
-    take: TakeName = None,
-    reference: Annotated[
-        str | None, typer.Option(help="View whose clock is the session's; default: the first.")
-    ] = None,
-    session: SessionFolder = DEFAULT_SESSION,
-    config: ConfigFile = None,
-    sets: Sets = None,
-    json: Json = False,
-) -> None:
-    """Find how the clocks of the files relate, from their sound."""
-    from twoview import records, workflow
-
-    settings = resolve(SyncConfig, file=config, sets=sets or ())
-    store, take_name = workflow.add_videos(session, videos, views=names(views), take=take)
-    with console.progress() as on_progress:
-        result, fresh = workflow.sync_take(
-            store, take_name, config=settings, reference=reference, on_progress=on_progress
-        )
-    if json:
-        console.as_json({"take": take_name, **records.sync_to_json(result)})
-        return
-    new = workflow.new_views(store, take_name)
-    if new:
-        console.warn(
-            f"views {', '.join(new)} are in no other take; if these are the same phones, name them with --views"
-        )
-    console.show_sync(result, take_name)
-    path = store.sync_path(take_name)
-    (console.saved if fresh else console.still_saved)(path, path.with_suffix(".png"), next="twoview detect")
 
 
 @app.command()
@@ -141,12 +117,12 @@ def finetune(
 
 def _prepare(videos: list[Path], session: Path, detector: str | None) -> list[str]:
     """Synchronise and detect the files given instead of view names; returns the view names."""
-    from twoview import workflow
+    from twoview import syncwork, workflow
 
     store, take = workflow.add_videos(session, videos)
     settings = resolve(DetectConfig, flags={"detector": detector})
     with console.progress() as on_progress:
-        workflow.sync_take(store, take, on_progress=on_progress)
+        syncwork.sync_take(store, take, on_progress=on_progress)
         for _ in workflow.detect_views(store, takes=[take], config=settings, on_progress=on_progress):
             pass
     return list(store.take(take))
@@ -257,15 +233,27 @@ def export(
 
 @app.command()
 def render(
-    video: Annotated[Path, typer.Argument(help="The video.")],
-    poses2d: Annotated[Path, typer.Argument(help="Its 2D poses (.npz).")],
-    poses3d: Annotated[Path, typer.Argument(help="Its 3D poses (.npz).")],
-    out: Annotated[Path, typer.Argument(help="Video to write (.mp4).")],
+    video: Annotated[Path | None, typer.Argument(help="The video.")] = None,
+    poses2d: Annotated[Path | None, typer.Argument(help="Its 2D poses (.npz).")] = None,
+    poses3d: Annotated[Path | None, typer.Argument(help="Its 3D poses (.npz).")] = None,
+    out: Annotated[Path | None, typer.Argument(help="Video to write (.mp4).")] = None,
+    sync: Annotated[
+        bool, typer.Option("--sync", help="Instead: a take's views side by side on one clock, claps marked.")
+    ] = False,
+    take: TakeName = None,
+    session: SessionFolder = DEFAULT_SESSION,
 ) -> None:
-    """Draw the skeleton over a video, beside the 3D figure."""
-    from twoview import records, rendering
+    """Draw the skeleton over a video, beside the 3D figure; or, with --sync, all views of a take side by side."""
+    from twoview import records, rendering, syncwork
     from twoview.poses import Poses2D, Poses3D
 
+    if sync:
+        with console.progress() as on_progress:
+            written = syncwork.render_take(open_session(session), take, on_progress=on_progress)
+        console.saved(written)
+        return
+    if video is None or poses2d is None or poses3d is None or out is None:
+        raise typer.BadParameter("expected VIDEO POSES2D POSES3D OUT, or --sync")
     flat, solid = records.load_as(poses2d, Poses2D), records.load_as(poses3d, Poses3D)
     with console.progress() as on_progress:
         rendering.render(video, flat, solid, out, on_progress=on_progress)

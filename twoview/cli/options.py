@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from twoview.errors import ConfigError
 
 SessionFolder = Annotated[
     Path, typer.Option("--session", envvar="TWOVIEW_SESSION", help="The session folder.", show_default=True)
@@ -27,3 +31,25 @@ Height = Annotated[float | None, typer.Option(help="The athlete's height in metr
 def names(text: str | None) -> list[str] | None:
     """`a,b` -> ["a", "b"]; None stays None."""
     return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def numbers(texts: list[str] | None, option: str, *, alone: Sequence[str] = ()) -> dict[str, float]:
+    """`a=3,b=8` or several of `a=3` -> {"a": 3.0, "b": 8.0}; a lone number is for the only view in `alone`.
+
+    Raises ConfigError for anything else.
+    """
+    found: dict[str, float] = {}
+    for part in [part.strip() for text in texts or () for part in text.split(",")]:
+        view, equals, value = part.rpartition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not equals and len(alone) == 1:
+            view = alone[0]
+        if not view or not math.isfinite(number) or view in found:
+            raise ConfigError(
+                f"{option} {part}: expected a number for each view once", hint=f"{option} a=3 {option} b=8"
+            )
+        found[view.strip()] = number
+    return found

@@ -1,0 +1,214 @@
+"""The clocks of a session's take: by sound, by motion, or by hand, with the picture to trust them by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from twoview import records, video, workflow
+from twoview.config import SyncConfig
+from twoview.errors import SessionError, SyncError
+from twoview.poses import Poses2D
+from twoview.progress import OnProgress
+from twoview.session import Session, ViewFile
+from twoview.timeline import Sync
+
+if TYPE_CHECKING:
+    from twoview import audiosync, motionsync
+
+_SLOW_RANGE = (1.0, 100.0)
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a person asks for or knows about a take's clocks. View name -> value, where it is about views.
+
+    motion       by the athlete's motion, without sound; refine: by sound, with the offsets then set by motion
+    offset       seconds that each view began after the reference
+    at           seconds of each view's own clock at which one event is seen
+    timestamps   CSV files with the capture time of every frame: one for each view in turn, or one for all
+    capture_fps  frames a second at which slow motion was filmed, where the file does not say
+    distance     metres from the source of the sound
+    """
+
+    motion: bool = False
+    refine: bool = False
+    offset: Mapping[str, float] = field(default_factory=dict)
+    at: Mapping[str, float] = field(default_factory=dict)
+    timestamps: tuple[Path, ...] = ()
+    capture_fps: Mapping[str, float] = field(default_factory=dict)
+    distance: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """As plain values; files by their content."""
+        plain = {name: dict(value) if isinstance(value, Mapping) else value for name, value in asdict(self).items()}
+        return {**plain, "timestamps": [records.fingerprint(path) for path in self.timestamps]}
+
+
+def sync_take(
+    session: Session,
+    take: str,
+    *,
+    config: SyncConfig | None = None,
+    reference: str | None = None,
+    given: Given | None = None,
+    on_progress: OnProgress | None = None,
+) -> tuple[Sync, bool]:
+    """Relate the clocks of a take's views and draw sync.png. The flag says whether it was computed now.
+
+    By sound; where there is none that can be relied on, by motion if every view is detected, which the warnings say.
+    Where views are detected, what their motion says is put beside the sound's answer.
+    """
+    config, given, files = config or SyncConfig(), given or Given(), session.take(take)
+    if len(files) < 2:
+        raise SessionError(f"take {take!r} has one view, {next(iter(files))}", hint="twoview sync a.mp4 b.mp4")
+    reference = reference or next(iter(files))
+    _check_names(given, files, reference)
+    poses, seen = _detections(session, take)
+    settings = {**asdict(config), **given.settings, "reference": reference, "detections": seen}
+    path, head = session.sync_path(take), workflow.sync_header(files, settings)
+    if records.is_current(path, head):
+        return records.load_as(path, Sync), False
+    found, evidence = relate_views(files, poses, reference, config, given, on_progress)
+    workflow.save_sync(session, take, found, settings=settings)
+    picture = path.with_suffix(".png")
+    picture.unlink(missing_ok=True)
+    if evidence is not None:
+        from twoview import plots
+
+        plots.draw_sync(found, evidence.relations, plots.traces(evidence, poses), picture)
+    return found, True
+
+
+def relate_views(
+    files: Mapping[str, ViewFile],
+    poses: Mapping[str, Poses2D],
+    reference: str,
+    config: SyncConfig,
+    given: Given,
+    on_progress: OnProgress | None = None,
+) -> tuple[Sync, audiosync.Evidence | motionsync.Evidence | None]:
+    """The sync of these views, and what it rests on (nothing where it was given by hand).
+
+    poses  detections of the views that have been detected
+    """
+    from twoview import audiosync, handsync, motionsync
+
+    paths = {view: workflow.present(file, view) for view, file in files.items()}
+    stretch = _stretch(paths, given)
+    if given.motion and set(poses) != set(paths):
+        lost = ", ".join(view for view in paths if view not in poses)
+        raise SyncError(f"no detections of {lost}: motion cannot be compared", hint="twoview detect, then this again")
+    if given.timestamps:
+        logs = dict(zip(paths, given.timestamps * (len(paths) if len(given.timestamps) == 1 else 1), strict=True))
+        frames = {view: video.timeline(path).seconds for view, path in paths.items()}
+        return handsync.by_timestamps(logs, frames, reference), None
+    if given.offset:
+        return handsync.by_offset(given.offset, reference, stretch=stretch), None
+    if given.at:
+        return handsync.by_event(given.at, reference, stretch=stretch), None
+    evidence: audiosync.Evidence | motionsync.Evidence
+    warnings: tuple[str, ...] = ()
+    by_motion = {"reference": reference, "stretch": stretch, "config": config, "on_progress": on_progress}
+    if not given.motion:
+        try:
+            evidence = audiosync.relate(
+                paths, reference=reference, distances=given.distance, stretch=stretch, config=config,
+                on_progress=on_progress,
+            )  # fmt: skip
+            found = motionsync.check(evidence.sync, poses, stretch=stretch, config=config)
+            return (motionsync.refined(found, poses, stretch=stretch) if given.refine else found), evidence
+        except SyncError as error:
+            if given.refine or set(poses) != set(paths):
+                raise
+            warnings = (f"by motion, since sound did not serve: {error.message}",)
+    evidence = motionsync.relate(poses, **by_motion)
+    return _with_warnings(evidence.sync, warnings), evidence
+
+
+def render_take(session: Session, take: str | None = None, *, on_progress: OnProgress | None = None) -> Path:
+    """Write sync.mp4 beside a take's sync.json: all views side by side on the session clock, claps marked.
+
+    take  default: the only one, or the newest
+    """
+    from twoview.sidebyside import render_sync
+
+    name = take or next(reversed(session.takes), "")
+    found, files = workflow.load_sync(session, name), session.take(name)
+    paths = {view: workflow.present(files[view], view) for view in found.views}
+    path = session.sync_path(name).with_suffix(".mp4")
+    return render_sync(paths, found, path, events=_claps(found, paths), on_progress=on_progress)
+
+
+def _claps(sync: Sync, paths: Mapping[str, Path]) -> list[float]:
+    """Session times of the sharpest sounds that the first view with sound heard; none without any."""
+    from twoview import audiosync
+
+    for view, path in paths.items():
+        try:
+            return [float(t) for t in sync.to_session(view, audiosync.claps(audiosync.listen(path, view)))]
+        except SyncError:
+            continue
+    return []
+
+
+def _with_warnings(sync: Sync, warnings: tuple[str, ...]) -> Sync:
+    from dataclasses import replace
+
+    return replace(sync, warnings=(*warnings, *sync.warnings))
+
+
+def _stretch(paths: Mapping[str, Path], given: Given) -> dict[str, float]:
+    """Seconds of each view's clock that one real second takes."""
+    found = {}
+    for view, path in paths.items():
+        if view not in given.capture_fps:
+            found[view] = video.slow_motion(path)
+            continue
+        played = float(video.probe(path).rate)
+        found[view] = given.capture_fps[view] / played
+        if not _SLOW_RANGE[0] * 0.99 <= found[view] <= _SLOW_RANGE[1]:
+            raise SyncError(
+                f"{view} plays at {played:.4g} frames a second, and was filmed at {given.capture_fps[view]:g}?",
+                hint="--capture-fps b=240 names the rate of filming: at least that of playing",
+            )
+    return found
+
+
+def _check_names(given: Given, files: Mapping[str, ViewFile], reference: str) -> None:
+    """Every view that is named has to be in the take, and by hand one way at a time with all that it needs."""
+    if reference not in files:
+        raise SyncError(f"reference {reference!r} is not among the views {', '.join(files)}", hint="--reference a")
+    for values in (given.offset, given.at, given.capture_fps, given.distance):
+        unknown = [view for view in values if view not in files]
+        if unknown:
+            raise SyncError(f"no view {unknown[0]!r} in this take; it has {', '.join(files)}", hint="--views a,b")
+    ways = {"--motion": given.motion, "--refine": given.refine, "--offset": given.offset, "--at": given.at,
+            "--timestamps": given.timestamps}  # fmt: skip
+    asked = [name for name, value in ways.items() if value]
+    if len(asked) > 1:
+        raise SyncError(f"{' and '.join(asked)} are different ways to relate the clocks", hint="give one of them")
+    others = [view for view in files if view != reference]
+    if reference in given.offset:
+        raise SyncError(f"{reference} is the reference: its offset is 0", hint=f"--offset {others[0]}=0.61")
+    for name, values, needed in (("--offset", given.offset, others), ("--at", given.at, list(files))):
+        missing = [view for view in needed if view not in values]
+        if values and missing:
+            raise SyncError(f"{name} is missing for {', '.join(missing)}", hint=f"{name} {missing[0]}=12.30")
+    if len(given.timestamps) not in (0, 1, len(files)):
+        raise SyncError(
+            f"{len(given.timestamps)} files of capture times for {len(files)} views", hint="--timestamps a.csv,b.csv"
+        )
+
+
+def _detections(session: Session, take: str) -> tuple[dict[str, Poses2D], dict[str, str]]:
+    """Poses of the views of a take that are detected and current, and the fingerprints of those files."""
+    poses, seen = {}, {}
+    for view, file in session.take(take).items():
+        path = session.detection_path(take, view)
+        if path.exists() and records.read_header(path)["inputs"] == {"video": file.fingerprint}:
+            poses[view], seen[view] = records.load_as(path, Poses2D), records.fingerprint(path)
+    return poses, seen
