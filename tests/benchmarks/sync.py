@@ -1,0 +1,254 @@
+"""How well sound relates two phones' clocks, beside two other methods, on made pairs whose truth is known.
+
+    python tests/benchmarks/sync.py --seed 5501 --seed 7702                      91 pairs a seed; 10 minutes to make them
+    python tests/benchmarks/sync.py --seed 6606 --sets unrelated --n-unrelated 100
+    python tests/benchmarks/sync.py --hour                                       memory of two files of 60 minutes
+
+The generator (`../shared/bench/sync`, needs ffmpeg and espeak-ng) writes mp4 files; its truth is moved to a folder of its own
+before a tool runs, and every tool runs in a process of its own that gets the folder of files alone. Scored by the
+generator's scorer: an error counts in the middle of the overlap, on the clock of the frames; right is within half a
+frame of 30 fps (16.7 ms). CPU counts a tool's children too.
+
+Compared: plain correlation of whole sound tracks (full band, every answer accepted), and audio-offset-finder with its
+defaults and its own rule (score above 10), where `--finder` names a Python that has it:
+
+    python -m venv finder && finder/bin/pip install audio-offset-finder==0.5.5
+    python tests/benchmarks/sync.py --seed 5501 --finder finder/bin/python
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+SCRIPTS = Path(__file__).parents[3] / "shared" / "bench" / "sync"
+HALF_FRAME_MS = 1000 / 60
+
+Answer = tuple[float | None, float, bool, dict[str, object]]  # offset s, drift ppm, accepted, more
+
+
+# --- tools: two files in, an answer out ------------------------------------------------------------------------------
+
+
+def ours(a: Path, b: Path) -> Answer:
+    """The match behind `twoview.sync`, which also tells how sure it is of what it refuses."""
+    from twoview.audiosync import listen, on_view_clocks
+    from twoview.soundmatch import match
+
+    first, second = listen(a, "a"), listen(b, "b")
+    found = match(first.sound, second.sound)
+    clock = on_view_clocks(found.clock, first, second, {})
+    more = {"confidence": found.confidence, "refusal": found.refusal, **found.numbers}
+    return (clock.offset_s if found.fits else None), clock.drift_ppm, not found.refusal, more
+
+
+def full_band(a: Path, b: Path) -> Answer:
+    """The highest point of the plain correlation of both whole sound tracks at 48 kHz."""
+    from scipy import signal
+
+    from twoview.video import audio
+
+    first, second = (audio(path, rate=48000).samples.mean(axis=1) for path in (a, b))
+    first, second = ((s - s.mean()) / (s.std() + 1e-12) for s in (first, second))
+    curve = signal.correlate(first, second, "full", "fft")
+    return (int(np.argmax(curve)) - len(second) + 1) / 48000, 0.0, True, {}
+
+
+def offset_finder(a: Path, b: Path) -> Answer:
+    """audio-offset-finder, as its command line calls it."""
+    from audio_offset_finder.audio_offset_finder import find_offset_between_files
+
+    try:
+        found = find_offset_between_files(str(a), str(b))
+    except Exception:  # it raises for silence
+        return None, 0.0, False, {}
+    return float(found["time_offset"]), 0.0, bool(found["standard_score"] > 10), {}
+
+
+TOOLS: dict[str, Callable[[Path, Path], Answer]] = {
+    "twoview": ours,
+    "full-band correlation": full_band,
+    "audio-offset-finder": offset_finder,
+}
+
+
+def cpu_s() -> float:
+    """Processor seconds of this process and of those it started."""
+    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(u.ru_utime + u.ru_stime for u in usage)
+
+
+def answer_all(tool: str, pairs: Path, out: Path) -> None:
+    """Answers for all pairs of a folder as JSON lines; the last line holds the peak memory in MiB."""
+    with out.open("w") as file:
+        for pair in sorted(p for p in pairs.iterdir() if p.is_dir()):
+            started = cpu_s()
+            offset, drift, accepted, more = TOOLS[tool](pair / "a.mp4", pair / "b.mp4")
+            row = {"id": pair.name, "offset_s": offset, "drift_ppm": drift, "accepted": accepted}
+            file.write(json.dumps({**row, "seconds": cpu_s() - started, **more}) + "\n")
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        file.write(json.dumps({"id": "peak", "MiB": peak}) + "\n")
+
+
+# --- pairs, scores, tables -------------------------------------------------------------------------------------------
+
+
+def make(seed: int, folder: Path, sets: str, unrelated: int) -> None:
+    """Files in folder/media/pairs, truth in folder/truth; nothing is made twice."""
+    if (folder / "truth" / "manifest.json").exists():
+        return
+    media = folder / "media"
+    command = [sys.executable, str(SCRIPTS / "make_sync_bench.py"), "--out", str(media), "--seed", str(seed)]
+    command += ["--sets", sets, "--n-unrelated", str(unrelated), "--formats", "mp4"]
+    subprocess.run(command, check=True, stdout=sys.stderr)
+    (folder / "truth").mkdir(exist_ok=True)
+    os.replace(media / "truth", folder / "truth" / "truth")
+    os.replace(media / "manifest.json", folder / "truth" / "manifest.json")
+
+
+def run(tool: str, python: str, folder: Path) -> dict[str, object]:
+    """Answers, scores and memory of one tool on one folder of pairs."""
+    out = folder / f"{tool.replace(' ', '-')}.jsonl"
+    command = [python, __file__, "--tool", tool, "--pairs", str(folder / "media" / "pairs"), "--out", str(out)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(command, check=True, env=environment)
+    scored = out.with_suffix(".json")
+    command = [sys.executable, str(SCRIPTS / "score_sync_bench.py"), "--bench", str(folder / "truth")]
+    subprocess.run([*command, "--pred", str(out), "--json", str(scored)], check=True, stdout=subprocess.DEVNULL)
+    answers = {row["id"]: row for row in map(json.loads, out.read_text().splitlines())}
+    rows = json.loads(scored.read_text())["rows"]
+    for row in rows:
+        row["confidence"] = answers[row["id"]].get("confidence")
+    return {"rows": rows, "MiB": answers["peak"]["MiB"]}
+
+
+def row_of(tool: str, results: Sequence[dict]) -> str:
+    """One line of the table over all seeds."""
+    rows = [row for result in results for row in result["rows"]]
+    std = [row for row in rows if row["set"] == "std"]
+    trap = [row for row in rows if row["set"] == "trap" and row["expect"] == "align"]
+    refuse = [row for row in rows if row["expect"] == "abstain"]
+    taken = [row for row in std if row["accepted"]]
+    errors = np.array([row["err_ms"] for row in taken])
+    drifts = np.array([abs(row["drift_err_ppm"]) for row in taken])
+    within = lambda some, key, ms: 100 * np.mean([row.get(key, np.inf) < ms for row in some]) if some else np.nan  # noqa: E731
+    wrong = lambda some: sum(row["accepted"] and row.get("err_ms", np.inf) > HALF_FRAME_MS for row in some)  # noqa: E731
+    at = lambda values, q: float(np.quantile(values, q)) if len(values) else np.nan  # noqa: E731
+    minutes = sum(row["audio_s"] for row in rows) / 120
+    cells = [
+        f"{tool:21}", f"{len(std):3}", f"{at(errors, 0.5):6.3f}", f"{at(errors, 0.95):7.2f}",
+        f"{within(std, 'err_ms', 1):3.0f} / {within(std, 'err_ms', HALF_FRAME_MS):3.0f}",
+        f"{within(std, 'worst_ms', 5):3.0f}", f"{100 * len(taken) / max(len(std), 1):3.0f}",
+        f"{wrong(std)} / {wrong(trap)} of {len(trap)}", f"{within(trap, 'err_ms', 1):3.0f}",
+        f"{sum(row['accepted'] for row in refuse)} of {len(refuse)}",
+        f"{at(drifts, 0.5):.2f} / {at(drifts, 0.95):.1f}" if drifts.any() and tool == "twoview" else "none",
+        f"{sum(row['seconds'] for row in rows) / minutes:.2f}", f"{max(r['MiB'] for r in results):.0f}",
+    ]  # fmt: skip
+    return "| " + " | ".join(cells) + " |"
+
+
+HEAD = (
+    "| tool | n | median ms | p95 ms | std % within 1 / 16.7 ms | worst end 5 ms | accepted % "
+    "| accepted, wrong: std / trap | trap % 1 ms | false accepts | drift ppm median / p95 | CPU s/min | MiB |\n"
+    + "|---" * 13 + "|"
+)  # fmt: skip
+
+
+def reliability(results: Sequence[dict]) -> str:
+    """Of the answers given with a confidence, how many were right; an answer for unrelated sound is wrong."""
+    rows = [r for result in results for r in result["rows"] if r["confidence"] is not None]
+    rows = [r for r in rows if r["expect"] != "diagnostic"]
+    said = np.array([row["confidence"] for row in rows])
+    right = np.array([row.get("err_ms", np.inf) < HALF_FRAME_MS for row in rows])
+    lines = ["| confidence | pairs | mean said % | right % |", "|---|---|---|---|"]
+    edges = [0, 0.1, 0.5, 0.9, 0.99, 0.999, 1.0001]
+    for low, high in zip(edges, edges[1:], strict=False):
+        inside = (said >= low) & (said < high)
+        if inside.any():
+            share = f"{100 * said[inside].mean():.1f} | {100 * right[inside].mean():.1f}"
+            lines.append(f"| {low:g} to {min(high, 1):g} | {inside.sum()} | {share} |")
+    return "\n".join(lines)
+
+
+def hour(folder: Path) -> None:
+    """Two films of 60 minutes from two phones, 50 ppm apart: memory, time and error."""
+    from twoview.video import Audio, VideoWriter
+
+    chance, rate, seconds = np.random.default_rng(0), 16000, 3600
+    world = 0.02 * chance.standard_normal(rate * (seconds + 20), dtype=np.float32)
+    for start in np.cumsum(chance.exponential(2.0, seconds // 2)):
+        at = round(start * rate)
+        if at + 1600 < len(world):
+            world[at : at + 1600] += chance.standard_normal(1600) * np.exp(-np.arange(1600) / 200)
+    (folder / "pairs" / "hour").mkdir(parents=True)
+    for name, start, ppm in (("a", 0.0, 0.0), ("b", 7.123, 50.0)):
+        at = (start + np.arange(rate * seconds) / rate / (1 + ppm * 1e-6)) * rate
+        sound = np.interp(at, np.arange(len(world)), world).astype(np.float32) * 0.2
+        with VideoWriter(
+            folder / "pairs" / "hour" / f"{name}.mp4", (64, 48), Fraction(1), audio=Audio(sound[:, None], rate, 0.0)
+        ) as video:
+            for _ in range(seconds):
+                video.write(np.zeros((48, 64, 3), np.uint8))
+    del world, at, sound
+    out = folder / "hour.jsonl"
+    started = time.perf_counter()
+    command = [sys.executable, __file__, "--tool", "twoview", "--pairs", str(folder / "pairs"), "--out", str(out)]
+    subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    found, peak = map(json.loads, out.read_text().splitlines())
+    middle = 1800.0
+    error = found["offset_s"] + (found["drift_ppm"] * 1e-6) * middle - (7.123 - 50e-6 * middle)
+    print(
+        f"two files of 60 minutes: {peak['MiB']:.0f} MiB, {found['seconds'] / 60:.2f} CPU s per minute of pair, "
+        f"{time.perf_counter() - started:.0f} s; error in the middle {1000 * error:+.3f} ms, drift {found['drift_ppm']:+.2f} "
+        f"(truth {-50:+}) ppm; accepted: {found['accepted']}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seed", type=int, action="append", default=[])
+    parser.add_argument("--sets", default="std,trap,unrelated")
+    parser.add_argument("--n-unrelated", type=int, default=24)
+    parser.add_argument("--finder", help="a Python that has audio-offset-finder")
+    parser.add_argument("--only", help="tools, separated by commas; default: all that can run")
+    parser.add_argument("--keep", type=Path, help="folder for the pairs, to be used again; default: thrown away")
+    parser.add_argument("--hour", action="store_true", help="memory of two files of 60 minutes")
+    for hidden in ("--tool", "--pairs", "--out"):
+        parser.add_argument(hidden, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.tool:
+        return answer_all(args.tool, Path(args.pairs), Path(args.out))
+    with tempfile.TemporaryDirectory() as temporary:
+        if args.hour:
+            hour(Path(temporary))
+        tools = args.only.split(",") if args.only else list(TOOLS)
+        if not args.finder and "audio-offset-finder" in tools:
+            tools.remove("audio-offset-finder")
+            print("audio-offset-finder is left out: --finder names a Python that has it", file=sys.stderr)
+        results: dict[str, list[dict]] = {tool: [] for tool in tools}
+        for seed in args.seed:
+            folder = (args.keep or Path(temporary)) / str(seed)
+            make(seed, folder, args.sets, args.n_unrelated)
+            for tool, found in results.items():
+                python = args.finder if tool == "audio-offset-finder" else sys.executable
+                found.append(run(tool, python, folder))
+        if args.seed:
+            print(HEAD, *(row_of(tool, found) for tool, found in results.items()), sep="\n")
+            if "twoview" in results:
+                print("\nHow far twoview's confidence can be believed:\n", reliability(results["twoview"]), sep="\n")
+    return None
+
+
+if __name__ == "__main__":
+    main()
