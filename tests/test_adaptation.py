@@ -11,7 +11,7 @@ import torch
 from bodies import filmed, moving_body
 
 from twoview import adaptation, lifters
-from twoview.adaptation import generic_clips, own_clips, rehearsal_rooms, solved_clips, stretches
+from twoview.adaptation import Shelf, generic_clips, own_clips, rehearsal_rooms, solved_clips, stretches
 from twoview.checkpoint import LIFTERS_FOLDER, Model, load_model
 from twoview.clips import Take, cut
 from twoview.config import FinetuneConfig, PhonesConfig
@@ -137,6 +137,21 @@ def test_a_take_that_is_too_short_is_left_out_and_named(monkeypatch):
     assert any("take1 is left out" in said for said in phones.warnings)
     assert set(phones.judge(model.lifter)) >= {"criterion", "bone_spread"}
     assert all(torch.isfinite(value) for value in phones.terms(model.lifter, 0, 0).values())
+
+
+def test_a_shelf_gives_back_what_was_put_there(tmp_path):
+    parts = [solved(3), solved(5, seed=1)]
+    kept = [Shelf(folder, "lessons") for folder in (None, tmp_path)]
+    for shelf in kept:
+        for part in parts:
+            shelf.add(part)
+    memory, files = (shelf.all() for shelf in kept)
+    assert len(memory) == len(files) == 8
+    at = torch.tensor([7, 0, 4])
+    for name in ("xy", "score", "size", "points", "focal", "weight"):
+        assert torch.equal(getattr(memory[at], name), getattr(files[at], name))
+    with pytest.raises(TrainingError, match="enough frames"):
+        Shelf(None, "exam").all()
 
 
 def test_the_lifters_own_3d_becomes_rooms_of_a_common_size():

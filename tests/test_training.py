@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from twoview.checkpoint import load_model
-from twoview.clips import Take, cut, hold_out, order
+from twoview.clips import LoadedLater, Take, chosen_views, cut, hold_out, order
 from twoview.config import FinetuneConfig, LossConfig
-from twoview.errors import SyncError, TrainingError
+from twoview.errors import ConfigError, SyncError, TrainingError
 from twoview.poses import Poses2D, Source
 from twoview.skeleton import H36M17
 from twoview.timeline import ClockMap, Sync
@@ -43,6 +43,16 @@ def take(name: str = "take1", seconds: float = 3.0, seed: int = 0, offset: float
         source = Source(f"{name}-{view}")
         poses[view] = Poses2D(xy, np.full(xy.shape[:2], 0.9), time, H36M17, (1280, 720), view, source)
     return Take(name, poses, Sync("a", {"a": ClockMap(), "b": ClockMap(offset)}))
+
+
+def copied(poses: Poses2D) -> Poses2D:
+    """The same picture under another file name."""
+    return replace(poses, source=Source("copy"))
+
+
+def first_frames(whole: Take, count: int) -> Take:
+    last = whole.sync.to_view("b", 0.4) + count / 30
+    return replace(whole, poses={v: p.between(-1.0, last + (0.4 if v == "a" else 0)) for v, p in whole.poses.items()})
 
 
 def weights_of(path: Path) -> dict[str, torch.Tensor]:
@@ -163,11 +173,48 @@ def test_a_model_that_did_not_get_better_is_not_kept(tmp_path, start):
     [
         (lambda t: [replace(t, poses={"a": t.poses["a"]})], "one view"),
         (lambda t: [replace(t, poses={"a": t.poses["a"], "b": t.poses["a"]})], "same video"),
+        (lambda t: [replace(t, poses={"a": t.poses["a"], "b": copied(t.poses["a"])})], "same video"),
+        (lambda t: [first_frames(t, 3)], "no clip of"),
     ],
 )
 def test_takes_that_cannot_teach_are_refused(tmp_path, start, takes, says):
     with pytest.raises(TrainingError, match=says):
         finetune(takes(take()), replace(PAPER, weights=str(start)), out=tmp_path / "run")
+
+
+def test_labels_and_settings_without_effect_are_refused(tmp_path, start):
+    labels = LossConfig(reprojection=0.0, consistency=0.0, position=1.0)
+    with pytest.raises(TrainingError, match="need 3D labels"):
+        finetune([take()], replace(PAPER, weights=str(start), loss=labels), out=tmp_path / "run")
+    with pytest.raises(ConfigError, match="no effect with method phones"):
+        finetune([take()], replace(PAPER, weights=str(start), loss=labels, method="phones"), out=tmp_path / "run")
+
+
+def test_a_run_may_stop_early_and_logs_a_table(tmp_path, start):
+    loss = LossConfig(reprojection=0.0, consistency=0.0, limb_variance=1e-9)
+    config = replace(PAPER, weights=str(start), lr=5.0, loss=loss, epochs=6, patience=2)
+    finetune([take()], config, out=tmp_path / "run")
+    lines = (tmp_path / "run" / "log.csv").read_text().splitlines()
+    assert len(lines) == 1 + 2
+    assert {"epoch", "criterion", "loss_limb_variance"} <= set(lines[0].split(","))
+
+
+def test_views_are_loaded_when_they_are_asked_for(tmp_path, start):
+    whole, asked = take(), []
+
+    def load(view: str) -> Poses2D:
+        asked.append(view)
+        return whole.poses[view]
+
+    later = replace(whole, poses=LoadedLater(whole.views, load))
+    assert later.views == ("a", "b")
+    assert list(chosen_views(later.poses, ["b"])) == ["b"]
+    assert asked == []
+    config = replace(PAPER, weights=str(start), epochs=1)
+    runs = [finetune([t], config, out=tmp_path / n) for t, n in ((whole, "one"), (later, "two"))]
+    assert runs[0].after == runs[1].after
+    with pytest.raises(KeyError):
+        later.poses["c"]
 
 
 def test_nobody_seen_is_refused(tmp_path, start):

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from twoview.bundle import BODY_M
 from twoview.checkpoint import Model
-from twoview.clips import Clip, Take, collate
+from twoview.clips import Clip, Take, chosen_views, collate
 from twoview.config import FinetuneConfig, PhonesConfig
+from twoview.errors import TrainingError
 from twoview.geometry import bone_lengths, rooted
 from twoview.inference import lift
 from twoview.lessons import Lessons, Solved, terms, to_batch, to_room
@@ -30,6 +31,8 @@ from twoview.timeline import common_grid
 from twoview.triangulation import Triangulation, triangulate_takes
 
 REHEARSAL = Path(__file__).parent / "assets" / "rehearsal" / "everyday.npz"
+TAKES_AT_ONCE = 24  # enough to find an athlete's bones and a phone's lens from, and few enough to keep in memory
+EXAM = 512  # clips at most that every epoch is judged on
 Stretches = Mapping[str, tuple[float, float]]  # take -> session seconds, first to last
 
 
@@ -50,25 +53,37 @@ class Phones:
         on_progress: OnProgress | None = None,
         *,
         found: Sequence[Triangulation] | None = None,
+        folder: Path | None = None,
     ) -> None:
-        """Triangulate the takes, unless they are `found` already, and prepare the lessons."""
+        """Triangulate the takes, unless they are `found` already, and prepare the lessons.
+
+        What is taught is kept in `folder`, and read from there clip by clip; without one it is kept in memory.
+        """
         self.config = config.phones
         self.steps = -(-self.config.steps // config.epochs)
         views = {clip.take: clip.views for clip in [*train, *held]}
-        takes = [replace(t, poses={v: t.poses[v] for v in views[t.name]}) for t in takes if t.name in views]
+        takes = [replace(t, poses=chosen_views(t.poses, views[t.name])) for t in takes if t.name in views]
         short = [t.name for t in takes if common_frames(t, model.rate_hz) < self.config.frames]
         takes = [t for t in takes if t.name not in short]
-        settings = self.config.triangulate
-        self.found = found or triangulate_takes(takes, model, config=settings, on_progress=on_progress)
-        left_out = [f"take {name} is left out: its views share less than {self.config.frames} frames" for name in short]
-        self.warnings = (*left_out, *(f"take {f.take}: {said}" for f in self.found for said in f.warnings))
+        said = [f"take {name} is left out: its views share less than {self.config.frames} frames" for name in short]
+        known = None if found is None else {f.take: f for f in found}
         taught, asked = stretches(train), stretches(held or train)
-        rooms = rehearsal_rooms([*generic_clips(), *own_clips(takes, taught)], model, self.config.frames)
-        solved = solved_clips(takes, self.found, taught, self.config)
-        self.lessons = Lessons(solved, rooms, model.framing, self.config, config.seed)
-        self.watched = [collate(part, model.framing) for part in by_views(held or train)]
-        exam = solved_clips(takes, self.found, asked, self.config)
-        self.exam = exam if len(exam) else solved  # a held-out take may be too short
+        lessons, exam = Shelf(folder, "lessons"), Shelf(None, "exam")
+        for start in range(0, len(takes), TAKES_AT_ONCE):
+            some = takes[start : start + TAKES_AT_ONCE]
+            solved = [known[t.name] for t in some] if known else _triangulated(some, model, self.config, on_progress)
+            said += [f"take {f.take}: {sentence}" for f in solved for sentence in f.warnings]
+            lessons.add(solved_clips(some, solved, taught, self.config))
+            exam.add(solved_clips(some, solved, asked, self.config))
+        self.warnings = tuple(said)
+        generic = generic_clips() or own_clips(takes, taught)
+        rooms = rehearsal_rooms(generic, model, self.config.frames)
+        all_lessons = lessons.all()
+        self.lessons = Lessons(all_lessons, rooms, model.framing, self.config, config.seed)
+        self.watched = [collate(part, model.framing) for part in by_views(_some(held or train))]
+        found_exam = exam.all()
+        self.exam = found_exam if len(found_exam) else all_lessons  # a held-out take may be too short
+        self.exam = self.exam[torch.linspace(0, len(self.exam) - 1, min(len(self.exam), EXAM)).long()]
         self.exam_batch = to_batch(self.exam, model.framing)
 
     def terms(self, lifter: nn.Module, epoch: int, step: int) -> Mapping[str, Tensor]:
@@ -95,6 +110,55 @@ class Phones:
         metres = (depth * (frame.scale / self.exam.focal)[:, None])[..., None]
         error = (rooted(answer) - rooted(target[:, 0])).norm(dim=-1) * metres
         return {**watched, "criterion": float(1000 * (error * weight[:, 0]).sum() / weight.sum().clamp(min=1e-9))}
+
+
+def _triangulated(
+    takes: Sequence[Take], model: Model, config: PhonesConfig, on_progress: OnProgress | None
+) -> list[Triangulation]:
+    return triangulate_takes(takes, model, config=config.triangulate, on_progress=on_progress)
+
+
+def _some(clips: Sequence[Clip]) -> list[Clip]:
+    """At most so many clips as an exam has, spread over all."""
+    return [clips[i] for i in np.unique(np.linspace(0, len(clips) - 1, min(len(clips), EXAM)).astype(int))]
+
+
+class Shelf:
+    """Solved clips one after the other, in files of `folder` from where single clips are read, or in memory."""
+
+    def __init__(self, folder: Path | None, name: str) -> None:
+        self._parts: list[Solved] = []
+        self._files: dict[str, Path] = {}
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._files = {f.name: folder / f"{name}.{f.name}" for f in fields(Solved)}
+            for path in self._files.values():
+                path.unlink(missing_ok=True)
+
+    def add(self, clips: Solved) -> None:
+        """Put more clips behind the others."""
+        if not self._files:
+            self._parts.append(clips)
+            return
+        self._parts = [clips[:0]]  # shapes and types
+        for name, path in self._files.items():
+            with path.open("ab") as file:
+                file.write(getattr(clips, name).numpy().tobytes())
+
+    def all(self) -> Solved:
+        """Every clip. Raises TrainingError where there is none."""
+        if not self._parts:
+            raise TrainingError("no take has enough frames that all views saw", hint="film longer, or check the sync")
+        if not self._files:
+            return Solved(*(torch.cat([getattr(part, f.name) for part in self._parts]) for f in fields(Solved)))
+        return Solved(*(_mapped(path, getattr(self._parts[0], name)) for name, path in self._files.items()))
+
+
+def _mapped(path: Path, like: Tensor) -> Tensor:
+    count = path.stat().st_size // (4 * int(np.prod(like.shape[1:], dtype=int)))
+    if not count:
+        return like
+    return torch.from_numpy(np.memmap(path, np.float32, "r+", shape=(count, *like.shape[1:])))
 
 
 def common_frames(take: Take, rate: float) -> int:

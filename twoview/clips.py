@@ -5,8 +5,9 @@ The only place where unseen joints (NaN) become zeros with score 0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,6 +42,29 @@ class Take:
     def views(self) -> tuple[str, ...]:
         """Names of the views."""
         return tuple(self.poses)
+
+
+class LoadedLater(Mapping[str, Any]):
+    """Views of a take that are read each time they are asked for, so that a session of thousands of takes fits."""
+
+    def __init__(self, views: Sequence[str], load: Callable[[str], Any]) -> None:
+        self._views, self._load = tuple(views), load
+
+    def __getitem__(self, view: str) -> Any:
+        if view not in self._views:
+            raise KeyError(view)
+        return self._load(view)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._views)
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+
+def chosen_views(poses: Mapping[str, Any], views: Sequence[str]) -> Mapping[str, Any]:
+    """Some views of a take, loaded no earlier than before."""
+    return LoadedLater(views, poses.__getitem__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,5 +250,12 @@ def check_views(takes: Sequence[Take]) -> None:
                 f"take {take.name!r} has one view ({only}); consistency needs two", hint="twoview sync a.mp4 b.mp4"
             )
         first, *others = take.poses.values()
-        if any(o.source.video and o.source.video == first.source.video for o in others):
+        if any(_same(first, other) for other in others):
             raise TrainingError(f"the views of take {take.name!r} are the same video", hint="film from two sides")
+
+
+def _same(a: Poses2D, b: Poses2D) -> bool:
+    """Whether two views are one: the same file, or the same joints to the pixel."""
+    return bool(a.source.video and a.source.video == b.source.video) or (
+        a.xy.shape == b.xy.shape and bool(np.isfinite(a.xy).any()) and np.array_equal(a.xy, b.xy, equal_nan=True)
+    )

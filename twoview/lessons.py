@@ -54,7 +54,7 @@ class Solved:
     def __len__(self) -> int:
         return len(self.xy)
 
-    def __getitem__(self, at: Tensor) -> Solved:
+    def __getitem__(self, at: Tensor | slice) -> Solved:
         return Solved(*(getattr(self, f.name)[at] for f in fields(self)))
 
 
@@ -69,7 +69,6 @@ class Lessons:
                 hint="twoview triangulate says why; film about 90 degrees apart, or use --set finetune.method=paper",
             )
         self.solved, self.rooms, self.rule, self.config, self.seed = solved, rooms, rule, config, seed
-        self.own_rooms = to_room(solved.points)
 
     def draw(self, step: int) -> list[Lesson]:
         """One batch of each kind."""
@@ -78,7 +77,8 @@ class Lessons:
         lessons = [Lesson("pseudo", self._pseudo(chance), 1.0)]
         if config.turned > 0:
             at = pick(len(self.solved), config.virtual, chance)
-            batch = self._virtual(self.own_rooms[at], self.solved.weight[at], chance)
+            turned = self.solved[at]
+            batch = self._virtual(to_room(turned.points), turned.weight, chance)
             lessons.append(Lesson("turned", batch, config.turned))
         if config.rehearsal > 0 and len(self.rooms):
             motion = self.rooms[pick(len(self.rooms), config.virtual, chance)]

@@ -14,7 +14,7 @@ from twoview import monitors
 from twoview.checkpoint import Model
 from twoview.clips import Take, check_views, cut
 from twoview.config import FinetuneConfig
-from twoview.errors import SyncError
+from twoview.errors import TwoViewError
 from twoview.processes import automatic
 from twoview.progress import OnProgress
 from twoview.triangulation import SHARP_DEG, WIDE_DEG, triangulate_takes
@@ -95,7 +95,7 @@ def _look(take: Take, model: Model, config: FinetuneConfig, on_progress: OnProgr
     try:
         clips = cut(take, length=length, rate=model.rate_hz, stride=config.stride)
         found = triangulate_takes([take], model, config=config.phones.triangulate, on_progress=on_progress)[0]
-    except SyncError as error:
+    except TwoViewError as error:
         return TakePlan(take.name, 0.0, 0, float("nan"), 0.0, error.message)
     others = [found.angle_deg[view] for view in found.views[1:]]
     best = min(others, key=lambda angle: abs(angle - 90.0))

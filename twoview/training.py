@@ -8,6 +8,7 @@ device, precision and several processes; a stopped run continues from `last.pt` 
 from __future__ import annotations
 
 import copy
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -77,7 +78,7 @@ def finetune(
             hint="look at the detections with `twoview show`, and at sync.png",
         )
     train, held = hold_out(clips, config.held_out)
-    objective = _objective(takes, train, held, model, config, on_progress)
+    objective = _objective(takes, train, held, model, config, on_progress, out / f"lessons{fabric.global_rank}")
 
     lifter = copy.deepcopy(model.lifter)
     optimiser = torch.optim.AdamW(lifter.parameters(), lr=config.lr, weight_decay=config.weight_decay)
@@ -129,6 +130,7 @@ def finetune(
         _finish(out, state, model, config, takes, train, held)
         runs.save(out, state, config, known, finished=True)
     fabric.barrier()
+    shutil.rmtree(out / f"lessons{fabric.global_rank}", ignore_errors=True)
     return _run(out, state)
 
 
@@ -145,6 +147,7 @@ def _objective(
     model: Model,
     config: FinetuneConfig,
     on_progress: OnProgress | None,
+    folder: Path,
 ) -> Objective:
     if config.method == "paper":
         return Paper(train, held, model, config)
@@ -152,7 +155,7 @@ def _objective(
         raise ConfigError("[finetune.loss] has no effect with method phones", hint="--set finetune.method=paper")
     from twoview.adaptation import Phones
 
-    return Phones(takes, train, held, model, config, on_progress)
+    return Phones(takes, train, held, model, config, on_progress, folder=folder)
 
 
 def _set_rate(optimiser: Any, config: FinetuneConfig, epoch: int, step: int, steps: int) -> None:

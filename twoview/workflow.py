@@ -108,11 +108,11 @@ def detect_views(
 
 
 def load_takes(session: Session, views: Sequence[str] | None = None) -> list[Take]:
-    """Every take that has at least two of these views, with its sync and detections.
+    """Every take that has at least two of these views, with its sync, and its detections as they are asked for.
 
     Raises SessionError naming the stage that is missing.
     """
-    from twoview.clips import Take
+    from twoview.clips import LoadedLater, Take
 
     wanted = session.check_views(views)
     loaded = []
@@ -120,14 +120,13 @@ def load_takes(session: Session, views: Sequence[str] | None = None) -> list[Tak
         present = [view for view in wanted if view in files]
         if len(present) < 2:
             continue
-        poses = {}
-        for view in present:
-            path = session.detection_path(name, view)
+        paths = {view: session.detection_path(name, view) for view in present}
+        for view, path in paths.items():
             if not path.exists():
                 raise SessionError(f"view {view!r} of take {name!r} is not detected yet", hint="twoview detect")
             if records.read_header(path)["inputs"] != {"video": files[view].fingerprint}:
                 raise SessionError(f"the video of view {view!r}, take {name!r}, has changed", hint="twoview detect")
-            poses[view] = records.load_as(path, Poses2D)
+        poses = LoadedLater(present, lambda view, paths=paths: records.load_as(paths[view], Poses2D))  # type: ignore[misc]
         loaded.append(Take(name, poses, load_sync(session, name)))
     if not loaded:
         raise SessionError(
