@@ -7,10 +7,10 @@ LIFTER is a name, a model or checkpoint file, or NAME@REVISION for what shipped 
 without any, all that ship. Root-relative; each frame is scaled by the true depth of its root, as MotionBERT's protocol
 does, but against the true pose. Mirrored passes are averaged, as `infer` does.
 
-Motion capture: every clip cut into windows of 27 frames at the lifter's rate (30 at first sight of `--quick`'s quarter),
-two cameras each by seed 1, "any" or within 15 degrees of the athlete's right; a detector's errors of 0.7 % of the body's
-size, or such as were measured on MoveNet. Pixels: MoveNet on the rendered scenes and on a real man seen by four cameras,
-whose reference is good to 2 to 3 cm; nose and head are left out there, since the reference has none.
+Motion capture: every clip in windows of 27 frames at the lifter's own rate, two cameras each by seed 1, from any side
+or within 15 degrees of the athlete's right; a detector's errors of 0.7 % of the body's size, or MoveNet's as measured.
+Pixels: MoveNet on the rendered scenes that are not for training and on a real man seen by four cameras, whose reference
+is good to 2 to 3 cm and has neither nose nor head, which are left out there.
 """
 
 from __future__ import annotations

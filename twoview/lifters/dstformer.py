@@ -6,8 +6,8 @@ those of the original, so `load_state_dict(checkpoint["model_pos"])` works once 
 
 Tokens stay in one memory order, (B, T, J, C), from end to end. Queries, keys and values are three products instead of
 one, so that both kinds of attention are views of what the products wrote: nothing is ever copied to be rearranged.
-On CPUs a batch goes through a few clips at a time, and where nothing is differentiated sums are written over their first
-term, since memory is what time is lost to beside the products themselves.
+On CPUs a batch goes through a few clips at a time, and where nothing is differentiated sums are written over their
+first term, since memory is what time is lost to beside the products themselves.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def overwriting() -> bool:
 
 
 def plus(x: Tensor, y: Tensor, linear: nn.Linear) -> Tensor:
-    """x + linear(y); over x where `overwriting`, so that the product needs no memory of its own."""
+    """The sum x + linear(y); over x where `overwriting`, so that the product needs no memory of its own."""
     if not overwriting():
         return x + linear(y)
     x.view(-1, x.shape[-1]).addmm_(y.flatten(0, -2), linear.weight.t())
@@ -186,7 +186,7 @@ class DSTformer(nn.Module):
         gate = cast(nn.Linear, self.ts_attn[index])
         of_a, of_b = gate.weight.chunk(2, dim=1)
         share = (functional.linear(a, of_a, gate.bias) + functional.linear(b, of_b)).softmax(dim=-1)
-        return torch.lerp(a, b, share[..., 1:])
+        return torch.lerp(a, b, share[..., 1:].to(a.dtype))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, 17, 3) x, y, score -> (B, T, 17, 3) x, y, z, all in screen units; T from 1 to `clip_length`."""
