@@ -168,7 +168,7 @@ def test_a_mirrored_video_gives_the_mirrored_pose():
     found = [torch.from_numpy(lift(model(lifter), p, InferConfig(flip=True)).xyz.copy()) for p in (poses, other)]
     assert torch.allclose(mirror(found[0]), found[1], atol=1e-4)
     alone = [torch.from_numpy(lift(model(lifter), p, InferConfig(flip=False)).xyz.copy()) for p in (poses, other)]
-    assert not torch.allclose(mirror(alone[0]), alone[1], atol=1e-2)
+    assert not torch.allclose(mirror(alone[0]), alone[1], atol=5e-3)
 
 
 def test_unseen_joints_reach_the_lifter_as_zeros():

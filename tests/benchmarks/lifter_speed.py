@@ -1,10 +1,11 @@
 """Speed and memory of the lifters on CPUs: our DSTformer beside a plain one, and twoview-small against real time.
 
-python tests/benchmarks/lifter_speed.py [--quick] [--threads 1] [--rounds 3] [--sizes lite,full] [--batches 1,8]
+    python tests/benchmarks/lifter_speed.py [--quick] [--threads 1] [--rounds 1] [--sizes lite,full] [--batches 1,8]
 
-Both networks get the same weights and clips and take turns, so that a busy machine slows both; the table's seconds are
-the fewest CPU seconds of all threads over the rounds. Peak memory is that of a process of its own, less what the
-process held before. Answers are compared, and the full network's longest clip with the original's numbers.
+Both networks get the same weights and clips. Every measurement is a process of its own, and the two take turns, so that
+a busy machine slows both: the fewest seconds over the rounds, and the peak memory beyond what stood there before. With
+one thread seconds are CPU seconds, which a busy machine does not stretch much; with more they are by the clock. Answers
+are compared, and our longest clip with the original's numbers.
 """
 
 from __future__ import annotations
@@ -71,15 +72,9 @@ def training_step(network: nn.Module, x: Tensor) -> Callable[[], object]:
 KINDS = {"forward": forward, "training step": training_step}
 
 
-def race(runs: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Fewest CPU seconds of each, in turns; the first turn warms up and does not count where there are others."""
-    spent: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds + 1):
-        for name, run in runs.items():
-            begin = time.process_time()
-            run()
-            spent[name].append(time.process_time() - begin)
-    return {name: min(seconds[1:]) for name, seconds in spent.items()}
+def clock(threads: int) -> float:
+    """CPU seconds of one thread, or seconds by the clock."""
+    return time.process_time() if threads == 1 else time.perf_counter()
 
 
 def status(name: str) -> float:
@@ -88,44 +83,43 @@ def status(name: str) -> float:
     return int(row.split()[1]) / 1024
 
 
-def measure_memory(size: str, kind: str, name: str, batch: int, frames: int) -> None:
-    """For the process of its own: prints the peak in MiB beyond what stood there before."""
+def measure(size: str, kind: str, name: str, batch: int, frames: int, threads: int) -> None:
+    """In a process of its own: prints the seconds of one run, and its peak in MiB beyond what stood there before."""
     network = networks(size)[name]
-    run = KINDS[kind](network, torch.randn(batch, frames, 17, 3))
     before = status("VmRSS")
+    KINDS[kind](network, torch.randn(1, 3, 17, 3))()  # libraries make themselves ready
+    run = KINDS[kind](network, torch.randn(batch, frames, 17, 3))
+    begin = clock(threads)
     run()
-    print(max(status("VmHWM") - before, 0.0))
+    print(clock(threads) - begin, max(status("VmHWM") - before, 0.0))
 
 
-def memory(*arguments: object, threads: int) -> float:
-    """Peak MiB of one run in a process of its own."""
-    asked_for = [str(argument) for argument in arguments]
-    command = [sys.executable, __file__, "--memory", *asked_for, "--threads", str(threads)]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+def measured(*arguments: object, threads: int) -> tuple[float, float]:
+    """Seconds and MiB of one run."""
+    command = [sys.executable, __file__, "--measure", *map(str, arguments), "--threads", str(threads)]
+    seconds, peak = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    return float(seconds), float(peak)
 
 
 def compare(sizes: list[str], batches: list[int], frames: int, rounds: int, threads: int) -> None:
     """The table of both networks."""
-    print(ROW.format("network", "", "ours, CPU s", "plain, CPU s", "times as fast", "ours / plain, peak MiB"))
+    print(ROW.format("network", "", "ours, s", "plain, s", "times as fast", "ours / plain, peak MiB"))
     print("|---" * 6 + "|")
     for size in sizes:
         both = networks(size)
         with torch.inference_mode():
-            x = torch.randn(2, min(frames, 27), 17, 3)
+            x = torch.randn(2, 27, 17, 3)
             off = float((both["ours"](x) - both["plain"](x)).abs().max())
+        del both
         for batch in batches:
-            x = torch.randn(batch, frames, 17, 3)
-            for kind, make in KINDS.items():
-                found = race({name: make(both[name], x) for name in NAMES}, rounds)
-                peak = {name: memory(size, kind, name, batch, frames, threads=threads) for name in NAMES}
-                print(
-                    ROW.format(
-                        f"{size}, {batch} x {frames} frames", kind, f"{found['ours']:.2f}", f"{found['plain']:.2f}",
-                        f"{found['plain'] / found['ours']:.2f} (goal {GOALS[kind]})",
-                        f"{peak['ours']:.0f} / {peak['plain']:.0f}",
-                    ),
-                    flush=True,
-                )  # fmt: skip
+            for kind in KINDS:
+                arguments = [(size, kind, name, batch, frames) for _ in range(rounds) for name in NAMES]
+                found = [measured(*each, threads=threads) for each in arguments]
+                (ours, ours_mib), (plain, plain_mib) = (map(min, zip(*found[n::2], strict=True)) for n in (0, 1))
+                speed = f"{plain / ours:.2f} (goal {GOALS[kind]})"
+                title = f"{size}, {batch} x {frames} frames"
+                memory = f"{ours_mib:.0f} / {plain_mib:.0f}"
+                print(ROW.format(title, kind, f"{ours:.2f}", f"{plain:.2f}", speed, memory), flush=True)
         print(f"  answers of both differ by at most {off:.1e}")
 
 
@@ -150,7 +144,11 @@ def real_time(name: str, seconds: float, rounds: int) -> None:
                     (1920, 1080), "a")  # fmt: skip
     for flip in (True, False):
         config = InferConfig(flip=flip)
-        spent = race({name: lambda config=config: lift(model, poses, config)}, rounds)[name]
+        spent = np.inf
+        for _ in range(rounds + 1):
+            begin = time.process_time()
+            lift(model, poses, config)
+            spent = min(spent, time.process_time() - begin)
         print(f"{name}: {seconds / spent:.0f} times real time ({seconds:.0f} s at 30 fps in {spent:.2f} CPU s, "
               f"{'with' if flip else 'without'} the mirrored pass; goal 20)")  # fmt: skip
 
@@ -160,16 +158,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="clips of 27 frames, one a time")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--frames", type=int, default=243)
     parser.add_argument("--sizes", default="lite,full")
     parser.add_argument("--batches", default="1,8")
-    parser.add_argument("--memory", nargs=5, help=argparse.SUPPRESS)
+    parser.add_argument("--measure", nargs=5, help=argparse.SUPPRESS)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    if given.memory:
-        size, kind, name, batch, frames = given.memory
-        measure_memory(size, kind, name, int(batch), int(frames))
+    if given.measure:
+        size, kind, name, batch, frames = given.measure
+        measure(size, kind, name, int(batch), int(frames), given.threads)
         return
     frames, batches = (27, [1]) if given.quick else (given.frames, [int(n) for n in given.batches.split(",")])
     print(f"torch {torch.__version__}, {given.threads} threads")
