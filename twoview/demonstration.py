@@ -71,13 +71,15 @@ def demo(
     for take in takes:
         videos = [Path(folder) / scene / "videos" / take / name for name in names]
         session, _ = workflow.add_videos(session.folder, videos, views=VIEWS, take=take)
-        sync, fresh = syncwork.sync_take(session, take, on_progress=on_progress)
-        clocks.append([*_sync_row(take, sync, scene), _STATE[fresh]])
+        syncwork.sync_take(session, take, on_progress=on_progress)
     config = DetectConfig(detector="movenet")
     for take, view, poses, fresh in workflow.detect_views(
         session, views=VIEWS, takes=takes, config=config, on_progress=on_progress
     ):
         detections.append([*_detection_row(take, view, poses, scene), _STATE[fresh]])
+    for take in takes:  # once more, now that what the athlete's motion says can be put beside it
+        sync, fresh = syncwork.sync_take(session, take, on_progress=on_progress)
+        clocks.append([*_sync_row(take, sync, scene), _STATE[fresh]])
     run, fresh = _finetune(session, quick, on_progress)
     tables = [
         Table("Clocks", ["take", "b began after a (s)", "drift (ppm)", "sure", "error (ms)", ""], clocks),

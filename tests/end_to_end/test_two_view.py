@@ -33,6 +33,7 @@ def test_four_commands_make_a_model_that_needs_one_view(twoview, tmp_path, filme
     assert answer.code == 0, answer.err
     assert "twoview finetune --views a,b" in answer.out
 
+    assert "saved" in twoview("sync", "a.mp4", "b.mp4").out  # now with what the motion says beside it
     answer = twoview("finetune", "--views", "a,b", *QUICK)
     assert answer.code == 0, answer.err
     assert (tmp_path / "session/model.pt").exists()
