@@ -34,7 +34,7 @@ def add_videos(
     """Put the videos of one take into the session folder (made if need be); view names default to the file stems.
 
     Without a name for the take: the take that already holds these files, or a new one.
-    Raises SessionError for two views of one name, VideoError for a file that is not a video.
+    Raises SessionError for two views of one name and for a take of one view, VideoError for a file that is no video.
     """
     from twoview.video import probe
 
@@ -52,6 +52,10 @@ def add_videos(
     if take is None:
         same = (known for known, held in session.takes.items() if all(held.get(n) == f for n, f in files.items()))
         take = next(same, f"take{len(session.takes) + 1}")
+    if len({**session.takes.get(take, {}), **files}) < 2:
+        raise SessionError(
+            f"one video, {', '.join(map(str, videos))}: clocks relate two or more", hint="twoview sync a.mp4 b.mp4"
+        )
     return session.add_take(take, files), take
 
 

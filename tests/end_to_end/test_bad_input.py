@@ -44,6 +44,11 @@ def test_a_missing_file(twoview, tmp_path, pair):
     assert not (tmp_path / "session").exists()
 
 
+def test_one_video_is_no_take(twoview, tmp_path, pair):
+    refused(twoview("sync", "a.mp4"), "one video", "twoview sync a.mp4 b.mp4")
+    assert not (tmp_path / "session" / "session.json").exists()
+
+
 def test_not_a_video(twoview, tmp_path, pair):
     (tmp_path / "c.mp4").write_text("this is a text")
     refused(twoview("sync", "a.mp4", "c.mp4"), "c.mp4", "hint")
