@@ -12,6 +12,7 @@ from twoview.datasets.rendered import Scene
 from twoview.poses import Poses2D, Poses3D
 from twoview.skeleton import COCO17, H36M17, to_h36m
 from twoview.synthetic import SOUND_RATE, Camera, camera_around, claps, figure, write_scene
+from twoview.timeline import ClockMap
 from twoview.video import Audio
 
 Array = np.ndarray
@@ -42,6 +43,18 @@ def seen_flat(poses: Poses3D, *, size: tuple[int, int] = (480, 360)) -> Poses2D:
 def two_cameras(angle_deg: float = 90.0) -> tuple[Camera, Camera]:
     """Two phones so many degrees apart."""
     return camera_around(0.0), camera_around(angle_deg)
+
+
+def seen_figure(
+    camera: Camera, *, start: float = 0.0, seconds: float = 8.0, rate: float = 30.0, clock: ClockMap | None = None,
+    seed: int = 0, view: str = "", noise: float = 1.0,
+) -> Poses2D:  # fmt: skip
+    """The figure from session time `start` on, on a view's own clock, with errors of `noise` px."""
+    moments = start + np.arange(round(seconds * rate)) / rate
+    xy = camera.project(figure(moments, seed=seed))
+    xy = xy + noise * np.random.default_rng(seed + len(view)).normal(size=xy.shape)
+    own = (clock or ClockMap()).to_view(moments)
+    return Poses2D(xy, np.ones(xy.shape[:2]), own, COCO17, camera.size, view)
 
 
 def clap_track(seconds: float = 4.0, *, late_s: float = 0.0, drift_ppm: float = 0.0, seed: int = 0) -> Audio:

@@ -48,12 +48,6 @@ def test_unknown_names_are_answered_with_the_known(tmp_path):
     assert "twoview sync" in error.value.hint
 
 
-def test_one_file_cannot_be_two_views(tmp_path):
-    same = view(tmp_path / "a.mp4")
-    with pytest.raises(SessionError, match="the same file"):
-        open_session(tmp_path / "s", create=True).add_take("take1", {"a": same, "b": same})
-
-
 def test_a_session_of_a_newer_version_is_refused(tmp_path):
     (tmp_path / "session.json").write_text(json.dumps({"format": "session", "version": 7, "made_by": "twoview 3.0"}))
     with pytest.raises(FormatError, match=r"twoview 3\.0"):

@@ -132,7 +132,7 @@ def listen(path: Path | str, name: str = "", *, stretch: float = 1.0) -> Heard:
 def claps(heard: Heard) -> Array:
     """Seconds (N,) on the view's clock at which the sharpest sounds begin: claps, hits, bounces; at most 40.
 
-    Sharp is what rises tenfold over the 50 ms before within 10 ms, and is among the loudest.
+    Sharp is what rises sixfold over the 50 ms before within 10 ms, and is among the loudest.
     """
     hop = round(_CLAP_HOP_S * heard.sound.rate)
     count = len(heard.sound.samples) // hop
@@ -141,7 +141,7 @@ def claps(heard: Heard) -> Array:
         part = heard.sound.samples[start * hop : min(start + 10000, count) * hop].astype(np.float32)
         level[start : start + 10000] = np.abs(part.reshape(-1, hop)).max(axis=1)
     before = np.roll(maximum_filter1d(level, 10, origin=4), 2) if count > 20 else level  # of the hops up to two ago
-    sharp = np.flatnonzero((level > 10 * before) & (level > 0.3 * level.max(initial=0)) & (np.arange(count) > 12))
+    sharp = np.flatnonzero((level > 6 * before) & (level > 0.3 * level.max(initial=0)) & (np.arange(count) > 12))
     first = sharp[np.diff(sharp, prepend=-1000) > 0.2 / _CLAP_HOP_S]
     loudest = np.sort(first[np.argsort(-level[first])[:40]])
     return heard.start_s + heard.stretch * loudest * hop / heard.sound.rate

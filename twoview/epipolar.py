@@ -35,20 +35,22 @@ def _terms(pair: Pair) -> tuple[Array, Array]:
 
 def slopes(pair: Pair, geometry: Array) -> tuple[Array, Array]:
     """Derivatives (..., 4) of the constraint by x_a, y_a, x_b, y_b, scaled to unit length, and their length (...)."""
-    (xa, ya), (xb, yb), g = np.moveaxis(pair.a, -1, 0), np.moveaxis(pair.b, -1, 0), geometry
-    rows = [
-        -(g[0] * xb + g[2] * yb + g[4]), 1 - (g[1] * xb + g[3] * yb),
-        -(g[0] * xa + g[1] * ya + g[5]), -(g[2] * xa + g[3] * ya + g[6]),
-    ]  # fmt: skip
-    along = np.stack(rows, axis=-1)
-    length = np.linalg.norm(along, axis=-1, keepdims=True) + 1e-6
-    return along / length, length[..., 0]
+    along = np.stack(_derivatives(pair, geometry), axis=-1)
+    length = np.linalg.norm(along, axis=-1) + 1e-6
+    return along / length[..., None], length
+
+
+def _derivatives(pair: Pair, g: Array) -> tuple[Array, Array, Array, Array]:
+    xa, ya, xb, yb = pair.a[..., 0], pair.a[..., 1], pair.b[..., 0], pair.b[..., 1]
+    by_a = -(g[0] * xb + g[2] * yb + g[4]), 1 - (g[1] * xb + g[3] * yb)
+    return *by_a, -(g[0] * xa + g[1] * ya + g[5]), -(g[2] * xa + g[3] * ya + g[6])
 
 
 def distance(pair: Pair, geometry: Array) -> Array:
     """Signed distance (...) of each pair of points from the constraint (Sampson's, over both views)."""
-    terms, target = _terms(pair)
-    return (target - terms @ geometry) / slopes(pair, geometry)[1]
+    by_xa, by_ya, by_xb, by_yb = _derivatives(pair, geometry)
+    rest = pair.a[..., 1] - geometry[4] * pair.a[..., 0] - geometry[7] + by_xb * pair.b[..., 0] + by_yb * pair.b[..., 1]
+    return rest / (np.sqrt(by_xa**2 + by_ya**2 + by_xb**2 + by_yb**2) + 1e-6)
 
 
 def fit(pair: Pair, seconds: float) -> Array:

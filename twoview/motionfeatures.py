@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
+from scipy.ndimage import gaussian_filter1d, uniform_filter1d
 
 from twoview.poses import Poses2D
 from twoview.skeleton import H36M17
@@ -17,6 +17,7 @@ RATE = 60.0  # grid points a second of real time
 JOINTS = [i for i, name in enumerate(H36M17.joints) if name not in ("pelvis", "spine")]  # those are means of others
 BANDS = ((0.03, 0.12), (0.12, 0.36), (0.36, 1.08))  # movement between two smoothings, standard deviations in s
 _SMOOTH_S = 0.03  # detections are smoothed by this standard deviation
+_LASTING_S = 3.6  # what lasts for about this long is no movement
 _GAP_S = 0.25  # a joint unseen for longer has no say meanwhile
 _FAR = 0.06  # a sighting this far from those around it, in sizes of the body, is left out
 
@@ -41,11 +42,26 @@ class Moves:
         return max(len(self.xy) - 1, 0) / RATE
 
     @cached_property
+    def moved(self) -> Array:
+        """Movement (G, J, 2) against where each joint is for some seconds."""
+        shown = self.seen[..., None]
+        lasting = running_sum(self.xy * shown) / np.maximum(running_sum(self.seen), 1e-6)[..., None]
+        return (self.xy - lasting) * shown
+
+    @cached_property
     def bands(self) -> tuple[Array, ...]:
         """Movement (G, J, 2) in each band."""
         levels = {s: _smoothed(self.xy, self.seen, s) for s in sorted({s for band in BANDS for s in band})}
         shown = self.seen[..., None] / self.scale[:, None, None]
         return tuple((levels[low] - levels[high]) * shown for low, high in BANDS)
+
+
+def running_sum(values: Array) -> Array:
+    """Over about _LASTING_S around each frame, nearer ones with more weight: two running means, for speed."""
+    width = round(_LASTING_S * RATE)
+    for _ in range(2):
+        values = uniform_filter1d(values, width, axis=0, mode="constant")
+    return values
 
 
 def moves(poses: Poses2D, stretch: float = 1.0) -> Moves:

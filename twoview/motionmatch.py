@@ -17,11 +17,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import fft
-from scipy.ndimage import gaussian_filter1d
 
 from twoview import epipolar
 from twoview.epipolar import Pair
-from twoview.motionfeatures import BANDS, JOINTS, RATE, Moves
+from twoview.motionfeatures import BANDS, JOINTS, RATE, Moves, running_sum
 
 Array = np.ndarray
 
@@ -29,10 +28,9 @@ _NOISE = (0.004, 0.003, 0.002)  # of a joint in each band, sizes of the body
 _INDEPENDENT = 2.5  # movements this many smoothings apart count as independent evidence
 _TILTS = np.radians([-30.0, -15.0, 0.0, 15.0, 30.0])  # of the shared direction from the picture's vertical
 _TILT = math.radians(15.0)  # how far it usually is
-_CANDIDATES, _APART_S = 5, 0.2
+_CANDIDATES, _APART_S, _WORTH = 5, 0.2, 0.3  # kept; how far apart; least evidence, of the highest
 _REACH = 8  # grid points either way in which a candidate is refined
 _FINE = 4  # and then, with the geometry of a better lag, again
-_SLOW_S = 1.5  # what the geometry leaves over is compared with its mean over this standard deviation
 _LEFT_OVER = 0.02  # distances above this, in sizes of the body, count less and less
 _WINDOW_S, _WINDOWS = 6.0, 60
 
@@ -43,6 +41,7 @@ class Fit:
 
     lag      grid points, with fractions
     total    evidence for it, in nats, from `seconds` that both saw
+    share    of the movement along the shared direction that is left over, 1 where the views are unrelated
     misfit   median distance of the joints from one geometry, sizes of the body
     steps    (S,) lags tried around it; curve (K, S) what each stretch leaves over there
     time     (K,) middles of the stretches, grid points of b
@@ -50,6 +49,7 @@ class Fit:
 
     lag: float
     total: float
+    share: float
     misfit: float
     seconds: float
     steps: Array
@@ -81,7 +81,7 @@ def coarse(a: Moves, b: Moves, least_s: float) -> tuple[Array, Array, list[float
             np.maximum(best, total, out=best)
     heights = np.where(seconds >= least_s, best, 0.0)
     found, left, apart = [], heights.copy(), round(_APART_S * RATE)
-    while len(found) < _CANDIDATES and (at := int(np.argmax(left))) >= 0 and left[at] > 0:
+    while len(found) < _CANDIDATES and left[at := int(np.argmax(left))] > _WORTH * heights.max(initial=1e-9):
         found.append(float(lags[at]))
         left[max(0, at - apart) : at + apart + 1] = -np.inf
     return lags, heights, found
@@ -131,8 +131,15 @@ def refine(a: Moves, b: Moves, lag: float, *, reach: int = _REACH) -> Fit | None
             break
     curve, time = _in_stretches(left, span)
     pair = _paired(a.xy, b.xy, a, b, lag, span)
+    along, _ = epipolar.slopes(pair, geometry)
+    moved = _paired(a.moved, b.moved, a, b, lag, span)
+    alone = (
+        (along[..., :2] * moved.a).sum(axis=-1) ** 2 + (along[..., 2:] * moved.b).sum(axis=-1) ** 2
+    ) / _LEFT_OVER**2
+    unrelated = float((pair.seen * np.log1p(alone)).sum())
+    share = float(left.sum(axis=0).min()) / max(unrelated, 1e-9)
     misfit = float(np.median(np.abs(epipolar.distance(pair, geometry))[pair.seen > 0]))
-    return Fit(lag, _total(a, b, lag, span, geometry), misfit, (span[1] - span[0]) / RATE, steps, curve, time)
+    return Fit(lag, _total(a, b, lag, span, geometry), share, misfit, (span[1] - span[0]) / RATE, steps, curve, time)
 
 
 def lowest(steps: Array, curve: Array) -> float:
@@ -162,8 +169,7 @@ def _paired(of_a: Array, of_b: Array, a: Moves, b: Moves, lag: float, span: tupl
 def _left_over(pair: Pair, geometry: Array) -> Array:
     """What the geometry leaves over in each frame (N,): of all joints' distances, apart from what is lasting."""
     away = epipolar.distance(pair, geometry)
-    weight = gaussian_filter1d(pair.seen, _SLOW_S * RATE, axis=0, mode="constant")
-    lasting = gaussian_filter1d(away * pair.seen, _SLOW_S * RATE, axis=0, mode="constant") / np.maximum(weight, 1e-6)
+    lasting = running_sum(away * pair.seen) / np.maximum(running_sum(pair.seen), 1e-6)
     return (pair.seen * np.log1p(((away - lasting) / _LEFT_OVER) ** 2)).sum(axis=1)
 
 

@@ -95,10 +95,6 @@ class Session:
 
     def add_take(self, name: str, videos: Mapping[str, ViewFile]) -> Session:
         """The session with one more take (or the same take with these videos), written to disk."""
-        clash = [view for view, video in videos.items() for other in videos
-                 if other != view and videos[other].path == video.path]  # fmt: skip
-        if clash:
-            raise SessionError(f"views {', '.join(clash)} are the same file, {videos[clash[0]].path}")
         merged = Session(self.folder, {**self.takes, name: {**self.takes.get(name, {}), **videos}})
         if merged.takes != self.takes:
             records.write_json(self.folder / "session.json", merged._to_json())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +74,7 @@ def sync_take(
     if records.is_current(path, head):
         return records.load_as(path, Sync), False
     found, evidence = relate_views(files, poses, reference, config, given, on_progress)
+    found = _with_warnings(found, _alike(files))
     workflow.save_sync(session, take, found, settings=settings)
     picture = path.with_suffix(".png")
     picture.unlink(missing_ok=True)
@@ -99,7 +101,7 @@ def relate_views(
 
     paths = {view: workflow.present(file, view) for view, file in files.items()}
     stretch = _stretch(paths, given)
-    if given.motion and set(poses) != set(paths):
+    if (given.motion or given.refine) and set(poses) != set(paths):
         lost = ", ".join(view for view in paths if view not in poses)
         raise SyncError(f"no detections of {lost}: motion cannot be compared", hint="twoview detect, then this again")
     if given.timestamps:
@@ -156,9 +158,16 @@ def _claps(sync: Sync, paths: Mapping[str, Path]) -> list[float]:
 
 
 def _with_warnings(sync: Sync, warnings: tuple[str, ...]) -> Sync:
-    from dataclasses import replace
-
     return replace(sync, warnings=(*warnings, *sync.warnings))
+
+
+def _alike(files: Mapping[str, ViewFile]) -> tuple[str, ...]:
+    """A warning for each two views that are one file."""
+    return tuple(
+        f"{first} and {second} are the same recording: a second phone has to film too"
+        for first, second in combinations(files, 2)
+        if files[first].fingerprint == files[second].fingerprint
+    )
 
 
 def _stretch(paths: Mapping[str, Path], given: Given) -> dict[str, float]:

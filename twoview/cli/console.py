@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from twoview.evaluation import Report
     from twoview.training import Run
 
+_SLOW = 0.95  # a clock this slow against the reference is slow motion, not drift
 _PLAIN_EVERY_S = 10.0  # how often progress is told as a plain line when stderr is not a terminal
 
 
@@ -131,22 +132,28 @@ def next_step(command: str) -> None:
 
 def show_sync(sync: Sync, take: str) -> None:
     """One line a view: when it began against the reference, its drift, and how far that can be trusted."""
-    rows = []
-    for view in sync.views:
+    result(f"{take}: clocks by {sync.method}", f"{sync.reference}   reference")
+    for view in sync.views[1:]:
         clock, quality = sync.clocks[view], sync.quality.get(view)
-        if view == sync.reference:
-            rows.append([view, "reference", "", "", "", ""])
-            continue
-        when = f"began {abs(clock.offset_s):.4f} s {'later' if clock.offset_s >= 0 else 'earlier'}"
-        drift = f"{clock.drift_ppm:+.0f} ppm" if abs(clock.drift_ppm) >= 0.5 else ""
-        if quality is None:
-            rows.append([view, when, drift, "", "", sync.method])
-            continue
-        error = "" if math.isnan(quality.offset_se_s) else f"± {quality.offset_se_s * 1000:.2f} ms"
-        used, total = quality.windows
-        agree = f"{used} of {total} windows agree" if total else ""
-        rows.append([view, f"{when} {error}", drift, agree, f"{quality.confidence:.0%} sure", f"from {sync.method}"])
-    table(["view", f"take {take}", "clock drift", "evidence", "within half a frame", ""], rows)
+        parts = [f"{view}   began {abs(clock.offset_s):.4f} s {'later' if clock.offset_s >= 0 else 'earlier'}"]
+        if quality is not None and not math.isnan(quality.offset_se_s):
+            parts[0] += f" ± {quality.offset_se_s * 1000:.2f} ms"
+        if clock.rate < _SLOW:
+            parts.append(f"slow motion, {1 / clock.rate:.3g} times")
+        elif clock.rate > 1 / _SLOW:
+            parts.append(f"the reference is slow motion, {clock.rate:.3g} times")
+        elif abs(clock.drift_ppm) >= 0.5:
+            parts.append(f"drift {clock.drift_ppm:+.0f} ppm")
+        if quality is not None:
+            used, total = quality.windows
+            parts += [f"{used} of {total} stretches agree"] if total else []
+            sure = ">99.9%" if quality.confidence > 0.999 else f"{quality.confidence:.1%}"
+            parts.append(f"{sure} sure within half a frame")
+            if not math.isnan(quality.motion_s) and "motion" not in sync.method:
+                parts.append(f"motion says {quality.motion_s * 1000:+.1f} ± {quality.motion_se_s * 1000:.1f} ms")
+        result(" · ".join(parts))
+    if not math.isnan(sync.loop_s):
+        result(f"all pairs agree within {sync.loop_s * 1000:.2f} ms")
     warn(*sync.warnings)
 
 
