@@ -66,7 +66,8 @@ def test_other_motion_is_refused():
 
 def test_someone_who_stands_still_is_refused():
     a, b = two_cameras()
-    still = [replace(p, xy=p.xy[:1] + np.random.default_rng(1).normal(size=p.xy.shape)) for p in (seen(a), seen(b))]
+    rng = np.random.default_rng(1)
+    still = [replace(p, xy=p.xy[:1] + rng.normal(size=p.xy.shape)) for p in (seen(a), seen(b))]
     assert "too little shared motion" in match(*still).refusal
 
 

@@ -40,7 +40,7 @@ class Fit:
     """One candidate refined.
 
     lag      grid points, with fractions
-    total    evidence for it, in nats, from `seconds` that both saw
+    seconds  that both saw
     share    of the movement along the shared direction that is left over, 1 where the views are unrelated
     misfit   median distance of the joints from one geometry, sizes of the body
     steps    (S,) lags tried around it; curve (K, S) what each stretch leaves over there
@@ -48,13 +48,17 @@ class Fit:
     """
 
     lag: float
-    total: float
     share: float
     misfit: float
     seconds: float
     steps: Array
     curve: Array
     time: Array
+
+    @property
+    def evidence(self) -> float:
+        """What candidates are ranked by: how much less is left over than of unrelated views, and for how long."""
+        return -math.log(self.share) * self.seconds
 
 
 # --- coarse ----------------------------------------------------------------------------------------------------------
@@ -137,9 +141,9 @@ def refine(a: Moves, b: Moves, lag: float, *, reach: int = _REACH) -> Fit | None
         (along[..., :2] * moved.a).sum(axis=-1) ** 2 + (along[..., 2:] * moved.b).sum(axis=-1) ** 2
     ) / _LEFT_OVER**2
     unrelated = float((pair.seen * np.log1p(alone)).sum())
-    share = float(left.sum(axis=0).min()) / max(unrelated, 1e-9)
+    share = float(np.clip(left.sum(axis=0).min() / max(unrelated, 1e-9), 1e-6, 1e6))
     misfit = float(np.median(np.abs(epipolar.distance(pair, geometry))[pair.seen > 0]))
-    return Fit(lag, _total(a, b, lag, span, geometry), share, misfit, (span[1] - span[0]) / RATE, steps, curve, time)
+    return Fit(lag, share, misfit, (span[1] - span[0]) / RATE, steps, curve, time)
 
 
 def lowest(steps: Array, curve: Array) -> float:
@@ -178,17 +182,3 @@ def _in_stretches(left: Array, span: tuple[int, int]) -> tuple[Array, Array]:
     count = int(np.clip(len(left) / RATE / _WINDOW_S, 5, _WINDOWS))
     edges = np.linspace(0, len(left), count + 1).astype(int)
     return np.add.reduceat(left, edges[:-1], axis=0), span[0] + 0.5 * (edges[1:] + edges[:-1])
-
-
-def _total(a: Moves, b: Moves, lag: float, span: tuple[int, int], geometry: Array) -> float:
-    """Evidence of a lag: do the movements agree along the direction that the geometry says both views share?"""
-    along, _ = epipolar.slopes(_paired(a.xy, b.xy, a, b, lag, span), geometry)
-    total, seconds = 0.0, (span[1] - span[0]) / RATE
-    for of_a, of_b, noise, (smooth, _) in zip(a.bands, b.bands, _NOISE, BANDS, strict=True):
-        pair = _paired(of_a, of_b, a, b, lag, span)
-        u = (along[..., :2] * pair.a).sum(axis=-1)[pair.seen > 0]
-        v = -(along[..., 2:] * pair.b).sum(axis=-1)[pair.seen > 0]
-        if len(u):
-            likeness = np.mean(u * v) / np.sqrt((np.mean(u * u) + noise**2) * (np.mean(v * v) + noise**2))
-            total += float(_evidence(likeness, np.float64(seconds * len(u) / along[..., 0].size), smooth))
-    return total

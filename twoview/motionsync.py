@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 import numpy as np
+from scipy.special import stdtr
 
 from twoview import clocks
 from twoview.clocks import Relation
@@ -21,8 +22,11 @@ from twoview.timeline import ClockMap, ClockQuality, Sync
 
 Array = np.ndarray
 
-_LEAST, _MOST_LIKENESS = 20.0, 0.9  # evidence relied on, in nats, and its rival's share of it
-_LEAST_NUDGE = 5.0  # evidence enough where sound has already said about when
+_SAME = (-3.55, -2.47, 4.17, -23.2)  # log odds of one motion: per log of share, misfit, seconds; and constant
+_LEAST_MISFIT = 0.003  # a body fits no better with a real detector
+_LEAST, _MOST_LIKENESS = 0.5, 0.9  # probability relied on; how near a rival's evidence may come
+_MOST_LEFT = 0.5  # of the movement may be left over: else hardly anything moved
+_SE_FACTOR, _SE_LEAST_S = 1.3, 0.0003  # stretches of a take are not quite independent
 _APART_S = 0.1  # answers nearer than this are one
 _USUAL_DRIFT_PPM = 40.0  # of two phones; a short take cannot tell it, and is taken to have none
 _DRIFT_FROM_S = 30.0
@@ -40,8 +44,9 @@ class MotionMatch:
     time, delay    (K,) s  middles of stretches in b; how much later than `clock` says each is in a
     used           (K,)    stretches that agree
     lags, heights  (L,) the coarse curve: offset in s, evidence in nats
-    total, rival   evidence for the answer and for the best other one
-    misfit         median distance of the joints from one geometry, sizes of the body
+    share          of the movement that one geometry leaves over, 1 where the views are unrelated
+    misfit         median distance of the joints from that geometry, sizes of the body
+    likeness       evidence for the best other answer, against this one's
     """
 
     clock: ClockMap
@@ -53,9 +58,9 @@ class MotionMatch:
     used: Array = field(default_factory=lambda: np.zeros(0, bool))
     lags: Array = field(default_factory=lambda: np.zeros(0))
     heights: Array = field(default_factory=lambda: np.zeros(0))
-    total: float = 0.0
-    rival: float = 0.0
+    share: float = 1.0
     misfit: float = 1.0
+    likeness: float = 0.0
 
 
 def match(
@@ -75,7 +80,7 @@ def match(
     fits = [fit for lag in found if (fit := refine(*views, lag)) is not None]
     if not fits:
         return MotionMatch(ClockMap(), ClockQuality(0.0), "nothing in the two motions fits together")
-    fits.sort(key=lambda fit: -fit.total)
+    fits.sort(key=lambda fit: -fit.evidence)
     started = views[0].start - views[1].start
     return _judged(views, stretch, fits, stretch[0] * (started + lags / RATE), heights)
 
@@ -93,7 +98,7 @@ def nudge(
     lag = (clock.offset_s / stretch[0] - views[0].start + views[1].start) * RATE
     reach = math.ceil(reach_s * RATE)
     fit = refine(*views, lag, reach=reach)
-    if fit is None or fit.total < _LEAST_NUDGE or abs(fit.lag - lag) > reach:
+    if fit is None or fit.share > _MOST_LEFT or abs(fit.lag - lag) > reach:
         return math.nan, math.nan
     return stretch[0] * (fit.lag - lag) / RATE, stretch[0] * _standard_error(fit)
 
@@ -187,15 +192,17 @@ def _judged(
 ) -> MotionMatch:
     """The best fit with its confidence, or with the reason why it should not be relied on."""
     best, (a, b) = fits[0], views
-    others = [fit.total for fit in fits if abs(fit.lag - best.lag) > _APART_S * RATE]
-    rival = max(others, default=0.0)
-    likeness = max(rival, 0.0) / max(best.total, 1e-9)
+    others = [fit for fit in fits if abs(fit.lag - best.lag) > _APART_S * RATE]
+    likeness = max(others[0].evidence, 0.0) / max(best.evidence, 1e-9) if others else 0.0
+    same = _same_motion(best)
     refusal = ""
-    if best.total < _LEAST:
-        refusal = f"too little shared motion: the evidence is {best.total:.0f}, and {_LEAST:g} is needed"
+    if same < _LEAST:
+        refusal = (
+            f"too little shared motion: at best {max(1 - best.share, 0):.0%} of it agrees for {best.seconds:.1f} s, "
+            f"with joints {best.misfit:.1%} of the body off; {same:.0%} sure, and {_LEAST:.0%} is needed"
+        )
     elif likeness > _MOST_LIKENESS:
-        second = next(fit for fit in fits if fit.total == rival)
-        apart = abs(second.lag - best.lag) / RATE
+        apart = abs(others[0].lag - best.lag) / RATE
         refusal = f"the motion repeats itself: two delays {apart:.2f} s apart fit alike ({likeness:.0%})"
     time = b.start + best.time / RATE
     delay = np.array([lowest(best.steps, row) - best.lag for row in best.curve]) / RATE
@@ -207,21 +214,32 @@ def _judged(
     used = (np.abs(delay) < _HALF_FRAME_S) & (weight > 0)
     error = _standard_error(best)
     quality = ClockQuality(
-        _probability(best.total, likeness), stretch[0] * error, drift_se * 1e6, best.seconds,
+        same * _right(error, len(best.curve)) * _unique(likeness), stretch[0] * error, drift_se * 1e6, best.seconds,
         (int(used.sum()), len(used)), float(np.median(np.abs(delay[used]))) if used.any() else math.nan,
     )  # fmt: skip
     rate = (1 + drift) * stretch[0] / stretch[1]
     clock = ClockMap(stretch[0] * (late - drift * middle), rate)
     where = stretch[1] * time
     return MotionMatch(clock, quality, refusal, stretch[1] * middle, where, stretch[0] * delay, used, lags, heights,
-                       best.total, rival, best.misfit)  # fmt: skip
+                       best.share, best.misfit, likeness)  # fmt: skip
 
 
-def _probability(total: float, likeness: float) -> float:
-    """Chance that the delay is right within half a frame, from what `tests/benchmarks/motionsync.py` found."""
-    found = 1 / (1 + np.exp(-0.3 * (total - 15.0)))
-    unique = 1 / (1 + np.exp(20 * (likeness - 1.0)))
-    return float(found * unique)
+def _same_motion(fit: Fit) -> float:
+    """Chance that both views show one motion at that delay, as fitted on `tests/benchmarks/motionsync.py`."""
+    if fit.share > _MOST_LEFT:
+        return 0.0
+    per_share, per_misfit, per_second, odds = _SAME
+    odds += per_share * math.log(fit.share) + per_misfit * math.log(max(fit.misfit, _LEAST_MISFIT))
+    return 1 / (1 + math.exp(-np.clip(odds + per_second * math.log(fit.seconds), -50, 50)))
+
+
+def _right(error_s: float, stretches: int) -> float:
+    """Chance that an answer with this standard error, from so many stretches, is right within half a frame."""
+    return float(2 * stdtr(stretches - 1, _HALF_FRAME_S / error_s) - 1)
+
+
+def _unique(likeness: float) -> float:
+    return 1 / (1 + math.exp(20 * (likeness - 1.0)))
 
 
 def _bend(curve: Array) -> float:
@@ -236,7 +254,8 @@ def _standard_error(fit: Fit) -> float:
     """Of the delay in seconds, by leaving out one stretch at a time."""
     whole, count = fit.curve.sum(axis=0), len(fit.curve)
     without = np.array([lowest(fit.steps, whole - row) for row in fit.curve]) / RATE
-    return float(np.sqrt((count - 1) / count * np.square(without - without.mean()).sum()))
+    error = float(np.sqrt((count - 1) / count * np.square(without - without.mean()).sum()))
+    return max(_SE_FACTOR * error, _SE_LEAST_S)
 
 
 def _drift(time: Array, delay: Array, weight: Array, seconds: float) -> tuple[float, float]:
