@@ -24,6 +24,7 @@ RANK = {
         "pixels",
         "soundmatch",
         "soundfeatures",
+        "soundwindows",
         "audiosync",
         "clocks",
         "epipolar",

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from twoview.config import SyncConfig
 from twoview.soundfeatures import Sound
 from twoview.soundmatch import match
+from twoview.video import audio
 
 RATE = 16000
+RECORDINGS = Path(__file__).parents[2] / "shared" / "data" / "audio"
 
 
 def claps(seconds: float, *, seed: int = 0, rate: float = 0.8) -> np.ndarray:
@@ -50,3 +55,121 @@ def test_unrelated_sound_is_refused():
 def test_silence_is_refused():
     found = match(Sound.of(claps(10), RATE), Sound.of(np.zeros(10 * RATE, np.float32), RATE))
     assert "second recording is silent" in found.refusal
+
+
+def test_missing_samples_count_as_silence():
+    world = claps(30)
+    a, b = heard(world, 0.0, 20), heard(world, 3.3, 20)
+    b[4 * RATE : 6 * RATE], b[9 * RATE] = np.nan, np.inf
+    found = match(Sound.of(a, RATE), Sound.of(b, RATE))
+    assert not found.refusal
+    assert float(found.clock.to_session(8.0)) == pytest.approx(11.3, abs=5e-5)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.5, 1.9])
+def test_hardly_any_sound_is_refused(seconds):
+    found = match(Sound.of(claps(10), RATE), Sound.of(claps(10)[: round(seconds * RATE)], RATE))
+    assert "empty" in found.refusal if seconds == 0 else "too little sound" in found.refusal
+
+
+def test_one_recording_twice_is_told():
+    world = claps(20)
+    found = match(Sound.of(world, RATE), Sound.of(0.5 * world, RATE))
+    assert not found.refusal
+    assert found.clock.offset_s == pytest.approx(0.0, abs=1e-6)
+    assert found.clock.drift_ppm == pytest.approx(0.0, abs=0.5)
+    assert "one and the same recording" in found.warnings[0]
+
+
+def test_two_microphones_are_no_copies():
+    world, chance = claps(20), np.random.default_rng(3)
+    noisy = [heard(world, start, 15) + 0.01 * chance.standard_normal(15 * RATE) for start in (0.0, 2.0)]
+    assert match(Sound.of(noisy[0], RATE), Sound.of(noisy[1], RATE)).warnings == ()
+
+
+def test_twenty_seconds_of_twenty_minutes_are_found():
+    world = claps(1200, seed=4)
+    found = match(Sound.of(world, RATE), Sound.of(heard(world, 777.7, 20, ppm=-40), RATE))
+    assert not found.refusal
+    assert float(found.clock.to_session(10.0)) == pytest.approx(777.7 + 10 / (1 - 40e-6), abs=1e-4)
+
+
+def test_recordings_one_after_the_other_are_refused():
+    world = claps(40, seed=5)
+    found = match(Sound.of(heard(world, 0.0, 18), RATE), Sound.of(heard(world, 20.0, 18), RATE))
+    assert found.refusal
+    assert found.confidence < 0.5
+
+
+def test_a_metronome_is_refused_as_periodic():
+    tick = np.zeros(30 * RATE, np.float32)
+    shape = np.sin(2 * np.pi * 1800 * np.arange(400) / RATE) * np.exp(-np.arange(400) / 80)
+    for start in range(RATE // 2, 29 * RATE, RATE):
+        tick[start : start + 400] = shape
+    chance = np.random.default_rng(6)
+    noisy = [tick[at : at + 20 * RATE] + 0.003 * chance.standard_normal(20 * RATE) for at in (0, 5 * RATE + 1234)]
+    assert "repeats itself" in match(Sound.of(noisy[0], RATE), Sound.of(noisy[1], RATE)).refusal
+
+
+def test_the_loud_sound_near_both_tells_the_offset_not_the_quiet_one_far_away():
+    """A road 12 ms nearer to one phone never stops; the athlete is heard now and then, and louder."""
+    near, chance = claps(40, seed=7, rate=0.4), np.random.default_rng(8)
+    far = (0.01 * chance.standard_normal(40 * RATE)).astype(np.float32)
+    late = round(0.012 * RATE)
+    a, b = 6 * near + far, 6 * near + np.roll(far, late)
+    found = match(Sound.of(a[: 25 * RATE], RATE), Sound.of(b[10 * RATE : 35 * RATE], RATE))
+    assert float(found.clock.to_session(7.0)) - 7.0 == pytest.approx(10.0, abs=1e-4)
+
+
+# --- real recordings -------------------------------------------------------------------------------------------------
+
+
+def recorded(name: str) -> Sound:
+    """A real recording, from its first sample on."""
+    path = RECORDINGS / name
+    if not path.exists():
+        pytest.skip("the real recordings are not here")
+    return Sound.of(audio(path, rate=RATE).samples, RATE)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "lag", "within"),
+    [
+        ("pairs_bbc_offset_finder/timbl_1.mp3", "pairs_bbc_offset_finder/timbl_2.mp3", 12.254, 0.5e-3),
+        ("pairs_bbc_offset_finder/timbl_1.mp3", "pairs_bbc_offset_finder/timbl_3.mp3", 12.24, 0.011),
+        ("pairs_facesync/sample1.wav", "pairs_facesync/cosan_synctune.wav", 15.167, 0.007),
+        ("pairs_google_audio_sync_kit/latency_ref_1.wav", "pairs_google_audio_sync_kit/latency_act_1.wav", 0.0, 1e-3),
+    ],
+)
+def test_real_recordings_have_their_known_lags(first, second, lag, within):
+    found = match(recorded(first), recorded(second))
+    assert not found.refusal
+    middle = sum(found.overlap) / 2
+    assert float(found.clock.to_session(middle)) - middle == pytest.approx(lag, abs=within)
+
+
+def test_pulses_every_300_ms_are_refused_and_their_known_lag_is_found_but_for_the_period():
+    pair = (recorded(f"pairs_google_audio_sync_kit/latency_{which}_3.wav") for which in ("ref", "act"))
+    found = match(*pair)
+    assert "repeats itself" in found.refusal
+    periods = (found.clock.offset_s - 0.1004) / 0.30012
+    assert periods == pytest.approx(round(periods), abs=1e-3 / 0.3)
+
+
+@pytest.mark.parametrize("number", [4, 5, 6, 7, 8])
+def test_one_second_of_a_bird_at_five_receivers(number):
+    """The sound's way explains up to 56 ms; a copy of the last that starts 0.1 s later gives exactly that."""
+    short = SyncConfig(min_overlap_s=0.5)
+    name = "pairs_opensoundscape/LOCA_2021_09_24_652_{}.wav"
+    first = recorded(name.format(3))
+    found = match(first, recorded(name.format(number)), short)
+    assert abs(found.clock.offset_s) < 0.06
+    if number == 8:
+        late = match(first, recorded(name.format("8_late_start")), short)
+        assert late.clock.offset_s - found.clock.offset_s == pytest.approx(0.1, abs=0.5e-3)
+
+
+@pytest.mark.parametrize("first", ["sources_pyroomacoustics/exercise_bike.wav", "pairs_bbc_offset_finder/timbl_1.mp3"])
+@pytest.mark.parametrize("second", ["sources_pyroomacoustics/doing_the_dishes.wav", "pairs_facesync/sample1.wav"])
+def test_real_recordings_of_different_events_are_refused(first, second):
+    assert match(recorded(first), recorded(second)).refusal

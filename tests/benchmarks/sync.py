@@ -1,12 +1,13 @@
 """How well sound relates two phones' clocks, beside two other methods, on made pairs whose truth is known.
 
-    python tests/benchmarks/sync.py --seed 5501 --seed 7702                      91 pairs a seed; 10 minutes to make them
+    python tests/benchmarks/sync.py --seed 5501 --seed 7702                 91 pairs a seed; 10 minutes to make them
+    python tests/benchmarks/sync.py --seed 5501 --crossed 100               and 100 pairs of files of different pairs
     python tests/benchmarks/sync.py --seed 6606 --sets unrelated --n-unrelated 100
-    python tests/benchmarks/sync.py --hour                                       memory of two files of 60 minutes
+    python tests/benchmarks/sync.py --hour                                  memory of two files of 60 minutes
 
-The generator (`../shared/bench/sync`, needs ffmpeg and espeak-ng) writes mp4 files; its truth is moved to a folder of its own
-before a tool runs, and every tool runs in a process of its own that gets the folder of files alone. Scored by the
-generator's scorer: an error counts in the middle of the overlap, on the clock of the frames; right is within half a
+The generator (`../shared/bench/sync`, needs ffmpeg and espeak-ng) writes mp4 files; its truth is moved to a folder of
+its own before a tool runs, and every tool runs in a process of its own that gets the folder of files alone. Scored by
+the generator's scorer: an error counts in the middle of the overlap, on the clock of the frames; right is within half a
 frame of 30 fps (16.7 ms). CPU counts a tool's children too.
 
 Compared: plain correlation of whole sound tracks (full band, every answer accepted), and audio-offset-finder with its
@@ -28,6 +29,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -89,13 +91,22 @@ def cpu_s() -> float:
     return sum(u.ru_utime + u.ru_stime for u in usage)
 
 
-def answer_all(tool: str, pairs: Path, out: Path) -> None:
-    """Answers for all pairs of a folder as JSON lines; the last line holds the peak memory in MiB."""
+def answer_all(tool: str, pairs: Path, out: Path, crossed: int) -> None:
+    """Answers for all pairs, then for files of different pairs, as JSON lines; the last holds the peak memory in MiB."""
+    names = sorted(p.name for p in pairs.iterdir() if p.is_dir())
+    asked = [(name, name) for name in names]
+    chance, usual = np.random.default_rng(0), [name for name in names if name.startswith("std")]
+    asked += [tuple(chance.choice(usual, 2, replace=False)) for _ in range(crossed)]
     with out.open("w") as file:
-        for pair in sorted(p for p in pairs.iterdir() if p.is_dir()):
+        for first, second in asked:
             started = cpu_s()
-            offset, drift, accepted, more = TOOLS[tool](pair / "a.mp4", pair / "b.mp4")
-            row = {"id": pair.name, "offset_s": offset, "drift_ppm": drift, "accepted": accepted}
+            offset, drift, accepted, more = TOOLS[tool](pairs / first / "a.mp4", pairs / second / "b.mp4")
+            row = {
+                "id": first if first == second else f"{first} x {second}",
+                "offset_s": offset,
+                "drift_ppm": drift,
+                "accepted": accepted,
+            }
             file.write(json.dumps({**row, "seconds": cpu_s() - started, **more}) + "\n")
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         file.write(json.dumps({"id": "peak", "MiB": peak}) + "\n")
@@ -117,10 +128,11 @@ def make(seed: int, folder: Path, sets: str, unrelated: int) -> None:
     os.replace(media / "manifest.json", folder / "truth" / "manifest.json")
 
 
-def run(tool: str, python: str, folder: Path) -> dict[str, object]:
+def run(tool: str, python: str, folder: Path, crossed: int) -> dict[str, object]:
     """Answers, scores and memory of one tool on one folder of pairs."""
     out = folder / f"{tool.replace(' ', '-')}.jsonl"
     command = [python, __file__, "--tool", tool, "--pairs", str(folder / "media" / "pairs"), "--out", str(out)]
+    command += ["--crossed", str(crossed)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run(command, check=True, env=environment)
     scored = out.with_suffix(".json")
@@ -130,6 +142,8 @@ def run(tool: str, python: str, folder: Path) -> dict[str, object]:
     rows = json.loads(scored.read_text())["rows"]
     for row in rows:
         row["confidence"] = answers[row["id"]].get("confidence")
+    rows += [{**row, "set": "crossed", "expect": "abstain", "audio_s": 0.0, "seconds": 0.0}
+             for name, row in answers.items() if " x " in name]  # fmt: skip
     return {"rows": rows, "MiB": answers["peak"]["MiB"]}
 
 
@@ -151,7 +165,7 @@ def row_of(tool: str, results: Sequence[dict]) -> str:
         f"{within(std, 'err_ms', 1):3.0f} / {within(std, 'err_ms', HALF_FRAME_MS):3.0f}",
         f"{within(std, 'worst_ms', 5):3.0f}", f"{100 * len(taken) / max(len(std), 1):3.0f}",
         f"{wrong(std)} / {wrong(trap)} of {len(trap)}", f"{within(trap, 'err_ms', 1):3.0f}",
-        f"{sum(row['accepted'] for row in refuse)} of {len(refuse)}",
+        f"{sum(row['accepted'] for row in refuse)} of {len(refuse)}",  # those from the generator and crossed ones
         f"{at(drifts, 0.5):.2f} / {at(drifts, 0.95):.1f}" if drifts.any() and tool == "twoview" else "none",
         f"{sum(row['seconds'] for row in rows) / minutes:.2f}", f"{max(r['MiB'] for r in results):.0f}",
     ]  # fmt: skip
@@ -173,7 +187,7 @@ def reliability(results: Sequence[dict]) -> str:
     right = np.array([row.get("err_ms", np.inf) < HALF_FRAME_MS for row in rows])
     lines = ["| confidence | pairs | mean said % | right % |", "|---|---|---|---|"]
     edges = [0, 0.1, 0.5, 0.9, 0.99, 0.999, 1.0001]
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in pairwise(edges):
         inside = (said >= low) & (said < high)
         if inside.any():
             share = f"{100 * said[inside].mean():.1f} | {100 * right[inside].mean():.1f}"
@@ -210,8 +224,8 @@ def hour(folder: Path) -> None:
     error = found["offset_s"] + (found["drift_ppm"] * 1e-6) * middle - (7.123 - 50e-6 * middle)
     print(
         f"two files of 60 minutes: {peak['MiB']:.0f} MiB, {found['seconds'] / 60:.2f} CPU s per minute of pair, "
-        f"{time.perf_counter() - started:.0f} s; error in the middle {1000 * error:+.3f} ms, drift {found['drift_ppm']:+.2f} "
-        f"(truth {-50:+}) ppm; accepted: {found['accepted']}"
+        f"{time.perf_counter() - started:.0f} s; error in the middle {1000 * error:+.3f} ms, "
+        f"drift {found['drift_ppm']:+.2f} (truth {-50:+}) ppm; accepted: {found['accepted']}"
     )
 
 
@@ -220,6 +234,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, action="append", default=[])
     parser.add_argument("--sets", default="std,trap,unrelated")
     parser.add_argument("--n-unrelated", type=int, default=24)
+    parser.add_argument("--crossed", type=int, default=0, help="pairs of files of different pairs, a seed")
     parser.add_argument("--finder", help="a Python that has audio-offset-finder")
     parser.add_argument("--only", help="tools, separated by commas; default: all that can run")
     parser.add_argument("--keep", type=Path, help="folder for the pairs, to be used again; default: thrown away")
@@ -228,7 +243,7 @@ def main() -> None:
         parser.add_argument(hidden, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.tool:
-        return answer_all(args.tool, Path(args.pairs), Path(args.out))
+        return answer_all(args.tool, Path(args.pairs), Path(args.out), args.crossed)
     with tempfile.TemporaryDirectory() as temporary:
         if args.hour:
             hour(Path(temporary))
@@ -242,7 +257,7 @@ def main() -> None:
             make(seed, folder, args.sets, args.n_unrelated)
             for tool, found in results.items():
                 python = args.finder if tool == "audio-offset-finder" else sys.executable
-                found.append(run(tool, python, folder))
+                found.append(run(tool, python, folder, args.crossed))
         if args.seed:
             print(HEAD, *(row_of(tool, found) for tool, found in results.items()), sep="\n")
             if "twoview" in results:
