@@ -174,7 +174,6 @@ def test_a_model_that_did_not_get_better_is_not_kept(tmp_path, start):
         (lambda t: [replace(t, poses={"a": t.poses["a"]})], "one view"),
         (lambda t: [replace(t, poses={"a": t.poses["a"], "b": t.poses["a"]})], "same video"),
         (lambda t: [replace(t, poses={"a": t.poses["a"], "b": copied(t.poses["a"])})], "same video"),
-        (lambda t: [first_frames(t, 3)], "no clip of"),
     ],
 )
 def test_takes_that_cannot_teach_are_refused(tmp_path, start, takes, says):
@@ -188,6 +187,13 @@ def test_labels_and_settings_without_effect_are_refused(tmp_path, start):
         finetune([take()], replace(PAPER, weights=str(start), loss=labels), out=tmp_path / "run")
     with pytest.raises(ConfigError, match="no effect with method phones"):
         finetune([take()], replace(PAPER, weights=str(start), loss=labels, method="phones"), out=tmp_path / "run")
+
+
+def test_a_take_of_five_frames_is_refused_by_phones(tmp_path, start):
+    config = FinetuneConfig(weights=str(start), device="cpu")
+    with pytest.raises(TrainingError, match="enough frames"):
+        finetune([first_frames(take(), 5)], config, out=tmp_path / "run")
+    assert not (tmp_path / "run" / "model.pt").exists()
 
 
 def test_a_run_may_stop_early_and_logs_a_table(tmp_path, start):

@@ -7,6 +7,7 @@ against their own triangulation, which needs no 3D truth and follows the true er
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from twoview import processes
 from twoview.bundle import BODY_M
 from twoview.checkpoint import Model
 from twoview.clips import Clip, Take, chosen_views, collate
@@ -22,7 +24,7 @@ from twoview.config import FinetuneConfig, PhonesConfig
 from twoview.errors import TrainingError
 from twoview.geometry import bone_lengths, rooted
 from twoview.inference import lift
-from twoview.lessons import Lessons, Solved, terms, to_batch, to_room
+from twoview.lessons import Lesson, Lessons, Solved, terms, to_batch, to_room
 from twoview.objectives import by_views, judge
 from twoview.poses import Poses2D
 from twoview.progress import OnProgress
@@ -59,7 +61,8 @@ class Phones:
 
         What is taught is kept in `folder`, and read from there clip by clip; without one it is kept in memory.
         """
-        self.config = config.phones
+        self.config, self.teacher = config.phones, copy.deepcopy(model.lifter).eval()
+        self.half = processes.precision_of(config, model.name) != "32-true"
         self.steps = -(-self.config.steps // config.epochs)
         views = {clip.take: clip.views for clip in [*train, *held]}
         takes = [replace(t, poses=chosen_views(t.poses, views[t.name])) for t in takes if t.name in views]
@@ -89,7 +92,7 @@ class Phones:
     def terms(self, lifter: nn.Module, epoch: int, step: int) -> Mapping[str, Tensor]:
         """The weighted terms of one step's lessons, each kind of lesson by its name."""
         device = next(lifter.parameters()).device
-        lessons = self.lessons.draw(epoch * self.steps + step)
+        lessons = [self._remembered(lesson, device) for lesson in self.lessons.draw(epoch * self.steps + step)]
         answers = lifter(torch.cat([lesson.batch.x for lesson in lessons]).to(device)).float()
         parts = answers.split([len(lesson.batch.x) for lesson in lessons])
         found: dict[str, Tensor] = {}
@@ -97,6 +100,16 @@ class Phones:
             own = terms(replace(lesson, batch=lesson.batch.to(device)), answer, self.config)
             found |= {f"{lesson.name}_{name}": value for name, value in own.items()}
         return found
+
+    @torch.no_grad()
+    def _remembered(self, lesson: Lesson, device: torch.device) -> Lesson:
+        """A lesson of rehearsal asks for what the unadapted lifter answers; every other one stays as it is."""
+        if lesson.name != "rehearsal":
+            return lesson
+        teacher = self.teacher.to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.half):
+            answer = teacher(lesson.batch.x.to(device))
+        return replace(lesson, batch=replace(lesson.batch, target=lesson.batch.lifted(answer.float().cpu())))
 
     @torch.no_grad()
     def judge(self, lifter: nn.Module) -> Mapping[str, float]:

@@ -3,7 +3,7 @@
 pseudo     every view of the filmed takes with the triangulated 3D; in most of them the detector's errors are those of
            another clip, so that they cannot be learnt by heart
 turned     the same 3D seen by virtual phones from anywhere, with a virtual detector's errors
-rehearsal  the frozen lifter's own 3D of generic clips, turned the same way: what it knew is not forgotten
+rehearsal  generic motion by virtual phones, to be answered as the unadapted lifter does: what it knew is not forgotten
 """
 
 from __future__ import annotations

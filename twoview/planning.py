@@ -15,7 +15,7 @@ from twoview.checkpoint import Model
 from twoview.clips import Take, check_views, cut
 from twoview.config import FinetuneConfig
 from twoview.errors import TwoViewError
-from twoview.processes import automatic
+from twoview.processes import precision_of
 from twoview.progress import OnProgress
 from twoview.triangulation import SHARP_DEG, WIDE_DEG, triangulate_takes
 
@@ -69,8 +69,7 @@ def plan(
     steps = config.phones.steps if config.method == "phones" else config.epochs * -(-clips // config.batch)
     virtual = 2 * config.phones.virtual if config.method == "phones" else config.batch
     batch = (config.phones.batch if config.method == "phones" else config.batch) + virtual
-    precision = automatic(config.device, model.name) if config.precision == "auto" else config.precision
-    half = precision != "32-true"
+    half = precision_of(config, model.name) != "32-true"
     frames = config.phones.frames if config.method == "phones" else config.clip_length or model.clip_length
     seconds = steps * seconds_a_step(model, batch, frames, half=half)
     return Plan(rows, minutes, clips, seconds / 60, tuple(_advice(rows, clips)))

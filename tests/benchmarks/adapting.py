@@ -128,8 +128,18 @@ class Half(nn.Module):
         return answer.float()
 
 
-def adapt(model: Model, objective: Objective, *, steps: int, lr: float = 2e-4) -> Model:
-    """So many steps of an objective, Adam with a learning rate that falls to 0; the same loop for every row."""
+def adapt(
+    model: Model,
+    objective: Objective,
+    *,
+    steps: int,
+    lr: float = 2e-4,
+    after: Callable[[int, Model], None] | None = None,
+) -> Model:
+    """So many steps of an objective, Adam with a learning rate that falls to 0; the same loop for every row.
+
+    after  called with the number of steps done and the lifter as it is then
+    """
     lifter = copy.deepcopy(model.lifter).train()
     wrapped = Half(lifter)
     optimiser = torch.optim.Adam(lifter.parameters(), lr)
@@ -141,6 +151,9 @@ def adapt(model: Model, objective: Objective, *, steps: int, lr: float = 2e-4) -
         loss.backward()
         nn.utils.clip_grad_norm_(lifter.parameters(), 1.0)
         optimiser.step()
+        if after is not None:
+            after(step + 1, replace(model, lifter=lifter))
+            lifter.train()
     return replace(model, lifter=lifter.eval())
 
 

@@ -1,0 +1,86 @@
+"""Does the number that chooses the epoch, which needs no 3D truth, rise and fall with the true error?
+
+python tests/benchmarks/criterion.py [--quick]
+
+Lifters of many kinds and ages, good and bad, on held-out takes of six sports: the criterion of the method `phones` (error
+against the takes' own two-view 3D) and the one of the paper's losses (agreement, bones, reprojection) beside the true
+MPJPE. Prints rank correlations, over all lifters and inside a run, where the choice is made.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+
+import numpy as np
+import torch
+from adapting import RESULTS, SIX, Shoot, adapt, film_all, mean, measure, windows
+from rows import OURS, PAPER, bare, solved
+from scipy.stats import spearmanr
+
+from twoview.adaptation import Phones
+from twoview.checkpoint import Model, load_model
+from twoview.config import FinetuneConfig
+from twoview.objectives import Paper
+
+RUNS = {  # name -> loss of the paper or method phones, learning rate
+    "phones": (OURS, 2e-4),
+    "phones, rate x 5": (OURS, 1e-3),
+    "phones without rehearsal": (replace(OURS, rehearsal=0.0), 2e-4),
+    "L_2Dcon": (PAPER["L_2Dcon (paper)"], 2e-4),
+    "L_2Dcon, rate x 5": (PAPER["L_2Dcon (paper)"], 1e-3),
+    "L_2D": (PAPER["L_2D"], 2e-4),
+    "L_3D": (PAPER["L_3D"], 2e-4),
+}
+
+
+def main() -> None:
+    """Print the correlations."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="every fourth take, 24 steps, four runs")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    steps, every = (24, 4) if given.quick else (100, 1)
+    names = ["phones", "phones, rate x 5", "L_2Dcon", "L_2D"] if given.quick else list(RUNS)
+    model = load_model("twoview-small")
+    takes = [t for clips in film_all("target_train", Shoot(), 0, only=SIX).values() for t in clips][::every]
+    held, train = takes[::4], [take for n, take in enumerate(takes) if n % 4]
+    found = solved(takes, model)
+    clips, asked = windows(train), windows(bare(held))
+    judge = Phones(
+        bare(takes), windows(bare(train)), asked, model, FinetuneConfig(phones=OURS), found=found
+    )  # only for its criterion
+    paper = Paper(clips, asked, model, FinetuneConfig(method="paper", held_out=0.0))
+    table: list[tuple[str, float, float, float]] = []
+    for name in names:
+        what, lr = RUNS[name]
+        if name.startswith("phones"):
+            config = FinetuneConfig(phones=what)
+            objective = Phones(bare(train), windows(bare(train)), [], model, config, found=found)
+        else:
+            objective = Paper(clips, asked[:1], model, FinetuneConfig(method="paper", loss=what, batch=64))
+
+        def look(step: int, now: Model, name: str = name) -> None:
+            if step % (steps // 4) == 0:
+                true = mean([e for v in measure(now, {"": held}).values() for e in v])[0]
+                table.append((name, judge.judge(now.lifter)["criterion"], paper.judge(now.lifter)["criterion"], true))
+
+        adapt(model, objective, steps=steps, lr=lr, after=look)
+    lines = ["| run | phones' criterion, mm | paper's criterion | true MPJPE, mm |", "|---|---|---|---|"]
+    lines += [f"| {name} | {a:.1f} | {b:.3f} | {true:.1f} |" for name, a, b, true in table]
+    for which, column in (("phones' criterion", 1), ("the paper's", 2)):
+        everything = spearmanr([row[column] for row in table], [row[3] for row in table]).statistic
+        inside = [
+            spearmanr(*zip(*[(row[column], row[3]) for row in table if row[0] == name], strict=True)).statistic
+            for name in names
+        ]
+        lines.append(f"\nrank correlation of {which} with the true error: {everything:.2f}; inside a run: "
+                     f"{np.nanmean(inside):.2f}")  # fmt: skip
+    print("\n".join(lines))
+    if not given.quick:
+        head = "# The criterion that chooses the epoch\n\n`python tests/benchmarks/criterion.py`\n\n"
+        (RESULTS / "criterion.md").write_text(head + "\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
