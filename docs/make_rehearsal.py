@@ -3,7 +3,8 @@
 python docs/make_rehearsal.py MOCAP_FILE      (prepared motion capture; what ships is made of source_train_accad.npz)
 
 Each clip, every other one with another body, is seen by a virtual phone with a detector's errors; two of four have the
-joints as captured, two as a COCO detector's, converted, since a lifter knows both. Only the 2D is written: x, y in eighths of a pixel, the score in 255ths, the picture's size, where each clip ends, and the rate.
+joints as captured, two as a COCO detector's, converted, since a lifter knows both. Only the 2D is written: x, y in
+eighths of a pixel, the score in 255ths, the picture's size, where each clip ends, and the rate.
 """
 
 from __future__ import annotations

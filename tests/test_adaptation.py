@@ -136,7 +136,24 @@ def test_a_take_that_is_too_short_is_left_out_and_named(monkeypatch):
     phones = adaptation.Phones([made[0], short], clips, [], model, FinetuneConfig(phones=SMALL))
     assert any("take1 is left out" in said for said in phones.warnings)
     assert set(phones.judge(model.lifter)) >= {"criterion", "bone_spread"}
-    assert all(torch.isfinite(value) for value in phones.terms(model.lifter, 0, 0).values())
+    found = phones.terms(model.lifter, 0, 0)
+    assert all(torch.isfinite(value) for value in found.values())
+    assert "consistency" not in found
+    phones.config = replace(SMALL, consistency=0.3)
+    assert phones.terms(model.lifter, 0, 0)["consistency"] > 0
+
+
+def test_rehearsal_asks_for_what_the_unadapted_lifter_answers(monkeypatch):
+    made, found = takes(2)
+    settings = {"width": 32, "dilations": (1, 3)}
+    model = Model(lifters.build("tcn", settings).eval(), "tcn", settings, "box", 30.0, 27)
+    clips = [clip for t in made for clip in cut(t, length=27, rate=30.0)]
+    config = FinetuneConfig(phones=SMALL, precision="32-true")
+    phones = adaptation.Phones(made, clips, [], model, config, found=found)
+    first = phones.terms(model.lifter, 0, 0)
+    kinds = {kind: sum(v.item() for k, v in first.items() if k.startswith(kind)) for kind in ("pseudo", "rehearsal")}
+    assert kinds["rehearsal"] < 1e-4  # nothing is forgotten yet
+    assert kinds["pseudo"] > 0.1
 
 
 def test_a_shelf_gives_back_what_was_put_there(tmp_path):

@@ -25,6 +25,7 @@ from twoview.errors import TrainingError
 from twoview.geometry import bone_lengths, rooted
 from twoview.inference import lift
 from twoview.lessons import Lesson, Lessons, Solved, terms, to_batch, to_room
+from twoview.losses import consistency
 from twoview.objectives import by_views, judge
 from twoview.poses import Poses2D
 from twoview.progress import OnProgress
@@ -62,6 +63,7 @@ class Phones:
         What is taught is kept in `folder`, and read from there clip by clip; without one it is kept in memory.
         """
         self.config, self.teacher = config.phones, copy.deepcopy(model.lifter).eval()
+        self.train, self.seed, self.rule = train, config.seed, model.framing
         self.half = processes.precision_of(config, model.name) != "32-true"
         self.steps = -(-self.config.steps // config.epochs)
         views = {clip.take: clip.views for clip in [*train, *held]}
@@ -99,7 +101,21 @@ class Phones:
         for lesson, answer in zip(lessons, parts, strict=True):
             own = terms(replace(lesson, batch=lesson.batch.to(device)), answer, self.config)
             found |= {f"{lesson.name}_{name}": value for name, value in own.items()}
+        if self.config.consistency > 0:
+            found["consistency"] = self.config.consistency * self._agreement(lifter, epoch * self.steps + step)
         return found
+
+    def _agreement(self, lifter: nn.Module, step: int) -> Tensor:
+        """The paper's consistency loss on filmed clips, as many frames as a batch of lessons has."""
+        length = len(self.train[0].time)
+        count = max(self.config.batch * self.config.frames // (2 * length), 1)
+        chosen = np.random.default_rng((self.seed, step)).integers(len(self.train), size=count)
+        groups = by_views([self.train[i] for i in chosen])
+        losses = []
+        for clips in groups:
+            batch = collate(clips, self.rule).to(next(lifter.parameters()).device)
+            losses.append(consistency(batch, batch.lifted(lifter(batch.x).float())) * len(clips))
+        return torch.stack(losses).sum() / count
 
     @torch.no_grad()
     def _remembered(self, lesson: Lesson, device: torch.device) -> Lesson:

@@ -132,6 +132,7 @@ class PhonesConfig:
     frames: int = setting(27, "frames of a clip", low=2)
     turned: float = setting(0.5, "weight of the triangulated takes seen by virtual phones", low=0.0)
     rehearsal: float = setting(0.5, "weight of answering generic clips as the unadapted lifter does", low=0.0)
+    consistency: float = setting(0.0, "weight of the paper's consistency loss on the filmed clips", low=0.0)
     swap: float = setting(0.7, "share of clips that get another clip's 2D errors", low=0.0, high=1.0)
     scale: float = setting(0.5, "weight of the scale-free error, paper equation 5", low=0.0)
     velocity: float = setting(20 / 27, "weight of the velocity error, paper equation 5 (20 of 27 frames)", low=0.0)

@@ -2,9 +2,9 @@
 
 python tests/benchmarks/criterion.py [--quick]
 
-Lifters of many kinds and ages, good and bad, on held-out takes of six sports: the criterion of the method `phones` (error
-against the takes' own two-view 3D) and the one of the paper's losses (agreement, bones, reprojection) beside the true
-MPJPE. Prints rank correlations, over all lifters and inside a run, where the choice is made.
+Lifters of many kinds and ages, good and bad, on held-out takes of six sports: the criterion of the method `phones`
+(error against the takes' own two-view 3D) and the one of the paper's losses (agreement, bones, reprojection) beside the
+true MPJPE. Prints rank correlations, over all lifters and inside a run, where the choice is made.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ PAPER = {
 OURS = PhonesConfig(triangulate=TriangulateConfig(same_athlete=False))  # every clip has its own people and lenses
 PHONES = {
     "phones": OURS,
+    "phones + L_con 0.3": replace(OURS, consistency=0.3),
     "phones without rehearsal": replace(OURS, rehearsal=0.0),
     "phones without turned views": replace(OURS, turned=0.0),
     "phones without swapped errors": replace(OURS, swap=0.0),
