@@ -15,7 +15,7 @@ import twoview
 PACKAGE = Path(twoview.__file__).parent
 
 RANK = {
-    0: ["errors", "progress", "config", "skeleton", "poses", "timeline"],
+    0: ["errors", "progress", "config", "skeleton", "poses", "timeline", "machine"],
     1: ["records", "session"],
     2: [
         "video",
