@@ -194,3 +194,27 @@ def test_the_real_files_hold_people():
     head, ankle = H36M17.index("head"), H36M17.index("left_ankle")
     tall = np.concatenate([m.joints[:, head, 2] - m.joints[:, ankle, 2] for m in motions])
     assert 1.3 < np.median(tall) < 1.8
+
+
+def test_written_motion_is_read_back_to_half_a_millimetre(tmp_path):
+    random = np.random.default_rng(3)
+    swing = random.normal(size=(90, 17, 3)).astype(np.float32).cumsum(axis=0) * 0.01
+    walk = Motion("walk", swing, 60.0, "walk", "me")
+    mocap.write(tmp_path / "mine.npz", [walk, Motion("fast", swing, 120.0), Motion("one", swing[:1], 30.0)])
+    same, fast, one = mocap.read(tmp_path / "mine")
+    assert (same.name, same.kind, same.subject, same.rate) == ("walk", "walk", "me", 60.0)
+    assert np.abs(same.joints - swing).max() < 0.00026
+    assert np.abs(fast.joints - swing[::2]).max() < 0.00026
+    assert len(one.joints) == 1
+
+
+def test_motion_that_does_not_fit_the_file_is_refused(tmp_path):
+    still = np.zeros((4, 17, 3), np.float32)
+    for wrong, message in (
+        ([Motion("a", still, 60.0), Motion("a", still, 60.0)], "two clips"),
+        ([Motion("far", still + 20, 60.0)], "20 m from the origin"),
+        ([Motion("hole", still * np.nan, 60.0)], "nan m from the origin"),
+    ):
+        with pytest.raises(FormatError, match=message):
+            mocap.write(tmp_path / "mine.npz", wrong)
+    assert not list(tmp_path.iterdir())
