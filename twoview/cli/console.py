@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import sys
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from twoview.training import Run
 
 _SLOW = 0.95  # a clock this slow against the reference is slow motion, not drift
+_INTERRUPTED = 130  # exit code after Ctrl-C
 _PLAIN_EVERY_S = 10.0  # how often progress is told as a plain line when stderr is not a terminal
 
 
@@ -186,6 +188,20 @@ def warn(*sentences: str) -> None:
         talk.print(f"[yellow]warning:[/yellow] {sentence}")
 
 
+class _Warnings(logging.Handler):
+    """The library's log, which a person should read, each sentence once."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._said: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sentence = record.getMessage()
+        if sentence not in self._said:
+            self._said.add(sentence)
+            warn(sentence)
+
+
 def as_json(content: Mapping[str, Any]) -> None:
     """One JSON object on stdout, nothing else."""
     sys.stdout.write(json.dumps(content, indent=2) + "\n")
@@ -203,8 +219,14 @@ def run(app: Callable[..., Any]) -> None:
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
+    log, shown = logging.getLogger("twoview"), _Warnings()
+    log.addHandler(shown)
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)  # typer returns the code of what stopped a command; older ones raise
+        if code == _INTERRUPTED:
+            raise KeyboardInterrupt
+        if isinstance(code, int) and code:
+            raise typer.Exit(code)
     except TwoViewError as error:
         if debug:
             traceback.print_exc()
@@ -216,7 +238,7 @@ def run(app: Callable[..., Any]) -> None:
         raise SystemExit(stop.exit_code) from None
     except (KeyboardInterrupt, typer.Abort):
         talk.print("interrupted; what was already saved is kept, and the same command continues from there")
-        raise SystemExit(130) from None
+        raise SystemExit(_INTERRUPTED) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
@@ -227,3 +249,5 @@ def run(app: Callable[..., Any]) -> None:
         traceback.print_exc()
         talk.print("[bold red]this is a bug in twoview[/bold red]: please report it with the lines above")
         raise SystemExit(70) from None
+    finally:
+        log.removeHandler(shown)
