@@ -20,6 +20,7 @@ from twoview.config import DetectConfig
 from twoview.detection import detect
 from twoview.detectors import Person, everyone
 from twoview.errors import DetectorError, StorageError, VideoError
+from twoview.reading import ahead
 from twoview.skeleton import COCO17
 from twoview.timeline import ClockMap, Sync
 from twoview.video import VideoWriter
@@ -77,6 +78,16 @@ def film(path: Path, *people, frames: int = 90, hidden=()) -> Path:
 
 def runner(frame: int) -> tuple[float, float, float]:
     return 60 + 2.2 * frame, 120 + 10 * np.sin(frame / 8), 100.0
+
+
+def jumper(x: float, height: float):
+    """Somebody who grows and shrinks at two moments."""
+    return lambda f: (x, 120, height * (1 + 0.25 * np.sin(f / 3) * (20 < f < 50 or 80 < f < 100)))
+
+
+def walker(x: float, height: float):
+    """Somebody who drifts to the right and moves a little all the time."""
+    return lambda f: (x + 0.3 * f, 120, height * (1 + 0.1 * np.sin(f / 4)))
 
 
 CONFIG = DetectConfig(detector=f"{__name__}:Blobs")
@@ -248,7 +259,7 @@ def test_the_reader_stays_a_bounded_number_of_frames_ahead():
             yield i
 
     room = threading.Semaphore(4)
-    items = detection._ahead(endless(), room)
+    items = ahead(endless(), room)
     assert [next(items) for _ in range(3)] == [0, 1, 2]
     time.sleep(0.2)
     assert len(made) == 4
@@ -290,12 +301,6 @@ def test_several_videos_at_once_are_what_they_are_alone(run, tmp_path):
 
 
 def test_the_views_of_a_take_agree_who_the_athlete_is(tmp_path):
-    def jumper(x, height):
-        return lambda f: (x, 120, height * (1 + 0.25 * np.sin(f / 3) * (20 < f < 50 or 80 < f < 100)))
-
-    def walker(x, height):
-        return lambda f: (x + 0.3 * f, 120, height * (1 + 0.1 * np.sin(f / 4)))
-
     videos = {
         "a": film(tmp_path / "a.mp4", jumper(140, 120), walker(250, 60), frames=120),
         "b": film(tmp_path / "b.mp4", jumper(80, 95), walker(170, 130), frames=120),

@@ -7,14 +7,12 @@ found is saved while it runs, so that an interrupted run continues where it stop
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time as clock
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -22,22 +20,19 @@ from twoview import records
 from twoview.choosing import choose, choose_together, summarise
 from twoview.config import DetectConfig
 from twoview.detectors import Detector, TopDown, build
-from twoview.errors import FormatError
-from twoview.following import Follower, Picture
+from twoview.errors import DetectorError, FormatError, TwoViewError, VideoError
+from twoview.following import Follower
 from twoview.machine import cores, keep_memory_low
 from twoview.poses import Poses2D, Source
 from twoview.progress import OnProgress, Progress, report
+from twoview.reading import ahead, searched, windows
 from twoview.repair import repair, smooth
 from twoview.skeleton import Skeleton
 from twoview.thumbnails import draw_people
 from twoview.timeline import Sync
 from twoview.tracking import People, join
 
-if TYPE_CHECKING:
-    from twoview.pixels import Stored
-
 Array = np.ndarray
-T = TypeVar("T")
 
 MOST_SIDE = 2560  # px of a picture's longer side; larger ones (4K, 8K) are scaled down while decoding
 
@@ -70,7 +65,10 @@ def detect(
     size = working_size(info.size)
     label = f"detect {view or video.stem}"
     people = join(find_people(video, size, detector, config, keeper, info.frames, label, on_progress))
-    athlete = choose(people, size, config.person)
+    try:
+        athlete = choose(people, size, config.person)
+    except DetectorError as error:
+        raise DetectorError(f"{video}: {error.message}", hint=error.hint) from error
     if partial is not None and len(people.tracks) > 1:
         draw_people(video, size, people, summarise(people, size), athlete, partial.with_suffix(".png"))
     poses = enlarge(single_out(people, athlete, detector.skeleton, size, least=config.score), info.size)
@@ -93,20 +91,39 @@ def detect_many(
     """(view, poses) of several videos, `jobs` at a time, each as it is done; progress comes from all that run.
 
     One video keeps all cores busy; several at once help where decoding or a graphics card is what one waits for.
+    Raises what went wrong with a video after all others are done, and anything else (a full disk, Ctrl-C) at once.
     """
-    with ThreadPoolExecutor(max(jobs, 1)) as pool:
-        running = {
-            pool.submit(
-                detect, video, config=config, view=view, partial=(partials or {}).get(view), on_progress=on_progress
-            ): view
-            for view, video in videos.items()
-        }
+    failed: list[TwoViewError] = []
+    stop = threading.Event()
+
+    def run(view: str) -> Poses2D | TwoViewError:
+        def unless_stopped(event: Progress) -> None:
+            if stop.is_set():
+                raise KeyboardInterrupt
+            report(on_progress, event)
+
+        partial = (partials or {}).get(view)
         try:
-            for done in as_completed(running):
-                yield running[done], done.result()
+            return detect(videos[view], config=config, view=view, partial=partial, on_progress=unless_stopped)
+        except (DetectorError, VideoError) as error:
+            return error
+
+    with ThreadPoolExecutor(max(jobs, 1)) as pool:
+        running = {pool.submit(run, view): view for view in videos} if jobs > 1 else {}
+        try:
+            done = ((running[one], one.result()) for one in as_completed(running))
+            for view, found in done if jobs > 1 else ((view, run(view)) for view in videos):
+                if isinstance(found, Poses2D):
+                    yield view, found
+                else:
+                    failed.append(found)
         finally:
+            stop.set()
             for waiting in running:
                 waiting.cancel()
+    if failed:
+        others = "".join(f"\nand: {message}" for message in dict.fromkeys(e.message for e in failed[1:]))
+        raise type(failed[0])(failed[0].message + others, hint=failed[0].hint)
 
 
 def detect_take(
@@ -122,21 +139,27 @@ def detect_take(
 
     partials  view -> the file that keeps its tracks; with it another choice needs no new detection
     """
-    from twoview.video import probe
-
     config = config or DetectConfig()
     found = dict(detect_many(videos, config=config, partials=partials, jobs=jobs, on_progress=on_progress))
-    if config.person is not None or len(found) < 2:
-        return found
+    if config.person is None:
+        for view, track in settle(videos, sync, partials).items():
+            again = replace(config, person=track)
+            found[view] = detect(videos[view], config=again, view=view, partial=partials[view])
+    return found
+
+
+def settle(videos: Mapping[str, Path], sync: Sync, partials: Mapping[str, Path]) -> dict[str, int]:
+    """View -> the athlete's track, for the views of a take that all together decide otherwise than each alone."""
+    from twoview.video import probe
+
+    if len(videos) < 2:
+        return {}
     everyone = {}
     for view, video in videos.items():
         kept = People(**records.read_npz(partials[view])[1])
         everyone[view] = join(kept), working_size(probe(video).size)
-    for view, track in choose_together(everyone, sync).items():
-        if track != choose(*everyone[view]):
-            again = replace(config, person=track)
-            found[view] = detect(videos[view], config=again, view=view, partial=partials[view])
-    return found
+    together = choose_together(everyone, sync)
+    return {view: track for view, track in together.items() if track != choose(*everyone[view])}
 
 
 def working_size(size: tuple[int, int]) -> tuple[int, int]:
@@ -187,10 +210,10 @@ def find_people(
     follower.resume(every)
     pictures = decoded(video, start=float(people.time[-1]) if known else None, threads=max(cores() // 2, 1))
     room = threading.Semaphore(every)  # pictures in memory: those up to the next search, or read ahead of it
-    source = _ahead(_searched(pictures, detector, every, after=people.time, size=size, on_drop=room.release), room)
+    source = ahead(searched(pictures, detector, every, after=people.time, size=size, on_drop=room.release), room)
     began = saved = clock.monotonic()
     try:
-        for window in _windows(source):
+        for window in windows(source):
             follower.advance(window)
             for picture in window:
                 picture.drop()
@@ -237,69 +260,3 @@ class Keeper:
         """Write the tracks, whole or not at all."""
         if self.path is not None:
             records.write_npz(self.path, {**self._head, "complete": complete}, vars(people))
-
-
-def _searched(
-    pictures: Iterable[Stored],
-    detector: Detector,
-    every: int,
-    *,
-    after: Array,
-    size: tuple[int, int],
-    on_drop: Callable[[], object],
-) -> Iterator[Picture]:
-    """Frames later than those in `after` (T,), every `every`-th of the clip with the people found in it."""
-    number, last = len(after), float(after[-1]) if len(after) else -np.inf
-    for picture in pictures:
-        if picture.time <= last:
-            continue
-        found = None
-        if number % every == 0:
-            find = detector.find if isinstance(detector, TopDown) else detector
-            found = find(picture.rgb(size))
-        yield Picture(picture.kept(size), found, on_drop)
-        number += 1
-
-
-def _windows(pictures: Iterable[Picture]) -> Iterator[list[Picture]]:
-    """Runs of frames that each end with a searched one; the clip's last run may not."""
-    window: list[Picture] = []
-    for picture in pictures:
-        window.append(picture)
-        if picture.found is not None:
-            yield window
-            window = []
-    if window:
-        yield window
-
-
-def _ahead(items: Iterable[T], room: threading.Semaphore) -> Generator[T, None, None]:
-    """The same items, made by a thread that goes on as long as there is room; who takes an item makes room again."""
-    waiting: queue.SimpleQueue[tuple[bool, T | BaseException | None]] = queue.SimpleQueue()
-    stop = threading.Event()
-
-    def work() -> None:
-        try:
-            iterator = iter(items)
-            while not stop.is_set():
-                if room.acquire(timeout=0.1):
-                    waiting.put((True, next(iterator)))
-        except StopIteration:
-            waiting.put((False, None))
-        except BaseException as error:  # handed to the thread that waits for the items
-            waiting.put((False, error))
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        while True:
-            more, value = waiting.get()
-            if more:
-                yield value  # type: ignore[misc]
-            elif value is None:
-                return
-            else:
-                raise value  # type: ignore[misc]
-    finally:
-        stop.set()
-        thread.join()

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twoview import records
 from twoview.config import DetectConfig, FinetuneConfig, TriangulateConfig
-from twoview.errors import SessionError
+from twoview.errors import SessionError, TwoViewError
 from twoview.poses import Poses2D
 from twoview.progress import OnProgress, is_first
 from twoview.session import Session, ViewFile, open_session
@@ -89,26 +90,35 @@ def detect_views(
     views: Sequence[str] | None = None,
     takes: Sequence[str] | None = None,
     config: DetectConfig | None = None,
+    source: str | None = None,
+    jobs: int = 1,
+    choose_again: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Iterator[tuple[str, str, Poses2D, bool]]:
-    """Find the athlete in every video, one (take, view, poses, fresh) at a time; what is up to date is only loaded."""
-    from twoview.detection import detect
+    """Find the athlete in every video, one (take, view, poses, fresh) at a time; what is up to date is only loaded.
+
+    source        other tools' detections to take instead, see `viewwork.bring`
+    jobs          videos at once
+    choose_again  also where a person was picked by hand before
+    """
+    from twoview import viewwork
 
     config = config or DetectConfig()
     wanted = session.check_views(views)
+    own, syncs = [], {}
     for take in takes or session.takes:
         for view, file in session.take(take).items():
-            if view not in wanted:
-                continue
-            path = session.detection_path(take, view)
-            head = _detection_header(file, config)
-            if records.is_current(path, head):
-                yield take, view, records.load_as(path, Poses2D), False
-                continue
-            everyone = path.with_suffix(".people.npz")  # all tracks: resumed from, and chosen from again with --person
-            poses = detect(present(file, view), config=config, view=view, partial=everyone, on_progress=on_progress)
-            records.save(path, poses, inputs=head["inputs"], settings=head["settings"])
-            yield take, view, poses, True
+            if view in wanted:
+                path, head = session.detection_path(take, view), _detection_header(file, config)
+                own.append(viewwork.View(take, view, file.path, path, head))
+        with suppress(TwoViewError):  # views that are not synchronised each choose for themselves
+            syncs[take] = load_sync(session, take)
+    for row in own:
+        if row.video.exists() or source is not None or not row.is_kept(choose_again=choose_again):
+            present(session.take(row.take)[row.name], row.name)
+    if source is not None:
+        return viewwork.bring(source, own, config=config)
+    return viewwork.find(own, config=config, syncs=syncs, jobs=jobs, choose_again=choose_again, on_progress=on_progress)
 
 
 def load_takes(session: Session, views: Sequence[str] | None = None) -> list[Take]:
@@ -210,11 +220,16 @@ def load(path: Path | str) -> Any:
 
 
 def present(file: ViewFile, view: str) -> Path:
-    """The path of a view's video. Raises SessionError if it is gone."""
+    """The path of a view's video. Raises SessionError if it is gone, or another file than the session knows."""
     if not file.path.exists():
         raise SessionError(
             f"the video of view {view!r} is gone: {file.path}",
             hint="put it back, or run `twoview sync` with its new place and the same --take and --views",
+        )
+    if records.fingerprint(file.path) != file.fingerprint:
+        raise SessionError(
+            f"the video of view {view!r} has changed: {file.path}",
+            hint="put the old one back, or run `twoview sync` with the same --take and --views again",
         )
     return file.path
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # builders of scenes and videos
+
 
 @dataclass(frozen=True)
 class Answer:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import twoview as package
+from twoview.timeline import ClockMap, Sync
+from twoview.workflow import add_videos, save_sync
 
 GOLF = Path(package.__file__).parent / "assets" / "demo" / "golf"
 
@@ -19,6 +27,14 @@ def pair(tmp_path) -> tuple[Path, Path]:
     for view in "ab":
         shutil.copyfile(GOLF / "take1" / f"view_{view}.mp4", tmp_path / f"{view}.mp4")
     return tmp_path / "a.mp4", tmp_path / "b.mp4"
+
+
+@pytest.fixture
+def synced(pair, tmp_path) -> Path:
+    """A session of the two views whose clocks are known."""
+    session, take = add_videos(tmp_path / "session", pair)
+    save_sync(session, take, Sync("a", {"a": ClockMap(), "b": ClockMap()}), settings={})
+    return tmp_path / "session"
 
 
 def write_video(path: Path, *, sound: np.ndarray | None, seconds: float = 4.0) -> Path:
@@ -77,8 +93,7 @@ def test_one_file_given_as_both_views(twoview, pair):
     refused(twoview("sync", "a.mp4", "a.mp4"), "--views")
 
 
-def test_a_view_that_does_not_exist(twoview, tmp_path, pair):
-    assert twoview("sync", "a.mp4", "b.mp4").code == 0
+def test_a_view_that_does_not_exist(twoview, tmp_path, synced):
     refused(twoview("detect", "--views", "a,c", "--detector", "movenet"), "'c'", "it has a, b")
     refused(twoview("finetune", "--views", "a,c"), "'c'", "it has a, b")
 
@@ -93,12 +108,11 @@ def test_stages_out_of_order(twoview, pair):
 
 def test_no_person_in_view(twoview, tmp_path, pair):
     write_video(tmp_path / "c.mp4", sound=None, seconds=1.0)
-    refused(twoview("infer", "c.mp4", "--model", "twoview-small", "--detector", "movenet"), "hint")
-    assert not list(tmp_path.rglob("*.npz"))
+    refused(twoview("infer", "c.mp4", "--model", "twoview-small", "--detector", "movenet"), "c.mp4", "hint")
+    assert [path.name for path in tmp_path.rglob("*.npz")] == ["c.2d.people.npz"]  # so that asking again takes no time
 
 
-def test_an_unknown_detector(twoview, pair):
-    assert twoview("sync", "a.mp4", "b.mp4").code == 0
+def test_an_unknown_detector(twoview, synced):
     refused(twoview("detect", "--detector", "movenett"), "movenett", "movenet")
 
 
@@ -109,8 +123,7 @@ def test_a_session_of_a_newer_version(twoview, tmp_path, pair):
     refused(twoview("sync", "a.mp4", "b.mp4"), "twoview 9.0", "upgrade")
 
 
-def test_a_truncated_detection(twoview, tmp_path, pair):
-    assert twoview("sync", "a.mp4", "b.mp4").code == 0
+def test_a_truncated_detection(twoview, tmp_path, synced):
     for view in "ab":
         path = tmp_path / "session" / "takes" / "take1" / "detections" / f"{view}.npz"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -129,28 +142,69 @@ def test_usage_errors_have_their_own_code(twoview):
     refused(twoview("lift"), "No such command", code=2)
 
 
-def test_control_c_keeps_what_is_done(twoview, tmp_path, pair, monkeypatch):
-    assert twoview("sync", "a.mp4", "b.mp4").code == 0
-    import twoview.detection
+def press_control_c(monkeypatch, *, after: int) -> None:
+    """As if the person pressed Ctrl-C when the keypoint network was called that often."""
+    from twoview.detectors.movenet import MoveNet
 
-    real = package.detection.detect
-    calls = []
+    real, calls = MoveNet.pose, []
 
-    def interrupted(video, **options):
-        calls.append(video)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return real(video, **options)
+    def counted(self, pictures, boxes):
+        calls.append(len(boxes))
+        if len(calls) == after:
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(self, pictures, boxes)
 
-    monkeypatch.setattr("twoview.detection.detect", interrupted)
-    answer = twoview("detect", "--detector", "movenet")
-    refused(answer, "continues", code=130)
-    folder = tmp_path / "session" / "takes" / "take1" / "detections"
-    assert [p.name for p in folder.iterdir()] == ["a.npz"]
+    monkeypatch.setattr(MoveNet, "pose", counted)
 
 
-def test_a_full_disk_half_way(twoview, tmp_path, pair, monkeypatch):
-    assert twoview("sync", "a.mp4", "b.mp4").code == 0
+def test_control_c_keeps_what_is_done_and_so_does_a_full_disk(twoview, synced, monkeypatch):
+    press_control_c(monkeypatch, after=60)
+    refused(twoview("detect", "--detector", "movenet", "--views", "a"), "continues", code=130)
+    folder = synced / "takes" / "take1" / "detections"
+    assert [path.name for path in folder.iterdir()] == ["a.people.npz"]
+    kept = (folder / "a.people.npz").read_bytes()
+    assert 30 <= len(np.load(folder / "a.people.npz")["time"]) <= 60
+
+    def full(file, *_, **__):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    press_control_c(monkeypatch, after=20)  # the disk is full when what was done till then is to be saved
+    refused(twoview("detect", "--detector", "movenet", "--views", "a"), "No space left", "hint")
+    assert [path.name for path in folder.iterdir()] == ["a.people.npz"]
+    assert (folder / "a.people.npz").read_bytes() == kept
+
+
+def test_control_c_stops_several_videos_at_once(synced):
+    command = [
+        sys.executable,
+        "-c",
+        "from twoview.cli import main; main()",
+        "detect",
+        "--detector",
+        "movenet",
+        "--jobs",
+        "2",
+        "--set",
+    ]
+    command += ["detect.save_every_s=1"]
+    folder = synced / "takes" / "take1" / "detections"
+    environment = {**os.environ, "PYTHONPATH": str(Path(package.__file__).parents[1])}
+    with subprocess.Popen(command, cwd=synced.parent, env=environment, stderr=subprocess.PIPE, text=True) as running:
+        for _ in range(600):
+            if len(list(folder.glob("[ab].people.npz"))) == 2 or running.poll() is not None:
+                break
+            time.sleep(0.1)
+        running.send_signal(signal.SIGINT)
+        _, said = running.communicate(timeout=60)
+    assert running.returncode == 130, said
+    assert "interrupted" in said
+    assert "Traceback" not in said
+    assert {path.name for path in folder.iterdir()} == {"a.people.npz", "b.people.npz"}
+
+
+def test_a_full_disk_before_anything_is_done(twoview, tmp_path, synced, monkeypatch):
     before = sorted(p for p in tmp_path.rglob("*") if p.is_file())
 
     def full(file, *_, **__):
@@ -158,5 +212,49 @@ def test_a_full_disk_half_way(twoview, tmp_path, pair, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "savez", full)
+    press_control_c(monkeypatch, after=30)
     refused(twoview("detect", "--detector", "movenet"), "No space left", "hint")
     assert sorted(p for p in tmp_path.rglob("*") if p.is_file()) == before
+
+
+@pytest.mark.parametrize("missing", ["mmpose", "mmengine"])
+def test_without_mmpose_the_command_that_installs_it(twoview, synced, monkeypatch, missing):
+    from twoview.detectors import mmpose
+
+    there = mmpose._installed
+    monkeypatch.setattr(mmpose, "_installed", lambda name: name != missing and there(name))
+    answer = twoview("detect", "--detector", "mmpose:td-hm_hrnet-w32_8xb64-210e_coco-256x192,hrnet.pth")
+    refused(answer, missing, 'pip install "twoview[mmpose]" && pip install --no-deps mmpose==1.3.2')
+
+
+def test_an_onnx_file_that_is_damaged_or_another_model(twoview, tmp_path, synced):
+    (tmp_path / "rtmpose.onnx").write_bytes(b"\x08\x07 half a model")
+    refused(twoview("detect", "--detector", "rtmpose.onnx"), "rtmpose.onnx cannot be read as an ONNX model", "hint")
+    other = Path(package.__file__).parent / "assets" / "movenet" / "movenet-thunder.w16.onnx"
+    shutil.copyfile(other, tmp_path / "other.onnx")
+    refused(twoview("detect", "--detector", "other.onnx"), "another kind of model: expected", "SimCC", "got inputs")
+    shutil.copyfile(other, tmp_path / "yolox.onnx")
+    answer = twoview("detect", "--detector", "movenet", "--set", "detect.finder=yolox.onnx")
+    refused(answer, "another kind of model: expected", "got inputs", "detect.finder")
+    assert not (synced / "takes" / "take1" / "detections").exists()
+
+
+def test_weights_that_are_not_here_and_no_network(twoview, synced, monkeypatch, tmp_path):
+    monkeypatch.setenv("TWOVIEW_CACHE", str(tmp_path / "cache"))
+
+    def offline(*_, **__):
+        raise urllib.error.URLError("Name or service not known")
+
+    monkeypatch.setattr("urllib.request.OpenerDirector.open", offline)
+    refused(twoview("detect"), "rtmpose-m", "twoview weights add rtmpose-m", "--detector movenet")
+
+
+def test_a_video_that_was_cut_off_is_used_as_far_as_it_goes_and_that_is_said(twoview, tmp_path):
+    from videos import encode
+
+    path = encode(tmp_path / "cut.mp4", count=60, g="12")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    answer = twoview("infer", "cut.mp4", "--model", "twoview-small", "--detector", "movenet")
+    refused(answer, "warning: cut.mp4: ", "the file was cut off: its last frame is at", "no person found")
+    assert answer.err.count("the file was cut off") == 1
+    assert "cut off before the 2.0 s it promises" in twoview("show", "cut.mp4").out

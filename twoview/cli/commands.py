@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from twoview.cli import console, more, syncing
+from twoview.cli import console, detecting, more, syncing
 from twoview.cli.options import (
     ConfigFile,
     Detector,
@@ -17,7 +17,6 @@ from twoview.cli.options import (
     SessionFolder,
     Sets,
     TakeName,
-    Views,
     names,
 )
 from twoview.config import DetectConfig, FinetuneConfig, InferConfig, resolve
@@ -34,7 +33,7 @@ app = typer.Typer(
 )
 
 
-for extra in (syncing.sync, more.plan, more.triangulate, more.reproduce, more.pretrain, more.convert):
+for extra in (syncing.sync, detecting.detect, more.plan, more.triangulate, more.reproduce, more.pretrain, more.convert):
     app.command()(extra)
 app.add_typer(more.weights_app, name="weights")
 
@@ -50,35 +49,6 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _main(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False) -> None:
     pass
-
-
-@app.command()
-def detect(
-    views: Views = None,
-    take: TakeName = None,
-    detector: Detector = None,
-    device: Device = None,
-    session: SessionFolder = DEFAULT_SESSION,
-    config: ConfigFile = None,
-    sets: Sets = None,
-) -> None:
-    """Find the athlete's 2D keypoints in every view of every take."""
-    from twoview import workflow
-
-    settings = resolve(DetectConfig, file=config, flags={"detector": detector, "device": device}, sets=sets or ())
-    store = open_session(session)
-    rows = []
-    with console.progress() as on_progress:
-        found = workflow.detect_views(
-            store, views=names(views), takes=names(take), config=settings, on_progress=on_progress
-        )
-        for take_name, view, poses, fresh in found:
-            seen = (poses.score > 0).any(axis=1).mean()
-            score = float(poses.score[poses.score > 0].mean()) if (poses.score > 0).any() else 0.0
-            rows.append([take_name, view, len(poses), f"{seen:.1%}", round(score, 2), "new" if fresh else "up to date"])
-    console.table(["take", "view", "frames", "athlete found", "mean score", ""], rows)
-    wanted = ",".join(names(views) or store.views)
-    console.saved(store.folder / "takes", next=f"twoview finetune --views {wanted}")
 
 
 @app.command()

@@ -23,11 +23,16 @@ def write_detections(poses: Poses2D, path: Path | str, kind: str) -> None:
     path  a file, or for openpose a folder. Unseen joints are 0 (empty in csv), as those tools have it.
     Raises FormatError for an unknown kind, or joints that it cannot hold.
     """
-    if kind not in WRITERS:
-        raise FormatError(f"unknown kind of detections {kind!r}; known: {', '.join(WRITERS)}")
+    check_kind(kind)
     if poses.skeleton not in (COCO17, HALPE26):
         raise FormatError(f"{kind} holds COCO-17 or Halpe-26 joints, and these are {poses.skeleton.name}")
     WRITERS[kind](poses, Path(path))
+
+
+def check_kind(kind: str) -> None:
+    """FormatError for a kind that is not written, with those that are."""
+    if kind not in WRITERS:
+        raise FormatError(f"unknown format of detections {kind!r}; known: {', '.join(WRITERS)}")
 
 
 def _triples(poses: Poses2D) -> Iterator[tuple[int, list[float], float]]:
@@ -110,3 +115,5 @@ WRITERS: dict[str, Callable[[Poses2D, Path], None]] = {
     "mmpose": _write_mmpose,
     "deeplabcut": _write_deeplabcut,
 }
+
+SUFFIXES = {"openpose": "", "alphapose": ".json", "coco": ".json", "mmpose": ".json", "deeplabcut": ".csv"}

@@ -1,0 +1,143 @@
+"""`twoview detect` as typed: several people, another person, several videos at once, other tools' detections."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_detection import Blobs, film, jumper, middle, runner, walker
+
+from twoview import records
+from twoview.session import open_session
+from twoview.timeline import ClockMap, Sync
+from twoview.workflow import add_videos, save_sync
+
+DETECTOR = ("--detector", "test_detection:Blobs")
+
+
+@pytest.fixture
+def two_people(tmp_path) -> Path:
+    """A session of one synchronised take; in view b the bystander is nearer than the athlete."""
+    videos = [
+        film(tmp_path / "a.mp4", jumper(140, 120), walker(250, 60), frames=120),
+        film(tmp_path / "b.mp4", jumper(80, 95), walker(170, 130), frames=120),
+    ]
+    session, take = add_videos(tmp_path / "session", videos)
+    save_sync(session, take, Sync("a", {"a": ClockMap(), "b": ClockMap()}), settings={})
+    return tmp_path / "session"
+
+
+def found(session: Path, view: str, take: str = "take1") -> float:
+    """Where the athlete's middle was taken to be, px from the left."""
+    poses = records.load(open_session(session).detection_path(take, view))
+    return float(np.nanmedian(middle(poses)[:, 0]))
+
+
+def test_the_other_view_settles_who_it_is_and_people_png_is_named(twoview, two_people):
+    answer = twoview("detect", *DETECTOR)
+    assert answer.code == 0
+    assert found(two_people, "a") == pytest.approx(140, abs=3)
+    assert found(two_people, "b") == pytest.approx(80, abs=3)
+    assert "take1/b: several people, see session/takes/take1/detections/b.people.png" in answer.out
+    assert (two_people / "takes" / "take1" / "detections" / "b.people.png").exists()
+    again = twoview("detect", *DETECTOR)
+    assert again.out.count("up to date") == 2
+    assert found(two_people, "b") == pytest.approx(80, abs=3)
+
+
+def test_without_a_sync_each_view_decides_alone(twoview, two_people):
+    (two_people / "takes" / "take1" / "sync.json").unlink()
+    assert twoview("detect", *DETECTOR).code == 0
+    assert found(two_people, "b") > 150
+
+
+def test_a_person_picked_by_hand_stays_until_auto(twoview, two_people):
+    twoview("detect", *DETECTOR)
+    searches = Blobs.searches
+    answer = twoview("detect", *DETECTOR, "--views", "b", "--person", "0")
+    assert answer.code == 0, answer.err
+    assert found(two_people, "b") > 150
+    assert twoview("detect", *DETECTOR).out.count("up to date") == 2
+    assert found(two_people, "b") > 150
+    assert twoview("detect", *DETECTOR, "--person", "auto").code == 0
+    assert found(two_people, "b") == pytest.approx(80, abs=3)
+    assert Blobs.searches == searches  # all from the tracks that were kept
+
+
+def test_a_person_is_one_videos_and_a_number_that_there_is(twoview, two_people):
+    answer = twoview("detect", *DETECTOR, "--person", "1")
+    assert answer.code == 1
+    assert "2 were asked for: take1/a, take1/b" in answer.err
+    assert "--views a --person 1" in answer.err
+    answer = twoview("detect", *DETECTOR, "--views", "b", "--person", "7")
+    assert answer.code == 1
+    assert "no person 7" in answer.err
+    assert "there are 0, 1" in answer.err or "there are 1, 0" in answer.err
+    assert twoview("detect", *DETECTOR, "--person", "him").code == 1
+
+
+def test_several_videos_at_once_give_the_same(twoview, two_people):
+    twoview("detect", *DETECTOR)
+    folder = two_people / "takes" / "take1" / "detections"
+    before = {view: np.load(folder / f"{view}.npz")["xy"] for view in "ab"}
+    for path in folder.iterdir():
+        path.unlink()
+    assert twoview("detect", *DETECTOR, "--jobs", "2").code == 0
+    for view, xy in before.items():
+        assert np.load(folder / f"{view}.npz")["xy"].tobytes() == xy.tobytes()
+
+
+def test_one_video_without_anybody_does_not_stop_the_others(twoview, tmp_path):
+    empty = film(tmp_path / "a.mp4", frames=20)
+    add_videos(tmp_path / "session", [empty, film(tmp_path / "b.mp4", runner)])
+    answer = twoview("detect", *DETECTOR)
+    assert answer.code == 1
+    assert "a.mp4: no person found in any of 20 frames" in answer.err
+    assert (tmp_path / "session" / "takes" / "take1" / "detections" / "b.npz").exists()
+    assert not (tmp_path / "session" / "takes" / "take1" / "detections" / "a.npz").exists()
+
+
+@pytest.mark.parametrize("kind", ["openpose", "alphapose", "coco", "mmpose", "deeplabcut"])
+def test_written_for_other_tools_and_brought_back(twoview, two_people, kind):
+    answer = twoview("detect", *DETECTOR, "--format", kind)
+    assert answer.code == 0
+    folder = two_people / "takes" / "take1" / "detections"
+    written = sorted(path.name for path in folder.iterdir() if kind in path.name)
+    assert len(written) == 2
+    for name in written:
+        assert name in answer.out
+    before = np.load(folder / "b.npz")["xy"]
+    path = f"{folder}/{written[0].replace('a_', '{view}_')}"
+    answer = twoview("detect", "--from", path)
+    assert answer.code == 0, answer.err
+    np.testing.assert_allclose(np.load(folder / "b.npz")["xy"], before, atol=2e-3)
+    assert kind in records.load(folder / "b.npz").source.made_by.lower()
+
+
+def test_detections_of_one_video_are_not_taken_for_two(twoview, two_people, tmp_path):
+    (tmp_path / "one.json").write_text("[]")
+    answer = twoview("detect", "--from", "one.json")
+    assert answer.code == 1
+    assert "--views a" in answer.err
+    answer = twoview("detect", "--from", "absent.json", "--views", "a")
+    assert answer.code == 1
+    assert "absent.json" in answer.err
+
+
+def test_a_format_that_there_is_not_is_refused_before_anything_runs(twoview, two_people):
+    answer = twoview("detect", *DETECTOR, "--format", "vicon")
+    assert answer.code == 1
+    assert "unknown format of detections 'vicon'; known: openpose" in answer.err
+    assert not (two_people / "takes" / "take1" / "detections").exists()
+
+
+def test_a_video_replaced_under_its_name_is_noticed(twoview, tmp_path):
+    videos = [film(tmp_path / "a.mp4", runner, frames=40), film(tmp_path / "b.mp4", runner, frames=50)]
+    add_videos(tmp_path / "session", videos)
+    assert twoview("detect", *DETECTOR).code == 0
+    film(tmp_path / "a.mp4", lambda f: (200, 120, 90.0), frames=30)
+    answer = twoview("detect", *DETECTOR)
+    assert answer.code == 1
+    assert "'a' has changed" in answer.err
+    assert "twoview sync" in answer.err
