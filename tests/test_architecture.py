@@ -36,7 +36,7 @@ RANK = {
         "datasets",
         "formats",
     ],
-    3: ["choosing", "detection", "detectors", "following", "importing", "repair", "thumbnails", "tracking"],
+    3: ["choosing", "detection", "detectors", "following", "importing", "reading", "repair", "thumbnails", "tracking"],
     4: ["rendering", "drawing", "sidebyside", "synthetic", "plots", "reports"],
     5: [
         "geometry",
@@ -70,7 +70,18 @@ RANK = {
         "exporters",
         "adaptation",
     ],
-    7: ["__init__", "workflow", "clipwork", "syncwork", "judging", "reproduction", "demonstration", "showing", "cli"],
+    7: [
+        "__init__",
+        "workflow",
+        "clipwork",
+        "syncwork",
+        "viewwork",
+        "judging",
+        "reproduction",
+        "demonstration",
+        "showing",
+        "cli",
+    ],
 }
 LAYER = {name: rank for rank, names in RANK.items() for name in names}
 HEAVY = {"torch", "cv2", "av", "onnxruntime", "matplotlib", "scipy", "lightning_fabric", "mmpose", "rich", "typer"}
