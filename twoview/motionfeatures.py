@@ -53,7 +53,7 @@ class Moves:
         """Movement (G, J, 2) in each band."""
         levels = {s: _smoothed(self.xy, self.seen, s) for s in sorted({s for band in BANDS for s in band})}
         shown = self.seen[..., None] / self.scale[:, None, None]
-        return tuple((levels[low] - levels[high]) * shown for low, high in BANDS)
+        return tuple(((levels[low] - levels[high]) * shown).astype(np.float32) for low, high in BANDS)
 
 
 def running_sum(values: Array) -> Array:

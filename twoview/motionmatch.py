@@ -103,7 +103,7 @@ def _moments(a: Array, b: Array, seen_a: Array, seen_b: Array) -> dict[str, Arra
 
     def spectra(view: Array, seen: Array) -> dict[str, Array]:
         x, y = view[..., 0], view[..., 1]
-        parts = {"m": seen, "x": x, "y": y, "XX": x * x, "XY": x * y, "YY": y * y}
+        parts = {"m": seen.astype(np.float32), "x": x, "y": y, "XX": x * x, "XY": x * y, "YY": y * y}
         return {name: fft.rfft(part, size, axis=0) for name, part in parts.items()}
 
     def summed(one: Array, other: Array) -> Array:

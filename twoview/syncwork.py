@@ -97,21 +97,17 @@ def relate_views(
 
     poses  detections of the views that have been detected
     """
-    from twoview import audiosync, handsync, motionsync
+    from twoview import audiosync, motionsync
 
     paths = {view: workflow.present(file, view) for view, file in files.items()}
     stretch = _stretch(paths, given)
     if (given.motion or given.refine) and set(poses) != set(paths):
         lost = ", ".join(view for view in paths if view not in poses)
         raise SyncError(f"no detections of {lost}: motion cannot be compared", hint="twoview detect, then this again")
-    if given.timestamps:
-        logs = dict(zip(paths, given.timestamps * (len(paths) if len(given.timestamps) == 1 else 1), strict=True))
-        frames = {view: video.timeline(path).seconds for view, path in paths.items()}
-        return handsync.by_timestamps(logs, frames, reference), None
-    if given.offset:
-        return handsync.by_offset(given.offset, reference, stretch=stretch), None
-    if given.at:
-        return handsync.by_event(given.at, reference, stretch=stretch), None
+    by_hand = _by_hand(paths, reference, given, stretch)
+    if by_hand is not None:
+        _check_overlap(by_hand, paths)
+        return by_hand, None
     evidence: audiosync.Evidence | motionsync.Evidence
     warnings: tuple[str, ...] = ()
     by_motion = {"reference": reference, "stretch": stretch, "config": config, "on_progress": on_progress}
@@ -129,6 +125,35 @@ def relate_views(
             warnings = (f"by motion, since sound did not serve: {error.message}",)
     evidence = motionsync.relate(poses, **by_motion)
     return _with_warnings(evidence.sync, warnings), evidence
+
+
+def _by_hand(paths: Mapping[str, Path], reference: str, given: Given, stretch: Mapping[str, float]) -> Sync | None:
+    from twoview import handsync
+
+    if given.timestamps:
+        logs = dict(zip(paths, given.timestamps * (len(paths) if len(given.timestamps) == 1 else 1), strict=True))
+        frames = {view: video.timeline(path).seconds for view, path in paths.items()}
+        return handsync.by_timestamps(logs, frames, reference)
+    if given.offset:
+        return handsync.by_offset(given.offset, reference, stretch=stretch)
+    return handsync.by_event(given.at, reference, stretch=stretch) if given.at else None
+
+
+def _check_overlap(sync: Sync, paths: Mapping[str, Path]) -> None:
+    """Every view has to share some time with the reference. Raises SyncError with both spans where one does not."""
+    spans = {}
+    for view, path in paths.items():
+        seconds = video.timeline(path).seconds
+        spans[view] = sync.to_session(view, seconds[[0, -1]])
+    for view, (start, end) in spans.items():
+        first, last = spans[sync.reference]
+        if start >= last or end <= first:
+            raise SyncError(
+                f"{view} would last from {start:.2f} to {end:.2f} s, "
+                f"and {sync.reference} from {first:.2f} to {last:.2f} s: "
+                "no moment that both filmed",
+                hint="session time = offset + view time: a positive offset is of a view that began later",
+            )
 
 
 def render_take(session: Session, take: str | None = None, *, on_progress: OnProgress | None = None) -> Path:

@@ -151,6 +151,7 @@ def test_distances_take_the_way_of_the_sound_off(twoview, here):
         (["--timestamps", "a.csv,b.csv,c.csv"], "3 files of capture times for 2 views"),
         (["--capture-fps", "b=3", "--offset", "1"], "plays at 30 frames a second"),
         (["--reference", "z"], "reference 'z'"),
+        (["--offset", "61"], "no moment that both filmed"),
         (["--refine"], "no detections of a, b"),
     ],
 )
