@@ -48,9 +48,9 @@ class Fit:
     """
 
     lag: float
+    seconds: float
     share: float
     misfit: float
-    seconds: float
     steps: Array
     curve: Array
     time: Array
@@ -84,7 +84,8 @@ def coarse(a: Moves, b: Moves, least_s: float) -> tuple[Array, Array, list[float
                 total += _evidence(both / np.sqrt(of_a * of_b), seconds, smooth)
             np.maximum(best, total, out=best)
     heights = np.where(seconds >= least_s, best, 0.0)
-    found, left, apart = [], heights.copy(), round(_APART_S * RATE)
+    left, apart = heights.copy(), round(_APART_S * RATE)
+    found: list[float] = []
     while len(found) < _CANDIDATES and left[at := int(np.argmax(left))] > _WORTH * heights.max(initial=1e-9):
         found.append(float(lags[at]))
         left[max(0, at - apart) : at + apart + 1] = -np.inf
@@ -126,7 +127,10 @@ def refine(a: Moves, b: Moves, lag: float, *, reach: int = _REACH) -> Fit | None
         span = _span(a, b, lag, margin + 1)
         if span[1] - span[0] < RATE:
             return None
-        geometry = epipolar.fit(_paired(a.xy, b.xy, a, b, lag, span), (span[1] - span[0]) / RATE)
+        pair = _paired(a.xy, b.xy, a, b, lag, span)
+        if pair.seen.sum() < RATE * len(JOINTS) / 4:
+            return None
+        geometry = epipolar.fit(pair, (span[1] - span[0]) / RATE)
         steps = lag + np.arange(-margin, margin + 1)
         left = np.stack([_left_over(_paired(a.xy, b.xy, a, b, step, span), geometry) for step in steps], axis=1)
         found = lowest(steps, left.sum(axis=0))
@@ -134,16 +138,18 @@ def refine(a: Moves, b: Moves, lag: float, *, reach: int = _REACH) -> Fit | None
         if margin == _FINE and moved < 0.1:
             break
     curve, time = _in_stretches(left, span)
-    pair = _paired(a.xy, b.xy, a, b, lag, span)
-    along, _ = epipolar.slopes(pair, geometry)
-    moved = _paired(a.moved, b.moved, a, b, lag, span)
-    alone = (
-        (along[..., :2] * moved.a).sum(axis=-1) ** 2 + (along[..., 2:] * moved.b).sum(axis=-1) ** 2
-    ) / _LEFT_OVER**2
-    unrelated = float((pair.seen * np.log1p(alone)).sum())
-    share = float(np.clip(left.sum(axis=0).min() / max(unrelated, 1e-9), 1e-6, 1e6))
+    pair, seconds = _paired(a.xy, b.xy, a, b, lag, span), (span[1] - span[0]) / RATE
+    alone = _alone(pair, _paired(a.moved, b.moved, a, b, lag, span), geometry)
+    share = float(np.clip(left.sum(axis=0).min() / max(alone, 1e-9), 1e-6, 1e6))
     misfit = float(np.median(np.abs(epipolar.distance(pair, geometry))[pair.seen > 0]))
-    return Fit(lag, share, misfit, (span[1] - span[0]) / RATE, steps, curve, time)
+    return Fit(lag, seconds, share, misfit, steps, curve, time)
+
+
+def _alone(pair: Pair, moved: Pair, geometry: Array) -> float:
+    """What would be left over of both views' movement along the shared direction if they had nothing in common."""
+    along, _ = epipolar.slopes(pair, geometry)
+    by_a, by_b = (along[..., :2] * moved.a).sum(axis=-1), (along[..., 2:] * moved.b).sum(axis=-1)
+    return float((pair.seen * np.log1p((by_a**2 + by_b**2) / _LEFT_OVER**2)).sum())
 
 
 def lowest(steps: Array, curve: Array) -> float:

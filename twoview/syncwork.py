@@ -110,7 +110,6 @@ def relate_views(
         return by_hand, None
     evidence: audiosync.Evidence | motionsync.Evidence
     warnings: tuple[str, ...] = ()
-    by_motion = {"reference": reference, "stretch": stretch, "config": config, "on_progress": on_progress}
     if not given.motion:
         try:
             evidence = audiosync.relate(
@@ -123,7 +122,7 @@ def relate_views(
             if given.refine or set(poses) != set(paths):
                 raise
             warnings = (f"by motion, since sound did not serve: {error.message}",)
-    evidence = motionsync.relate(poses, **by_motion)
+    evidence = motionsync.relate(poses, reference=reference, stretch=stretch, config=config, on_progress=on_progress)
     return _with_warnings(evidence.sync, warnings), evidence
 
 
@@ -163,7 +162,7 @@ def render_take(session: Session, take: str | None = None, *, on_progress: OnPro
     """
     from twoview.sidebyside import render_sync
 
-    name = take or next(reversed(session.takes), "")
+    name = take or (list(session.takes) or [""])[-1]
     found, files = workflow.load_sync(session, name), session.take(name)
     paths = {view: workflow.present(files[view], view) for view in found.views}
     path = session.sync_path(name).with_suffix(".mp4")
