@@ -18,7 +18,7 @@ from twoview.timeline import ClockMap
 
 Array = np.ndarray
 
-_WINDOW_S, _WINDOWS = 3.0, 40  # longest; most of them
+_WINDOW_S, _WINDOWS = 3.0, 40
 _REACH_S = 0.04  # how far a fine delay may be from the coarse one
 _NEAR_S = 0.03  # and how far it usually is: the sum's weight falls to 60 % there
 _POWER = 0.8  # of a window's correlation in the sum
