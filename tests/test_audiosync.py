@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from twoview.config import SyncConfig
 from twoview.soundfeatures import Sound
 from twoview.soundmatch import match
 from twoview.video import audio

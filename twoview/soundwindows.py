@@ -226,7 +226,7 @@ def _sharpened(windows: _Windows, line: ClockMap) -> ClockMap:
     cost = _STEADY * 1e4 * np.sqrt(2 * len(time))
     for tilt in np.arange(-turn * fine, turn * fine + 1) / fine:
         first = turn * fine + np.round(tilt * fine * (time - middle) / half).astype(int)
-        total = sum(local[k, f : f + 2 * move * fine + 1] for k, f in enumerate(first))
+        total = np.sum([row[f : f + 2 * move * fine + 1] for row, f in zip(local, first, strict=True)], axis=0)
         drift = tilt / rate / half
         highest = int(np.argmax(total))
         height = total[highest] - cost * abs(line.rate - 1 + drift)

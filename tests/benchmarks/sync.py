@@ -91,7 +91,7 @@ def cpu_s() -> float:
 
 
 def answer_all(tool: str, pairs: Path, out: Path, crossed: int) -> None:
-    """Answers for all pairs, then for files of different pairs, as JSON lines; the last holds the peak memory in MiB."""
+    """Answers for all pairs, then for files of different pairs, as JSON lines; the last holds the peak memory, MiB."""
     names = sorted(p.name for p in pairs.iterdir() if p.is_dir())
     asked = [(name, name) for name in names]
     chance, usual = np.random.default_rng(0), [name for name in names if name.startswith("std")]
