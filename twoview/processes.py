@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from twoview.config import FinetuneConfig
 from twoview.errors import TrainingError
@@ -83,5 +83,20 @@ class Shared(nn.Module):
         share = -(-len(x) // world)
         padded = x[torch.arange(share * world, device=x.device) % len(x)]
         own = self.lifter(padded[self.fabric.global_rank * share :][:share])
-        gathered = cast(Tensor, self.fabric.all_gather(own, sync_grads=True))
-        return gathered.flatten(0, 1)[: len(x)]
+        return _Gather.apply(own).flatten(0, 1)[: len(x)]
+
+
+class _Gather(torch.autograd.Function):
+    """The answers of all processes (W, ...) in each; backward sums what every process asks of this one's."""
+
+    @staticmethod
+    def forward(_: Any, own: Tensor) -> Tensor:
+        parts = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(parts, own.contiguous())
+        return torch.stack(parts)
+
+    @staticmethod
+    def backward(_: Any, asked: Tensor) -> Tensor:
+        total = asked.contiguous()
+        distributed.all_reduce(total)
+        return total[distributed.get_rank()]

@@ -108,7 +108,7 @@ class Board:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise MissingBackend("TensorBoard is not installed", hint="pip install tensorboard") from error
+            raise MissingBackend("TensorBoard is not installed", hint='pip install "twoview[tensorboard]"') from error
         self._writer = SummaryWriter(str(out))
 
     def add(self, row: Row) -> None:
