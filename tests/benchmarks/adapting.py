@@ -44,12 +44,14 @@ class Shoot:
     angles   degrees of the other views from the first, in turn
     level    standard deviation of the 2D errors, share of the athlete's box
     late_s   how much later than its clock says the second view shows the scene
+    travel_m  how far the athlete travels away from the first phone over the clip, besides what he does anyway
     sports   joints as a COCO detector's, converted (the target's definition differs from the source's, as in the paper)
     """
 
     angles: tuple[float, ...] = (90.0,)
     level: float = 0.007
     late_s: float = 0.0
+    travel_m: float = 0.0
     sports: bool = True
 
 
@@ -60,6 +62,10 @@ def film(motion: Motion, how: Shoot, seed: int) -> Take:
     body = coco_like(body) if how.sports else body
     noise = NoiseModel(level=(how.level, how.level), blind=0.0, swaps=0.0)
     first = float(chance.uniform(-15, 15, 1))
+    if how.travel_m:
+        away = _place(body, first, Chance(torch.Generator().manual_seed(seed))).rotation[0, 2] * torch.tensor([1, 1, 0])
+        share = torch.linspace(-0.5, 0.5, body.shape[1])[None, :, None, None]
+        body = body + how.travel_m * share * away / away.norm()
     poses, truth, focal = {}, {}, {}
     for view, further in zip(NAMES, (0.0, *how.angles), strict=False):
         azimuth = first if view == "a" else first + further + float(chance.uniform(-5, 5, 1))

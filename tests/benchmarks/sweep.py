@@ -12,6 +12,8 @@ from rows import solved, train
 
 from twoview.checkpoint import load_model
 
+ONE_VIEW = ("L_2D", "L_3D")  # rows that one view can teach
+
 
 def sweep(name: str, about: str, settings: Mapping[float, Shoot], quick: Sequence[float], rows: Sequence[str]) -> None:
     """Adapt each row at each setting, print six sports' errors; write a table and a plot into docs/results."""
@@ -29,11 +31,18 @@ def sweep(name: str, about: str, settings: Mapping[float, Shoot], quick: Sequenc
     for value in quick if given.quick else settings:
         takes = [t for clips in film_all("target_train", settings[value], 0).values() for t in clips]
         takes = takes[::3] if given.quick else takes
-        triangulated = solved(takes, model)
-        own = mean([errors(f.poses("a"), t) for f, t in zip(triangulated, takes, strict=True)])
-        scores = [_six(measure(train(row, model, takes, triangulated, steps=steps, seed=0), test)) for row in rows]
+        several = len(settings[value].angles) > 0
+        triangulated = solved(takes, model) if several else []
+        nothing = np.full(2, np.nan)
+        own = mean([errors(f.poses("a"), t) for f, t in zip(triangulated, takes, strict=True)]) if several else nothing
+        scores = [
+            _six(measure(train(row, model, takes, triangulated, steps=steps, seed=0), test))
+            if several or row in ONE_VIEW
+            else nothing
+            for row in rows
+        ]
         found[value] = [score[0] for score in scores] + [own[0]]
-        cells = [f"{a:.1f} / {b:.1f}" for a, b in (start, *scores, own)]
+        cells = [f"{a:.1f} / {b:.1f}" if np.isfinite(a) else "-" for a, b in (start, *scores, own)]
         lines.append(f"| {value:g} | {' | '.join(cells)} |")
         print(lines[-1], flush=True)
     if not given.quick:

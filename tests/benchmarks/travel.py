@@ -1,0 +1,11 @@
+"""What does travel cost? Athletes who move 0 to 4 m away from the first phone while they are filmed.
+
+python tests/benchmarks/travel.py [--quick]
+"""
+
+from adapting import Shoot
+from sweep import sweep
+
+if __name__ == "__main__":
+    settings = {float(metres): Shoot(travel_m=float(metres)) for metres in (0, 1, 2, 3, 4)}
+    sweep("travel, m", __doc__, settings, (0.0, 3.0), ("L_2Dcon (paper)", "phones"))
