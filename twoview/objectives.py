@@ -43,7 +43,9 @@ class Paper:
 
     def __init__(self, train: Sequence[Clip], held: Sequence[Clip], model: Model, config: FinetuneConfig) -> None:
         """Raises ConfigError for a term that there is not, TrainingError where no term speaks of these clips."""
-        named = [name for name in losses.weights(config.loss) if losses.term(name)]
+        named = list(losses.weights(config.loss))
+        for name in named:
+            losses.term(name)
         if not any(clip.truth is not None for clip in train) and set(named) <= set(losses.ON_LABELS):
             raise TrainingError(
                 f"the loss terms {', '.join(named) or 'none'} need 3D labels, and no take has any",
