@@ -228,3 +228,21 @@ def test_nobody_seen_is_refused(tmp_path, start):
     blind = {v: replace(p, xy=np.full_like(p.xy, np.nan), score=np.zeros_like(p.score)) for v, p in seen.poses.items()}
     with pytest.raises(TrainingError, match="no clip of"):
         finetune([replace(seen, poses=blind)], replace(PAPER, weights=str(start)), out=tmp_path / "run")
+
+
+def test_remembering_blocks_alone_learns_the_same_and_lifters_that_cannot_say_so(tmp_path):
+    from twoview.checkpoint import Model, save_model
+    from twoview.lifters import build
+
+    torch.manual_seed(0)
+    settings = {"dim_feat": 16, "dim_rep": 16, "depth": 2, "num_heads": 2, "maxlen": 9}
+    made = Model(build("dstformer", settings), "dstformer", settings, "box", 30.0, 9)
+    save_model(tmp_path / "m.pt", made)
+    small = replace(PAPER, weights=str(tmp_path / "m.pt"), epochs=1)
+    whole, blocks = (
+        weights_of(finetune([take()], replace(small, remember=kept), out=tmp_path / kept).model)
+        for kept in ("all", "blocks")
+    )
+    assert all(torch.allclose(whole[key], blocks[key], atol=1e-5) for key in whole)
+    with pytest.raises(TrainingError, match="'tcn' keeps all of a step"):
+        finetune([take()], replace(PAPER, remember="blocks"), out=tmp_path / "tcn")

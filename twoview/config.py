@@ -174,6 +174,11 @@ class FinetuneConfig:
     lr_decay: float = setting(0.99, "factor an epoch with schedule=exponential (MotionBERT)", low=0.0, high=1.0)
     weight_decay: float = setting(0.0, "AdamW's weight decay; 0 is Adam, as in the paper", low=0.0)
     clip_norm: float = setting(1.0, "largest norm of the gradient; 0: any", low=0.0)
+    remember: str = setting(
+        "all",
+        "activations of a step: all, or at the borders of the lifter's blocks alone, for less memory and more time",
+        choices=("all", "blocks"),
+    )
     devices: int = setting(1, "processes or GPUs on each machine", low=1)
     nodes: int = setting(1, "machines", low=1)
     patience: int = setting(0, "epochs without a better one after which a run stops; 0: none", low=0)

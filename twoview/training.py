@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from twoview import monitors, processes, records, runs
 from twoview.checkpoint import Model, load_model, save_model
@@ -80,7 +80,7 @@ def finetune(
     train, held = hold_out(clips, config.held_out)
     objective = _objective(takes, train, held, model, config, on_progress, out / f"lessons{fabric.global_rank}")
 
-    lifter = copy.deepcopy(model.lifter)
+    lifter = _remembering(copy.deepcopy(model.lifter), model.name, config)
     optimiser = torch.optim.AdamW(lifter.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     prepared, optimiser = fabric.setup(lifter, optimiser)
     shared = processes.Shared(prepared, fabric)
@@ -156,6 +156,18 @@ def _objective(
     from twoview.adaptation import Phones
 
     return Phones(takes, train, held, model, config, on_progress, folder=folder)
+
+
+def _remembering(lifter: nn.Module, name: str, config: FinetuneConfig) -> nn.Module:
+    """The lifter, told how much of a step to keep in memory."""
+    if config.remember != "all":
+        if not hasattr(lifter, "remember"):
+            raise TrainingError(
+                f"finetune.remember={config.remember}: the lifter {name!r} keeps all of a step",
+                hint="a smaller finetune.batch or finetune.clip_length needs less memory",
+            )
+        lifter.remember = config.remember  # type: ignore[assignment]
+    return lifter
 
 
 def _set_rate(optimiser: Any, config: FinetuneConfig, epoch: int, step: int, steps: int) -> None:
