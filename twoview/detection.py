@@ -11,7 +11,7 @@ import threading
 import time as clock
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -241,7 +241,7 @@ class Keeper:
 
     def __init__(self, path: Path | None, video: Path, config: DetectConfig, detector: str) -> None:
         self.path = path
-        shaping = {key: value for key, value in asdict(config).items() if key in ("people_every", "finder", "flip")}
+        shaping = {key: getattr(config, key) for key in ("people_every", "finder", "flip")}
         self._head = records.header(
             "people", inputs={"video": records.fingerprint(video)}, settings={"detector": detector, **shaping}
         )
