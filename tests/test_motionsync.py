@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +19,18 @@ from twoview.motionsync import match, nudge
 from twoview.poses import Poses2D
 from twoview.skeleton import COCO17
 from twoview.timeline import ClockMap, ClockQuality, Sync
+
+MOCAP = Path(__file__).parents[2] / "shared/data/mocap/public"
+
+
+def benchmark():
+    """The benchmark as a module."""
+    path = Path(__file__).parent / "benchmarks" / "motionsync.py"
+    spec = importlib.util.spec_from_file_location("benchmark_of_motion", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 def error_s(found: motionsync.MotionMatch, clock: ClockMap) -> float:
@@ -128,3 +143,19 @@ def test_three_views_are_solved_together_and_a_stranger_is_refused():
     assert evidence.sync.clocks["c"].offset_s == pytest.approx(float(back.to_session(-4.0)), abs=0.006)
     with pytest.raises(SyncError, match="c and a, b cannot be related by motion"):
         motionsync.relate({**poses, "c": seen(c, seed=9, view="c")})
+
+
+@pytest.mark.skipif(not MOCAP.exists(), reason="the prepared motion capture is not here")
+def test_the_benchmark_of_motion_holds_on_a_few_clips():
+    bench = benchmark()
+    clips = bench.mocap.read(MOCAP / "target_test_same")
+    clips = [next(clip for clip in clips if clip.kind == kind) for kind in ("golf_swing", "baseball", "basketball")]
+    noise = bench.NoiseModel()
+    rows = bench.same_clip([clip for clip in clips if clip.seconds >= 4], 11, noise)
+    assert len(rows) == 3
+    for error, _, _, left in rows:
+        assert error < 1 / 60
+        assert left < 0.008
+    assert sum(accepted for _, _, accepted, _ in rows) >= 2
+    wrong, count = bench.other_clips(clips, 11, noise, alike=False, count=4)
+    assert (wrong, count) == (0, 4)

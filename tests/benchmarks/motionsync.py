@@ -109,7 +109,7 @@ def other_clips(clips: Sequence[Motion], seed: int, noise: NoiseModel, *, alike:
     rng, accepted = np.random.default_rng(seed), 0
     kinds = sorted({c.kind for c in clips if sum(d.kind == c.kind for d in clips) > 1})
     for number in range(count):
-        kind = rng.choice(kinds)
+        kind = rng.choice(kinds) if kinds else ""
         pool = [clip for clip in clips if clip.kind == kind] if alike else list(clips)
         first, second = rng.choice(len(pool), 2, replace=False)
         pair = film(pool[first], pool[second], 1000 * seed + 500 + number, noise)
