@@ -128,7 +128,7 @@ def refine(a: Moves, b: Moves, lag: float, *, reach: int = _REACH) -> Fit | None
         if span[1] - span[0] < RATE:
             return None
         pair = _paired(a.xy, b.xy, a, b, lag, span)
-        if pair.seen.sum() < RATE * len(JOINTS) / 4:
+        if not _enough(pair):
             return None
         geometry = epipolar.fit(pair, (span[1] - span[0]) / RATE)
         steps = lag + np.arange(-margin, margin + 1)
@@ -143,6 +143,11 @@ def refine(a: Moves, b: Moves, lag: float, *, reach: int = _REACH) -> Fit | None
     share = float(np.clip(left.sum(axis=0).min() / max(alone, 1e-9), 1e-6, 1e6))
     misfit = float(np.median(np.abs(epipolar.distance(pair, geometry))[pair.seen > 0]))
     return Fit(lag, seconds, share, misfit, steps, curve, time)
+
+
+def _enough(pair: Pair) -> bool:
+    """Whether a quarter of a second of all joints, or as much of some, is seen in both views."""
+    return float(pair.seen.sum()) >= RATE * len(JOINTS) / 4
 
 
 def _alone(pair: Pair, moved: Pair, geometry: Array) -> float:

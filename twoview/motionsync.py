@@ -195,7 +195,8 @@ def _judged(
     others = [fit for fit in fits if abs(fit.lag - best.lag) > _APART_S * RATE]
     likeness = max(others[0].evidence, 0.0) / max(best.evidence, 1e-9) if others else 0.0
     same = _same_motion(best)
-    refusal = ""
+    error = _standard_error(best)
+    right, refusal = _right(error, len(best.curve)), ""
     if same < _LEAST:
         refusal = (
             f"too little shared motion: at best {max(1 - best.share, 0):.0%} of it agrees for {best.seconds:.1f} s, "
@@ -204,6 +205,11 @@ def _judged(
     elif likeness > _MOST_LIKENESS:
         apart = abs(others[0].lag - best.lag) / RATE
         refusal = f"the motion repeats itself: two delays {apart:.2f} s apart fit alike ({likeness:.0%})"
+    elif same * right < _LEAST:
+        refusal = (
+            f"the motion is too gentle to tell the moment: ± {error * 1000:.0f} ms, and half a frame is "
+            f"{_HALF_FRAME_S * 1000:.0f} ms"
+        )
     time = b.start + best.time / RATE
     delay = np.array([lowest(best.steps, row) - best.lag for row in best.curve]) / RATE
     weight = np.array([_bend(row) for row in best.curve])
@@ -212,9 +218,8 @@ def _judged(
     late = a.start - b.start + best.lag / RATE
     delay -= drift * (time - middle)
     used = (np.abs(delay) < _HALF_FRAME_S) & (weight > 0)
-    error = _standard_error(best)
     quality = ClockQuality(
-        same * _right(error, len(best.curve)) * _unique(likeness), stretch[0] * error, drift_se * 1e6, best.seconds,
+        same * right * _unique(likeness), stretch[0] * error, drift_se * 1e6, best.seconds,
         (int(used.sum()), len(used)), float(np.median(np.abs(delay[used]))) if used.any() else math.nan,
     )  # fmt: skip
     rate = (1 + drift) * stretch[0] / stretch[1]
