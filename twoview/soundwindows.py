@@ -27,6 +27,7 @@ _STEADY = 0.5  # standard deviations that 100 ppm of drift cost: most phones are
 _PLAIN_WHITENING = 0.9  # 1 would be the phase transform; slightly less keeps noise-only frequencies down
 _MOST_ONSET = 0.4  # of the votes; with more from onsets, these tell the windows' delays too
 _AGREE_S = 0.25e-3  # from the line to a window's peak that belongs to it
+_FEW = 3  # windows that a line needs
 _CLEAR, _CLEAREST = 3.0, 20.0  # standard deviations: a peak that chance does not reach often, and one no other exceeds
 
 
@@ -115,7 +116,12 @@ def follow(a: Sound, b: Spectra, coarse: ClockMap, overlap: tuple[float, float],
         windows, _delays(line, windows.time), windows.onset if share > _MOST_ONSET else windows.plain
     )
     used, fitted, errors, residual = fit_line(windows.time, delay, weight, line)
-    return Line(_sharpened(windows, fitted), score, rival, windows.time, delay, used, *errors, residual)
+    clock, least = _sharpened(windows, fitted)
+    offset_se, drift_se = np.fmax(errors, least).tolist()
+    if used.sum() < _FEW:  # one or two sharp sounds tell no drift: all that is known of it is the range searched
+        drift_se = max_drift_ppm / 3**0.5
+        offset_se = float(np.hypot(offset_se, 0.5e-6 * drift_se * np.ptp(windows.time) / 2))
+    return Line(clock, score, rival, windows.time, delay, used, offset_se, drift_se, residual)
 
 
 def _correlated(a: Sound, b: Spectra, clock: ClockMap, overlap: tuple[float, float]) -> _Windows | None:
@@ -207,10 +213,11 @@ def peak_shift(three: Array) -> float:
     return float(np.clip(0.5 * (three[0] - three[2]) / bend, -0.5, 0.5)) if bend < 0 else 0.0
 
 
-def _sharpened(windows: _Windows, line: ClockMap) -> ClockMap:
+def _sharpened(windows: _Windows, line: ClockMap) -> tuple[ClockMap, tuple[float, float]]:
     """The line moved and turned a little to where the smoothed votes of all windows, between samples, are highest.
 
-    Where windows are clear this changes microseconds; where none is, it halves the error of the drift.
+    Where windows are clear this changes microseconds; where none is, it halves the error of the drift. Also the least
+    standard errors (offset in s, drift in ppm): as far as the votes lose half a squared deviation.
     """
     time, rate = windows.time, windows.rate
     middle, half = 0.5 * (time[0] + time[-1]), 0.5 * (time[-1] - time[0])
@@ -222,18 +229,20 @@ def _sharpened(windows: _Windows, line: ClockMap) -> ClockMap:
         votes = ndimage.gaussian_filter1d(windows.votes(rows), 1.0, axis=1)
         for k, own in enumerate(votes):
             local[k] += windows.weight[k] * np.interp(at[k] + columns, np.arange(len(own)), own)
-    best, found = -np.inf, (0.0, 0.0)
-    cost = _STEADY * 1e4 * np.sqrt(2 * len(time))
-    for tilt in np.arange(-turn * fine, turn * fine + 1) / fine:
+    local /= np.sqrt(2 * np.sum(windows.weight**2))
+    tilts = np.arange(-turn * fine, turn * fine + 1) / fine
+    sums = np.zeros((len(tilts), 2 * move * fine + 1))
+    for total, tilt in zip(sums, tilts, strict=True):
         first = turn * fine + np.round(tilt * fine * (time - middle) / half).astype(int)
-        total = np.sum([row[f : f + 2 * move * fine + 1] for row, f in zip(local, first, strict=True)], axis=0)
-        drift = tilt / rate / half
-        highest = int(np.argmax(total))
-        height = total[highest] - cost * abs(line.rate - 1 + drift)
-        if height > best:
-            best, found = height, ((highest - move * fine) / fine / rate, drift)
-    offset, drift = found
-    return ClockMap(line.offset_s + offset - drift * middle, line.rate + drift)
+        for row, start in zip(local, first, strict=True):
+            total += row[start : start + len(total)]
+    sums -= _STEADY * 1e4 * np.abs(line.rate - 1 + tilts / rate / half)[:, None]
+    turned, moved = divmod(int(np.argmax(sums)), sums.shape[1])
+    near = sums > np.sqrt(max(sums[turned, moved] ** 2 - 1, 0.0))
+    errors = np.ptp(np.flatnonzero(near[turned])) / fine / rate / 2, np.ptp(tilts[near.any(axis=1)]) / rate / half / 2
+    offset, drift = (moved - move * fine) / fine / rate, tilts[turned] / rate / half
+    clock = ClockMap(line.offset_s + offset - drift * middle, line.rate + drift)
+    return clock, (float(errors[0]), float(errors[1]) * 1e6)
 
 
 def fit_line(
@@ -250,7 +259,7 @@ def fit_line(
     used = (np.abs(delay - columns @ line) < _AGREE_S) & (weight > 0)
     errors, residual = np.full(2, np.nan), float("nan")
     for _ in range(8):
-        if used.sum() < 3:
+        if used.sum() < _FEW:
             break
         normal = columns[used].T @ (weight[used, None] * columns[used])
         line = np.linalg.solve(normal, columns[used].T @ (weight[used] * delay[used]))
