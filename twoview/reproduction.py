@@ -96,7 +96,7 @@ def reproduce(
     rows: Sequence[str] | None = None,
     views: Sequence[str] | None = None,
     weights: str | None = None,
-    detector: str = "rtmpose-m",
+    detector: str = TRUTH,
     settings: Sequence[str] = (),
     on_progress: OnProgress | None = None,
 ) -> dict[str, Report]:
