@@ -166,6 +166,8 @@ def test_a_model_that_did_not_get_better_is_not_kept(tmp_path, start):
     assert any("unadapted lifter" in said for said in run.warnings)
     before = weights_of(start)
     assert all(torch.equal(value, before[key]) for key, value in weights_of(run.model).items())
+    last = replace(PAPER, weights=str(start), lr=5.0, loss=loss, keep="last")
+    assert finetune([take()], last, out=tmp_path / "last").best_epoch == PAPER.epochs
 
 
 @pytest.mark.parametrize(

@@ -181,6 +181,9 @@ class FinetuneConfig:
     )
     devices: int = setting(1, "processes or GPUs on each machine", low=1)
     nodes: int = setting(1, "machines", low=1)
+    keep: str = setting(
+        "best", "epoch that becomes the model: the best by the criterion, or the last", choices=("best", "last")
+    )
     patience: int = setting(0, "epochs without a better one after which a run stops; 0: none", low=0)
     tensorboard: bool = setting(False, "also write TensorBoard's curves; needs the package tensorboard")
     loss: LossConfig = field(default_factory=LossConfig)

@@ -126,7 +126,8 @@ def reproduce(
         raise FormatError(f"{path} has {len(train)} takes to train on and {len(test)} to test on")
     reports = {}
     for row, preset in presets.items():
-        config = resolve(FinetuneConfig, file=preset or None, flags={"weights": weights}, sets=settings)
+        flags = {"weights": weights, "keep": "last", "held_out": 0.0}  # what a table compares is the loss alone
+        config = resolve(FinetuneConfig, file=preset or None, flags=flags, sets=settings)
         model = load_model(config.weights)
         if preset:
             takes = [as_take(r, labels=row in NEED_LABELS and experiment.labelled(r)) for r in train]

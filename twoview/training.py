@@ -116,7 +116,7 @@ def finetune(
             shown = {"loss": sum(float(v.detach()) for v in terms.values())}
             report(on_progress, Progress("finetune", done, config.epochs * objective.steps, "steps", shown))
         watched = dict(objective.judge(lifter))
-        if watched["criterion"] < state["best"]["watched"]["criterion"]:
+        if config.keep == "last" or watched["criterion"] < state["best"]["watched"]["criterion"]:
             state["best"] = {"epoch": epoch + 1, "watched": watched, "lifter": runs.plain(lifter)}
         losses = {f"loss_{name}": value / objective.steps for name, value in sums.items()}
         row = {"epoch": epoch + 1, **losses, **watched, "seconds": time.monotonic() - started}
