@@ -82,7 +82,11 @@ def demo(
         clocks.append([*_sync_row(take, sync, scene), _STATE[fresh]])
     run, fresh = _finetune(session, quick, on_progress)
     tables = [
-        Table("Clocks", ["take", "b began after a (s)", "drift (ppm)", "sure", "error (ms)", ""], clocks),
+        Table(
+            "Clocks",
+            ["take", "b began after a (s)", "drift (ppm)", "sure", "error, with the sound's way (ms)", ""],
+            clocks,
+        ),
         Table("2D keypoints", ["take", "view", "frames", "athlete found", "median error (px)", ""], detections),
         Table(
             "Adaptation", ["run", "epochs", "best", "held-out error before", "after (mm)", ""], [_run_row(run, fresh)]
