@@ -165,6 +165,12 @@ def show_run(run: Run) -> None:
     rows = [[name.replace("_", " "), run.before[name], run.after[name]] for name in names]
     kept = f"after epoch {run.best_epoch}" if run.adapted else "kept unadapted"
     table(["held-out clips", "before", kept], rows)
+    before, after = run.before["criterion"], run.after["criterion"]
+    if run.adapted:
+        change = after / before - 1 if before else 0.0
+        out.print(f"[green]adapted[/green]   criterion on held-out clips {before:.4g} -> {after:.4g} ({change:+.0%})")
+    else:
+        out.print("[yellow]kept unadapted[/yellow]   no epoch was better on the held-out clips")
     warn(*run.warnings)
 
 
