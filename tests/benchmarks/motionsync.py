@@ -138,6 +138,10 @@ def main() -> None:
     print(f"right within half a frame, refused or not  {right.mean():6.1%}")
     print(f"accepted and right                         {(accepted & right).mean():6.1%}")
     print(f"accepted and wrong                         {(accepted & ~right).mean():6.1%}")
+    print(
+        "not right:",
+        ", ".join(f"{c.name} ({c.kind})" for c, fine in zip(clips, right, strict=True) if not fine) or "none",
+    )
     middle, most = np.quantile(error[accepted], [0.5, 0.95]) * 1000
     print(f"error of the accepted, median, 95 %        {middle:.1f} ms, {most:.1f} ms")
     found = np.isfinite(left)
