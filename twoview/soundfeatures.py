@@ -45,9 +45,7 @@ class Sound:
     def of(cls, samples: Array, rate: int) -> Sound:
         """From samples (N,) or (N, channels)."""
         channel, silent = choose_channel(samples)
-        sound = high_pass(channel, rate)
-        size = float(np.sqrt(np.mean(np.square(sound)))) if len(sound) else 0.0
-        return cls((sound / (size + 1e-9)).astype(np.float16), rate, silent)
+        return cls(high_pass(channel, rate), rate, silent)
 
     @property
     def seconds(self) -> float:
@@ -89,7 +87,7 @@ class Sound:
 
 
 def choose_channel(samples: Array) -> tuple[Array, bool]:
-    """The channel (N,) of samples (N, C) that tells most, and whether it is silent. NaN and infinity count as 0.
+    """The channel (N,) of samples (N, C) that tells most, and whether it is silent. NaN and infinity count as 0 for it.
 
     Dead channels are dropped; of the others, the first, unless another one has half as much rumble. Channels are
     never averaged: two microphones hear one event at different times.
@@ -97,8 +95,8 @@ def choose_channel(samples: Array) -> tuple[Array, bool]:
     samples = samples if samples.ndim == 2 else samples[:, None]
     levels, rumble = [], []
     for channel in samples.T:
-        power = sum(float(np.sum(np.square(part))) for part in _blocks(_finite(channel)))
-        steps = sum(float(np.sum(np.square(np.diff(part)))) for part in _blocks(_finite(channel)))
+        power = sum(float(np.sum(np.square(_finite(part)))) for part in _blocks(channel))
+        steps = sum(float(np.sum(np.square(np.diff(_finite(part))))) for part in _blocks(channel))
         levels.append(np.sqrt(power / max(len(channel), 1)))
         rumble.append(power / (steps + 1e-20))  # high where slow movements of the air dominate
     if not levels or max(levels) < _SILENT:
@@ -106,13 +104,29 @@ def choose_channel(samples: Array) -> tuple[Array, bool]:
     live = [c for c, level in enumerate(levels) if level > 0.03 * max(levels)]
     best = min(live, key=lambda c: rumble[c])
     first = live[0]
-    return _finite(samples[:, best if rumble[best] < 0.5 * rumble[first] else first]), False
+    return samples[:, best if rumble[best] < 0.5 * rumble[first] else first], False
 
 
 def high_pass(sound: Array, rate: int) -> Array:
-    """Without rumble, every frequency delayed alike (by nothing)."""
+    """Without rumble, every frequency delayed alike (by nothing), of unit size: (N,) float16.
+
+    In blocks that reach into their neighbours, since filtering an hour at once takes gigabytes.
+    """
+    out, size, margin = np.zeros(len(sound), np.float16), 1 << 20, rate // 2
+    loudness = sum(float(np.sum(np.square(_finite(part)))) for part in _blocks(sound))
+    if len(sound) <= 30 or not loudness:
+        return out
     sections = signal.butter(2, _RUMBLE_HZ, "highpass", fs=rate, output="sos")
-    return signal.sosfiltfilt(sections, sound).astype(np.float32) if len(sound) > 30 else np.zeros_like(sound)
+    scale, power = (loudness / len(sound)) ** -0.5, 0.0
+    for start in range(0, len(sound), size):
+        first = max(start - margin, 0)
+        part = _finite(sound[first : start + size + margin]) * scale
+        part = signal.sosfiltfilt(sections, part)[start - first : start - first + size]
+        power += float(np.sum(np.square(part)))
+        out[start : start + size] = part
+    for block in _blocks(out):
+        block[:] = block.astype(np.float32) / ((power / len(sound)) ** 0.5 + 1e-9)
+    return out
 
 
 def cepstra(sound: Array, rate: int) -> Array:
@@ -129,9 +143,14 @@ def cepstra(sound: Array, rate: int) -> Array:
         power = np.abs(fft.rfft(rows[first : first + 4096].astype(np.float32) * window, axis=1)) ** 2
         mel[first : first + 4096] = power @ bands
     floor = np.percentile(mel[:: max(1, count // 4000)], 10, axis=0) + 1e-12
-    values = fft.dct(np.log(mel + floor), axis=1, norm="ortho")[:, :_CEPSTRA]
-    values -= _running_mean(values, round(_MEAN_S / HOP_S))
-    return (values / (values.std(axis=0) + 1e-6)).astype(np.float16)
+    values = np.empty((count, _CEPSTRA), np.float32)
+    for first in range(0, count, 4096):
+        part = np.log(mel[first : first + 4096] + floor)
+        values[first : first + 4096] = fft.dct(part, axis=1, norm="ortho")[:, :_CEPSTRA]
+    for column in values.T:  # one at a time, to save memory
+        column -= _running_mean(column, round(_MEAN_S / HOP_S))
+        column /= column.std() + 1e-6
+    return values.astype(np.float16)
 
 
 def enhance_onsets(sound: Array, rate: int) -> Array:
@@ -181,11 +200,11 @@ def _mel_bands(frame: int, rate: int) -> Array:
 
 
 def _running_mean(values: Array, width: int) -> Array:
-    """Mean over `width` rows around each row; at the ends, over those there are."""
-    total = np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values, axis=0, dtype=np.float64)])
+    """Mean over `width` values around each of (N,); at the ends, over those there are."""
+    total = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
     at = np.arange(len(values))
     low, high = np.maximum(at - width // 2, 0), np.minimum(at + width // 2 + 1, len(values))
-    return ((total[high] - total[low]) / (high - low)[:, None]).astype(np.float32)
+    return ((total[high] - total[low]) / (high - low)).astype(np.float32)
 
 
 def _finite(sound: Array) -> Array:
