@@ -77,18 +77,13 @@ def test_windows_cover_every_frame_overlap_and_end_with_the_clip():
 
 
 def test_a_lifter_that_errs_towards_its_windows_ends_leaves_no_jump_there():
-    """Without blending, the acceleration at the borders would be ten times that inside."""
+    """A hard change from one window's end to the next one's start would be ten times as bad, and more."""
     poses = walker(60)
     found = lift(model(Depth(wobble=0.1)), poses, InferConfig(flip=False))
     pure = lift(model(Depth()), poses, InferConfig(flip=False))
-    jolt = (
-        acceleration(torch.from_numpy(found.xyz - pure.xyz), torch.from_numpy(poses.time.copy())).norm(dim=-1).mean(1)
-    )
-    borders = {start + offset for start in range(0, 60, LENGTH // 2) for offset in (-1, 0)}
-    at = np.array([frame + 1 in borders for frame in range(len(jolt))])
-    hard = 2 * 0.1 * 30**2 / 2  # what a step from one window's end to the next one's start would give
-    assert jolt[at].mean() < 0.1 * hard
-    assert jolt[at].mean() < 1.5 * jolt[~at].mean()
+    wrong, time = torch.from_numpy(found.xyz - pure.xyz), torch.from_numpy(poses.time.copy())
+    hard = 2 * 0.1 * 30**2 / 2  # of the mean joint
+    assert acceleration(wrong, time).norm(dim=-1).mean(dim=1).max() < 0.1 * hard
 
 
 def test_a_frame_does_not_change_with_what_comes_long_after_it():
@@ -114,7 +109,7 @@ def test_the_lifter_is_fed_at_the_rate_that_it_was_trained_on():
     network = Depth()
     lift(model(network), walker(120, 120.0), InferConfig(flip=False))
     assert max(network.lengths) == LENGTH
-    assert sum(network.lengths) < 3 * 120  # four clips of 30 Hz between each other's frames, half overlapping
+    assert sum(network.lengths) < 4 * 120  # four clips of 30 Hz between each other's frames, each frame thrice
 
 
 def test_a_variable_frame_rate_keeps_its_own_times():

@@ -95,15 +95,16 @@ def interleave(frame_s: float, rate_hz: float) -> int:
 
 
 def windows(frames: int, clips: int, length: int) -> Iterator[Array]:
-    """Frame numbers (T,) of each window: T = `length` or a clip's own if that is shorter, half overlapping.
+    """Frame numbers (T,) of each window: T = `length` or a clip's own if that is shorter, one every third of a window.
 
-    Every clip-th frame belongs to one clip; the last window of each ends with it.
+    Every clip-th frame belongs to one clip; the last window of each ends with it. By thirds, and with a say of sin^2,
+    every frame is the mean of two windows' worth of answers; by halves it would be one where windows end.
     """
     for first in range(min(clips, frames)):
         own = np.arange(first, frames, clips)
         size = min(length, len(own))
         last = len(own) - size
-        for start in [*range(0, last, max(size // 2, 1)), last]:
+        for start in [*range(0, last, max(size // 3, 1)), last]:
             yield own[start : start + size]
 
 

@@ -171,7 +171,8 @@ def main() -> None:
         return
     frames, batches = (27, [1]) if given.quick else (given.frames, [int(n) for n in given.batches.split(",")])
     print(f"torch {torch.__version__}, {given.threads} threads")
-    real_time("twoview-small", 20 if given.quick else 60, given.rounds)
+    for name in ("twoview-small", "twoview-dstformer"):
+        real_time(name, 20 if given.quick else 60, given.rounds)
     compare(given.sizes.split(","), batches, frames, given.rounds, given.threads)
     if not given.quick:
         for size in given.sizes.split(","):

@@ -185,10 +185,10 @@ def errors(model: Model, exam: Exam, flip: bool) -> Array:
     return 1000 * np.array([*map(float, each), float(metrics.velocity_errors(p, t, time)[near].mean())])
 
 
-def on_pixels(models: Mapping[str, Model], *, work: Path, quick: bool, flip: bool) -> None:
+def on_pixels(models: Mapping[str, Model], *, work: Path, quick: bool, flip: bool, real: bool) -> None:
     """One table a scene, views averaged, and one over all rendered scenes."""
     groups: dict[str, list[Exam]] = {}
-    for exam in (*of_real_clip(work, quick), *of_scenes(work, quick)):
+    for exam in (*of_real_clip(work, quick), *(() if real else of_scenes(work, quick))):
         groups.setdefault(exam.group, []).append(exam)
     found = {
         group: {
@@ -197,7 +197,8 @@ def on_pixels(models: Mapping[str, Model], *, work: Path, quick: bool, flip: boo
         for group, exams in groups.items()
     }
     rendered = [values for group, values in found.items() if group.startswith("rendered")]
-    found["all rendered scenes"] = {title: np.mean([r[title] for r in rendered], axis=0) for title in models}
+    if rendered:
+        found["all rendered scenes"] = {title: np.mean([r[title] for r in rendered], axis=0) for title in models}
     for group, values in found.items():
         heading(
             HEAD, f"{group}, {len(groups.get(group, ())) or len(rendered)} {'views' if group in groups else 'scenes'}"
@@ -215,13 +216,14 @@ def main() -> None:
     parser.add_argument("--no-flip", action="store_true", help="without the mirrored pass")
     parser.add_argument("--classes", action="store_true", help="a table by class as well")
     parser.add_argument("--pixels", action="store_true", help="real detections instead of motion capture")
+    parser.add_argument("--real", action="store_true", help="with --pixels: the real clip alone")
     parser.add_argument("--work", type=Path, default=Path("work/lifters"), help="where detections are kept")
     given = parser.parse_args()
     torch.set_num_threads(1)
     models = {Path(name).name: open_lifter(name) for name in given.lifters}
     if given.pixels:
         given.work.mkdir(parents=True, exist_ok=True)
-        on_pixels(models, work=given.work, quick=given.quick, flip=not given.no_flip)
+        on_pixels(models, work=given.work, quick=given.quick, flip=not given.no_flip, real=given.real)
         return
     noise = NoiseModel.load(ASSETS / "movenet/noise.json") if given.noise == "movenet" else None
     with torch.inference_mode():
