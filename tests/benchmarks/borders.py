@@ -5,8 +5,8 @@
 Long clips of motion capture before a virtual phone, with a detector's errors. "blended" is what `infer` does: one
 window every third of a window, each one's say fading to nothing at its ends; "one after the other" are windows without
 overlap, as MotionBERT's own script cuts them. A border is a frame next to a window's first or last, but for the clip's
-own ends, which have nothing beyond them however they are cut. The same frames are lifted again with windows that end elsewhere,
-so that what the athlete does there makes no difference. Errors in m/s^2.
+own ends, which have nothing beyond them however they are cut. The same frames are lifted again with windows that end
+elsewhere, so that what the athlete does there makes no difference. Errors in m/s^2.
 """
 
 from __future__ import annotations
