@@ -27,7 +27,7 @@ def test_file_then_flags_then_sets(tmp_path):
         ("[finetune]\nflip = 1\n", "flip should be bool"),
         ("[finetune]\nloss = 3\n", "loss is a group"),
         ("[finetune.loss]\nconsistensy = 1\n", "finetune.loss.consistensy; did you mean consistency"),
-        ('[finetune]\nprecision = "8-bit"\n', "one of 32-true"),
+        ('[finetune]\nprecision = "8-bit"\n', "one of auto, 32-true"),
         ("[finetune\n", "not valid toml"),
     ],
 )

@@ -29,6 +29,14 @@ def pair(tmp_path) -> tuple[Path, Path]:
     return tmp_path / "a.mp4", tmp_path / "b.mp4"
 
 
+@pytest.fixture(autouse=True)
+def control_c_works():
+    """Whoever is started in the background ignores SIGINT, and so do its children: as at a terminal, here."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def synced(pair, tmp_path) -> Path:
     """A session of the two views whose clocks are known."""
