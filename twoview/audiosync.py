@@ -106,13 +106,15 @@ def relate(
         heard[name] = listen(path, name, stretch=slow)
     report(on_progress, Progress("listen", len(videos), len(videos), "files"))
     pairs = list(combinations(heard, 2))
-    relations = []
+    relations: list[clocks.Relation] = []
+    said = [f"{view.name}: {sentence}" for view in heard.values() for sentence in view.warnings]
     for done, (first, second) in enumerate(pairs):
         report(on_progress, Progress("compare", done, len(pairs), "pairs"))
         found = match(heard[first].sound, heard[second].sound, config)
         relations.append(relation(found, heard[first], heard[second], distances or {}))
+        if found.copies:
+            said.append(clocks.copies(first, second))
     report(on_progress, Progress("compare", len(pairs), len(pairs), "pairs"))
-    said = [f"{view.name}: {sentence}" for view in heard.values() for sentence in view.warnings]
     sync = clocks.solve(relations, reference, "sound", hint=OTHER_WAYS, warnings=said)
     return Evidence(sync, heard, tuple(relations))
 

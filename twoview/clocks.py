@@ -53,6 +53,11 @@ class Relation:
         return f"{self.first} and {self.second}"
 
 
+def copies(first: str, second: str) -> str:
+    """What to say of two views that are copies of one recording."""
+    return f"{first} and {second} are the same recording: a second phone has to film too"
+
+
 def inverse(clock: ClockMap) -> ClockMap:
     """The map the other way."""
     return ClockMap(-clock.offset_s / clock.rate, 1 / clock.rate)

@@ -49,6 +49,7 @@ class Match:
     confidence  probability that the delay is right within half a frame (1/60 s)
     fits        candidates, best first
     lags, heights  (L,) the coarse correlation: delay in s, height in standard deviations
+    copies      whether both are one recording, copied or encoded anew: two microphones never hear quite the same
     """
 
     clock: ClockMap
@@ -59,7 +60,7 @@ class Match:
     lags: Array = field(default_factory=lambda: np.zeros(0))
     heights: Array = field(default_factory=lambda: np.zeros(0))
     numbers: dict[str, float] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
+    copies: bool = False
 
     @property
     def overlap_s(self) -> float:
@@ -126,8 +127,7 @@ def _judged(a: Sound, b: Sound, fits: tuple[Fit, ...], lags: Array, heights: Arr
     elif second is not None and likeness > _MOST_LIKENESS:
         apart = abs(delays[fits.index(second)] - delays[0])
         refusal = f"the sound repeats itself: two delays {apart:.3f} s apart fit alike ({likeness:.0%})"
-    warnings = ("both files hold one and the same recording, not those of two phones",) if _same(a, b, best) else ()
-    return Match(best.clock, confidence, refusal, span, fits, lags, heights, numbers, warnings)
+    return Match(best.clock, confidence, refusal, span, fits, lags, heights, numbers, _same(a, b, best))
 
 
 def _same(a: Sound, b: Sound, best: Fit) -> bool:

@@ -8,7 +8,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twoview import records, video, workflow
+from twoview import clocks, records, video, workflow
 from twoview.config import SyncConfig
 from twoview.errors import SessionError, SyncError
 from twoview.poses import Poses2D
@@ -182,13 +182,13 @@ def _claps(sync: Sync, paths: Mapping[str, Path]) -> list[float]:
 
 
 def _with_warnings(sync: Sync, warnings: tuple[str, ...]) -> Sync:
-    return replace(sync, warnings=(*warnings, *sync.warnings))
+    return replace(sync, warnings=tuple(dict.fromkeys((*warnings, *sync.warnings))))
 
 
 def _alike(files: Mapping[str, ViewFile]) -> tuple[str, ...]:
     """A warning for each two views that are one file."""
     return tuple(
-        f"{first} and {second} are the same recording: a second phone has to film too"
+        clocks.copies(first, second)
         for first, second in combinations(files, 2)
         if files[first].fingerprint == files[second].fingerprint
     )
