@@ -248,3 +248,14 @@ def test_remembering_blocks_alone_learns_the_same_and_lifters_that_cannot_say_so
     assert all(torch.allclose(whole[key], blocks[key], atol=1e-5) for key in whole)
     with pytest.raises(TrainingError, match="'tcn' keeps all of a step"):
         finetune([take()], replace(PAPER, remember="blocks"), out=tmp_path / "tcn")
+
+
+def test_a_run_made_before_a_setting_came_can_be_continued():
+    from twoview.runs import _completed
+
+    before = {"lr": 0.1, "phones": {"steps": 5}}
+    assert _completed({"lr": 0.2, "keep": "best", "phones": {"steps": 7, "swap": 0.7}}, before) == {
+        "lr": 0.1,
+        "keep": "best",
+        "phones": {"steps": 5, "swap": 0.7},
+    }

@@ -76,7 +76,7 @@ def warnings(before: Mapping[str, float], after: Mapping[str, float], *, clips: 
     angle, turned = before["angle_deg"], abs(after["angle_deg"] - before["angle_deg"])
     if clips < FEW_CLIPS:
         said.append(
-            f"there are only {clips} clips to learn from; film more repetitions: with fewer than {FEW_CLIPS} clips "
+            f"few clips to learn from, {clips} of them; film more repetitions: with fewer than {FEW_CLIPS} "
             "little can be learnt"
         )
     if angle < SHARP_DEG or angle > WIDE_DEG:

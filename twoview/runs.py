@@ -60,6 +60,12 @@ def save(
         torch.save({**head, **state["best"]}, temporary)
 
 
+def _completed(defaults: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run with the defaults of those that came later."""
+    nested = {k: _completed(v, known.get(k, {})) for k, v in defaults.items() if isinstance(v, dict) and v}
+    return {**defaults, **known, **nested}
+
+
 def resume(out: Path, config: FinetuneConfig, known: Mapping[str, str]) -> dict[str, Any] | None:
     """The state that a run in this folder stopped with, None for a new one.
 
@@ -73,7 +79,7 @@ def resume(out: Path, config: FinetuneConfig, known: Mapping[str, str]) -> dict[
         theirs, their_inputs = state["settings"], state["inputs"]
     except Exception as error:
         raise FormatError(f"{path} is damaged and cannot be continued from", hint=f"delete {out}") from error
-    settings = shaping(config)
+    settings, theirs = shaping(config), _completed(shaping(FinetuneConfig()), theirs)
     if theirs != settings or their_inputs != known:
         changed = [key for key in settings if settings[key] != theirs.get(key)]
         what = f"other settings ({', '.join(changed)})" if changed else "other takes or detections"
