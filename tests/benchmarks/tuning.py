@@ -1,0 +1,75 @@
+"""Choose settings of `phones` on training people alone, so that no test person is looked at.
+
+python tests/benchmarks/tuning.py [--steps 200] [--rows NAME,...] [--rehearsal 0.5] [--protocol sports|as-is]
+
+Of `target_train`, three people are never taught ("new": a dancer, a martial artist, a footballer), nor is a quarter of
+the clips of the activities with many ("known"); the rest is. MPJPE / PA-MPJPE in true mm of view a, one view seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import replace
+
+import numpy as np
+import rows as benchmark
+import torch
+from adapting import MOCAP, Shoot, film, mean, measure, remembered
+from rows import PHONES, solved, train
+
+from twoview.checkpoint import load_model
+from twoview.clips import Take
+from twoview.datasets import mocap
+
+NEW = {"cmu_60", "cmu_135", "cmu_10"}
+MANY = ("jump", "basketball", "dance", "acrobatics")
+
+
+def split(how: Shoot) -> tuple[list[Take], dict[str, list[Take]]]:
+    """The takes that teach, and the others by "new" or "known" and activity."""
+    taught, asked = [], {}
+    for number, motion in enumerate(mocap.read(MOCAP / "target_train")):
+        take = film(motion, how, number)
+        if motion.subject in NEW:
+            asked.setdefault(f"new {motion.kind}", []).append(take)
+        elif motion.kind in MANY and sum(map(ord, motion.name)) % 4 == 0:
+            asked.setdefault(f"known {motion.kind}", []).append(take)
+        else:
+            taught.append(take)
+    return taught, asked
+
+
+def main() -> None:
+    """Print one line a row."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--rows", default="unadapted,phones,L_3D")
+    parser.add_argument("--rehearsal", type=float, help="another weight of what `phones` rehearses")
+    parser.add_argument("--protocol", default="sports", choices=("sports", "as-is"))
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    if given.rehearsal is not None:
+        benchmark.PHONES |= {name: replace(row, rehearsal=given.rehearsal) for name, row in PHONES.items()}
+    model = load_model("twoview-small")
+    taught, asked = split(Shoot(sports=given.protocol == "sports"))
+    found = solved(taught, model)
+    print(
+        "| row | new people | known people | mean of activities | everyday after | core-s |\n|---|---|---|---|---|---|"
+    )
+    for name in given.rows.split(","):
+        started = time.process_time()
+        adapted = train(name, model, taught, found, steps=given.steps, seed=0)
+        spent = time.process_time() - started
+        scores = measure(adapted, asked)
+        cells = [
+            mean([c for kind, clips in scores.items() if kind.startswith(who) for c in clips])
+            for who in ("new", "known")
+        ]
+        cells.append(np.mean([mean(clips) for clips in scores.values()], axis=0))
+        shown = " | ".join(f"{a:.1f} / {b:.1f}" for a, b in cells)
+        print(f"| {name} | {shown} | {remembered(adapted):.1f} | {spent:.0f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
