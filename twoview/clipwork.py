@@ -50,12 +50,15 @@ def infer_clip(
     config, detect_config = config or InferConfig(), detect_config or DetectConfig()
     loaded = _loaded(model, config), None if compare is None else _loaded(compare, config)
     poses2d, fingerprint, made = _detections_of(clip, out, detect_config, on_progress)
-    path, before = out.with_name(out.name + ".npz"), None
+    path, other = out.with_name(out.name + ".npz"), out.with_name(out.name + ".before.npz")
+    before = None
     poses, fresh = _lifted(poses2d, fingerprint, model, loaded[0], path, config, made, on_progress)
     if compare is not None and loaded[1] is not None:
-        other = out.with_name(out.name + ".before.npz")
         before, drawn = _lifted(poses2d, fingerprint, compare, loaded[1], other, config, made, on_progress)
         fresh = fresh or drawn
+    elif other.exists():  # the pictures show a comparison that nobody asks for any more
+        other.unlink()
+        fresh = True
     files = {"poses": path}
     for format in formats:
         from twoview.formats import write

@@ -53,3 +53,13 @@ def test_four_commands_make_a_model_that_needs_one_view(twoview, tmp_path, filme
     after = {path: path.stat().st_mtime_ns for path in Path(tmp_path, "session").rglob("*") if path.is_file()}
     kept = {path for path in before if path.name != "model.pt"}
     assert {path: after[path] for path in kept} == {path: before[path] for path in kept}
+
+    sheet, other = tmp_path / "session/results/a.png", tmp_path / "session/results/a.before.npz"
+    alone = sheet.read_bytes()
+    compared = ("infer", "a.mp4", *DETECTOR, "--height", "1.75", "--compare", "twoview-small")
+    assert twoview(*compared).code == 0
+    assert other.exists()
+    assert sheet.read_bytes() != alone
+    assert twoview(*compared[:-2]).code == 0
+    assert not other.exists()
+    assert sheet.read_bytes() == alone
