@@ -29,7 +29,11 @@ def benchmark():
     spec = importlib.util.spec_from_file_location("benchmark_of_motion", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    sys.path.append(str(path.parent))  # it shares how clips are filmed with its neighbours
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(path.parent))
     return module
 
 

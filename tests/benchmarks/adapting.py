@@ -63,7 +63,7 @@ def film(motion: Motion, how: Shoot, seed: int) -> Take:
     noise = NoiseModel(level=(how.level, how.level), blind=0.0, swaps=0.0)
     first = float(chance.uniform(-15, 15, 1))
     if how.travel_m:
-        away = _place(body, first, Chance(torch.Generator().manual_seed(seed))).rotation[0, 2] * torch.tensor([1, 1, 0])
+        away = place(body, first, Chance(torch.Generator().manual_seed(seed))).rotation[0, 2] * torch.tensor([1, 1, 0])
         share = torch.linspace(-0.5, 0.5, body.shape[1])[None, :, None, None]
         body = body + how.travel_m * share * away / away.norm()
     poses, truth, focal = {}, {}, {}
@@ -71,7 +71,7 @@ def film(motion: Motion, how: Shoot, seed: int) -> Take:
         azimuth = first if view == "a" else first + further + float(chance.uniform(-5, 5, 1))
         late = how.late_s if view == "b" else 0.0
         seen = _delayed(body, late * RATE)
-        cameras = _place(seen, azimuth, chance)
+        cameras = place(seen, azimuth, chance)
         points = cameras.see(seen)
         xy, score = detect_like(cameras.project(points), cameras.size, chance, noise)
         xy = torch.where(score[..., None] > 0, xy, torch.full((), torch.nan))
@@ -83,7 +83,7 @@ def film(motion: Motion, how: Shoot, seed: int) -> Take:
     return Take(motion.name, poses, Sync("a", {view: ClockMap() for view in poses}), truth, focal)
 
 
-def _place(body: Tensor, azimuth: float, chance: Chance):
+def place(body: Tensor, azimuth: float, chance: Chance):
     """A phone that keeps the athlete in the picture: further away until it does."""
     for stretch in (1.0, 1.3, 1.7, 2.2, 3.0, 4.0):
         where = CameraRange(

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from adapting import place
 from scipy.interpolate import CubicSpline
 
 from twoview import motionsync
@@ -26,7 +27,7 @@ from twoview.datasets import Motion, mocap
 from twoview.poses import Poses2D
 from twoview.skeleton import H36M17
 from twoview.timeline import ClockMap
-from twoview.virtual import CameraRange, Chance, NoiseModel, detect_like, place_cameras
+from twoview.virtual import Chance, NoiseModel, detect_like
 
 SHARED = Path(__file__).parents[3] / "shared/data/mocap/public"
 TARGET = ("target_train", "target_test", "target_test_same")
@@ -68,17 +69,8 @@ def _seen(
 ) -> Poses2D:
     joints = CubicSpline(np.arange(len(motion.joints)) / motion.rate, motion.joints)(moments)
     body = coco_like(torch.from_numpy(joints).float()[None])
-    for stretch in (1.0, 1.3, 1.7, 2.2, 3.0, 4.0):  # further away until the athlete stays in the picture
-        where = CameraRange(
-            distance=(3 * stretch, 8 * stretch), height=(0.4, 2.6), azimuth=(azimuth, azimuth + 1e-3), roll=1.5,
-            off_centre=0.3, crop=(0.9, 1.1),
-        )  # fmt: skip
-        cameras = place_cameras(body, chance, where)
-        points = cameras.see(body)
-        xy = cameras.project(points)
-        inside = ((xy >= 0) & (xy < cameras.size[:, None, None])).all(-1) & (points[..., 2] > 0.5)
-        if inside.float().mean() > 0.97:
-            break
+    cameras = place(body, azimuth, chance)
+    xy = cameras.project(cameras.see(body))
     xy, score = detect_like(xy, cameras.size, chance, noise)
     xy = torch.where(score[..., None] > 0, xy, torch.full((), torch.nan))
     width, height = cameras.size[0].int().tolist()
