@@ -119,8 +119,10 @@ def _finetune(session: Session, quick: bool, on_progress: OnProgress | None) -> 
 
 
 def _run_row(run: Run, fresh: bool) -> list[Any]:
-    epochs = len((run.folder / "log.jsonl").read_text(encoding="utf-8").splitlines())
-    return [run.folder.name, epochs, run.best_epoch, *(w["criterion"] for w in (run.before, run.after)), _STATE[fresh]]
+    from twoview.runs import rows
+
+    errors = [watched["criterion"] for watched in (run.before, run.after)]
+    return [run.folder.name, len(rows(run.folder)), run.best_epoch, *errors, _STATE[fresh]]
 
 
 def _copy(source: Path, target: Path, names: Sequence[str]) -> None:
