@@ -75,7 +75,7 @@ def solve(
     *,
     noise: Noise | None = None,
     window: int = 0,
-    sample: int = 120,
+    sample: int = 60,
     done: Callable[[int], None] | None = None,
 ) -> list[Solution]:
     """Every take in 3D; focal lengths and bones are those of all takes together.

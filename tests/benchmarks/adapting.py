@@ -129,7 +129,7 @@ class Half(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """As the lifter's."""
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast(x.device.type, dtype=torch.bfloat16):
             answer = self.lifter(x)
         return answer.float()
 
@@ -195,5 +195,5 @@ def interval(clips: Sequence[Sequence[np.ndarray]], summary: Callable, *, draws:
 
 def remembered(model: Model) -> float:
     """MPJPE, mm, on everyday movement of people that the lifter never saw, from any side: what forgetting costs."""
-    bank = MotionBank(mocap.read(MOCAP / "source_val"))
+    bank = MotionBank(mocap.read(MOCAP / "source_val"), model.device)
     return float(score_lifter(model.lifter, bank)["mpjpe"].mean())

@@ -38,11 +38,12 @@ def main() -> None:
     """Print the correlations."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="every fourth take, 24 steps, four runs")
+    parser.add_argument("--device", default="cpu", help="where lifters are trained")
     given = parser.parse_args()
     torch.set_num_threads(1)
     steps, every = (24, 4) if given.quick else (100, 1)
     names = ["phones", "phones, rate x 5", "L_2Dcon", "L_2D"] if given.quick else list(RUNS)
-    model = load_model("twoview-small")
+    model = load_model("twoview-small", device=given.device)
     takes = [t for clips in film_all("target_train", Shoot(), 0, only=SIX).values() for t in clips][::every]
     held, train = takes[::4], [take for n, take in enumerate(takes) if n % 4]
     found = solved(takes, model)

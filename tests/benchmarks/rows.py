@@ -33,6 +33,10 @@ PHONES = {
     "phones without swapped errors": replace(OURS, swap=0.0),
 }
 ROWS = ("unadapted", *PAPER, *PHONES)
+SHARES = (0.1, 0.25, 0.5)
+FEW = {f"3D of {share:.0%} of the clips": share for share in SHARES}  # L_3D on these clips alone
+MIXED = {f"{name}, 2D of all": share for name, share in FEW.items()}  # and the paper's losses without labels on all
+BOTH = LossConfig(**{**LABELS, "reprojection": 1.0, "consistency": 0.2})
 
 
 def train(
@@ -45,11 +49,16 @@ def train(
         config = FinetuneConfig(seed=seed, phones=PHONES[name])
         takes = bare(takes)
         return adapt(model, Phones(takes, windows(takes), [], model, config, found=found), steps=steps)
-    labelled = PAPER[name].position > 0
-    used = takes if labelled else bare(takes)
+    share = FEW.get(name) or MIXED.get(name)
+    if share:
+        few = takes[:: round(1 / share)]
+        named = {take.name for take in few}
+        takes = [*few, *(bare([t for t in takes if t.name not in named]) if name in MIXED else [])]
+    loss = PAPER["L_3D"] if name in FEW else BOTH if name in MIXED else PAPER[name]
+    used = takes if loss.position > 0 else bare(takes)
     frames = 1 if name.startswith("Iqbal") else 27
     clips = windows(used, frames=frames)
-    config = FinetuneConfig(method="paper", loss=PAPER[name], batch=64 * (27 // frames), seed=seed, held_out=0.0)
+    config = FinetuneConfig(method="paper", loss=loss, batch=64 * (27 // frames), seed=seed, held_out=0.0)
     return adapt(model, Paper(clips, clips[:1], model, config), steps=steps)
 
 

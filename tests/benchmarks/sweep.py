@@ -4,60 +4,61 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
-import torch
-from adapting import RESULTS, SIX, Shoot, errors, film_all, mean, measure
-from rows import solved, train
-
-from twoview.checkpoint import load_model
+from adapting import RESULTS, Shoot
+from grid import Cell, Machine, fill, scores, six, two_views
 
 ONE_VIEW = ("L_2D", "L_3D")  # rows that one view can teach
 
 
 def sweep(name: str, about: str, settings: Mapping[float, Shoot], quick: Sequence[float], rows: Sequence[str]) -> None:
     """Adapt each row at each setting, print six sports' errors; write a table and a plot into docs/results."""
+    key = name.split(",")[0].replace(" ", "-")
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few settings, every third take, 60 steps")
     parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--every", type=int, default=1, help="train on one of so many takes")
+    Machine.add_options(parser, key)
     given = parser.parse_args()
-    torch.set_num_threads(1)
-    steps, model = (60 if given.quick else given.steps), load_model("twoview-small")
-    new, same = film_all("target_test", Shoot(), 100, only=SIX), film_all("target_test_same", Shoot(), 200, only=SIX)
-    test = {**same, **new}
-    lines = [f"| {name} | unadapted | {' | '.join(rows)} | two-view 3D of the takes |", "|---" * (len(rows) + 3) + "|"]
-    print("\n".join(lines))
-    start, found = _six(measure(model, test)), {}
-    for value in quick if given.quick else settings:
-        takes = [t for clips in film_all("target_train", settings[value], 0).values() for t in clips]
-        takes = takes[::3] if given.quick else takes
-        several = len(settings[value].angles) > 0
-        triangulated = solved(takes, model) if several else []
-        nothing = np.full(2, np.nan)
-        own = mean([errors(f.poses("a"), t) for f, t in zip(triangulated, takes, strict=True)]) if several else nothing
-        scores = [
-            _six(measure(train(row, model, takes, triangulated, steps=steps, seed=0), test))
-            if several or row in ONE_VIEW
-            else nothing
+    machine = Machine.of(given)
+    steps, every = (60, 3) if given.quick else (given.steps, given.every)
+    start = Cell(key, Shoot(), "unadapted", steps=steps, every=every)
+    cells = {
+        value: [
+            Cell(f"{key}-{value:g}", how, row, steps=steps, every=every) if how.angles or row in ONE_VIEW else None
             for row in rows
         ]
-        found[value] = [score[0] for score in scores] + [own[0]]
-        cells = [f"{a:.1f} / {b:.1f}" if np.isfinite(a) else "-" for a, b in (start, *scores, own)]
-        lines.append(f"| {value:g} | {' | '.join(cells)} |")
-        print(lines[-1], flush=True)
+        for value, how in settings.items()
+        if not given.quick or value in quick
+    }
+    fill([start, *(cell for own in cells.values() for cell in own if cell)], machine)
+    found = {value: [_errors(cell, machine.work) for cell in own] for value, own in cells.items()}
+    unadapted = _errors(start, machine.work)
+    for value, own in cells.items():
+        found[value].append(two_views(own[-1], machine.work) if own[-1] else np.full(2, np.nan))
+    labels = [*rows, "two-view 3D of the takes"]
+    lines = [f"| {name} | unadapted | {' | '.join(labels)} |", "|---" * (len(labels) + 2) + "|"]
+    for value, own in found.items():
+        shown = [f"{a:.1f} / {b:.1f}" if np.isfinite(a) else "-" for a, b in (unadapted, *own)]
+        lines.append(f"| {value:g} | {' | '.join(shown)} |")
+    print("\n".join(lines), flush=True)
     if not given.quick:
-        key = name.split(",")[0].replace(" ", "-")
-        what = f"MPJPE / PA-MPJPE, mm, six sports; one seed, {steps} steps."
+        share = f" on every {every}. take" if every > 1 else ""
+        what = f"MPJPE / PA-MPJPE, mm, six sports; one seed, {steps} steps{share}."
         head = f"# {name.capitalize()}\n\n{about.strip()}\n\n{what}\n\n"
         (RESULTS / f"{key}.md").write_text(head + "\n".join(lines) + f"\n\n![{name}]({key}.png)\n", encoding="utf-8")
-        plot(RESULTS / f"{key}.png", name, found, [*rows, "two-view 3D of the takes"], start[0])
+        curves = {value: [score[0] for score in own] for value, own in found.items()}
+        plot(RESULTS / f"{key}.png", name, curves, labels, unadapted[0])
 
 
-def _six(scores: Mapping[str, list[np.ndarray]]) -> np.ndarray:
-    return np.mean([mean(scores[kind]) for kind in SIX], axis=0)
+def _errors(cell: Cell | None, work: Path) -> np.ndarray:
+    found = scores(cell, work) if cell else None
+    return np.full(2, np.nan) if found is None else six(found[0])
 
 
-def plot(path, name: str, found: Mapping[float, Sequence[float]], labels: Sequence[str], start: float) -> None:
+def plot(path: Path, name: str, found: Mapping[float, Sequence[float]], labels: Sequence[str], start: float) -> None:
     """MPJPE over the setting, a line a row."""
     import matplotlib
 
