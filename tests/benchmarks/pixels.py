@@ -1,6 +1,6 @@
 """From videos to a better model, as a user does it: sync, detect, finetune, infer; errors against the scenes' truth.
 
-python tests/benchmarks/pixels.py [--quick] [--detector movenet] [--work work/pixels]
+python tests/benchmarks/pixels.py [--quick] [--detector movenet] [--config paper_sportspose] [--work work/pixels]
 
 `golf` and `karate` are sessions: adapted on their takes, tested on takes that were not taught. Every other scene is
 adapted on its first half and tested on its second. Scale is the athlete's height, as with `twoview infer --height`.
@@ -22,7 +22,7 @@ from adapting import RESULTS
 from twoview import syncwork, workflow
 from twoview.checkpoint import Model, load_model
 from twoview.clips import Take
-from twoview.config import DetectConfig, FinetuneConfig, InferConfig
+from twoview.config import DetectConfig, FinetuneConfig, InferConfig, resolve
 from twoview.datasets.rendered import Scene, read_scene
 from twoview.evaluation import evaluate
 from twoview.inference import infer
@@ -85,11 +85,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="golf alone, a third of the steps")
     parser.add_argument("--detector", default="movenet")
     parser.add_argument("--work", type=Path, default=Path("work/pixels"))
+    parser.add_argument("--config", type=Path, help="settings of another method, as of `twoview finetune`")
     parser.add_argument("--only", default="", help="scenes, with commas")
     given = parser.parse_args()
     torch.set_num_threads(1)
     names = given.only.split(",") if given.only else ["golf"] if given.quick else [*SESSIONS, *SINGLE]
-    config = FinetuneConfig()
+    config = resolve(FinetuneConfig, given.config)
     if given.quick:
         config = replace(config, epochs=10, phones=replace(config.phones, steps=70))
     before_model = load_model(config.weights)
@@ -112,7 +113,7 @@ def main() -> None:
             f"{after[0]:.1f} / {after[1]:.1f} | {spent:.0f} |"
         )
         print(lines[-1], *run.warnings, sep="\n  ", flush=True)
-    if not given.quick and not given.only:
+    if not given.quick and not given.only and not given.config:
         text = f"# From pixels\n\n`python tests/benchmarks/pixels.py --detector {given.detector}`, rendered scenes.\n\n"
         (RESULTS / "pixels.md").write_text(text + "\n".join(lines) + "\n", encoding="utf-8")
 

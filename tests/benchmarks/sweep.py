@@ -45,7 +45,7 @@ def sweep(name: str, about: str, settings: Mapping[float, Shoot], quick: Sequenc
         lines.append(f"| {value:g} | {' | '.join(shown)} |")
     print("\n".join(lines), flush=True)
     if not given.quick:
-        share = f" on every {every}. take" if every > 1 else ""
+        share = f" on one of {every} takes" if every > 1 else ""
         what = f"MPJPE / PA-MPJPE, mm, six sports; one seed, {steps} steps{share}."
         head = f"# {name.capitalize()}\n\n{about.strip()}\n\n{what}\n\n"
         (RESULTS / f"{key}.md").write_text(head + "\n".join(lines) + f"\n\n![{name}]({key}.png)\n", encoding="utf-8")
