@@ -90,7 +90,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     names = given.only.split(",") if given.only else ["golf"] if given.quick else [*SESSIONS, *SINGLE]
-    config = resolve(FinetuneConfig, given.config)
+    config = resolve(FinetuneConfig, file=given.config)
     if given.quick:
         config = replace(config, epochs=10, phones=replace(config.phones, steps=70))
     before_model = load_model(config.weights)
