@@ -15,7 +15,7 @@ from bodies import around, moving_body
 
 from twoview.datasets import aspset, c3d, human36m, mpi_inf_3dhp, sportspose
 from twoview.datasets.pickles import read_objects, read_pickle
-from twoview.datasets.recordings import Camera, h36m_points, view_angle
+from twoview.datasets.recordings import Camera, h36m_points
 from twoview.errors import FormatError
 from twoview.poses import Poses2D
 from twoview.skeleton import COCO17, H36M17
@@ -82,10 +82,6 @@ def test_a_turned_camera_sees_what_the_turned_picture_shows(rng, body, times):
 def test_what_is_behind_a_camera_is_unseen(rng):
     camera = a_camera(rng)
     assert np.isnan(camera.project(np.array([0.1, 0.2, -3.0]))).all()
-
-
-def test_view_angle_is_between_optical_axes(rng):
-    assert view_angle(a_camera(rng, angle=10), a_camera(rng, angle=100)) == pytest.approx(90, abs=1.5)
 
 
 # --- SportsPose ----------------------------------------------------------------------------------------------------

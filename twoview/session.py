@@ -16,7 +16,6 @@ from twoview import records
 from twoview.errors import SessionError
 
 DEFAULT_FOLDER = "session"
-DEFAULT_TAKE = "take1"
 
 
 @dataclass(frozen=True)

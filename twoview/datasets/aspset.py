@@ -23,7 +23,6 @@ from twoview.errors import FormatError
 
 VIEWS = ("left", "mid", "right")
 SIZE = (3840, 2160)
-UNIVERSAL_KNEE_NECK_MM = 910.0
 PCK_MM = 150.0
 
 # The joint of the set's own skeleton for each of Human3.6M's.

@@ -24,11 +24,6 @@ from twoview.skeleton import H36M17
 Array = np.ndarray
 
 RATE = 50.0
-TEST_SUBJECTS = ("S9", "S11")
-ACTIONS = (
-    "Direction", "Discuss", "Eating", "Greet", "Phone", "Pose", "Purchase", "Sitting", "SittingDown", "Smoke", "Photo",
-    "Wait", "Walk", "WalkDog", "WalkTwo",
-)  # fmt: skip
 BAD_TAKES = ("s_09_act_05_subact_02", "s_09_act_10_subact_02", "s_09_act_13_subact_01")
 """Takes of S9 whose 3D is shifted; MotionBERT leaves them out of its evaluation, the two-view paper's code does not."""
 

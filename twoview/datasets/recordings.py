@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -123,9 +122,3 @@ def seen_by(camera: Camera, world: Array, time: Array, view: str) -> tuple[Poses
     seen = np.isfinite(xy).all(axis=-1)
     flat = Poses2D(np.where(seen[..., None], xy, np.nan), seen.astype(np.float32), time, H36M17, camera.size, view)
     return flat, Poses3D(points, time, H36M17, "camera", "m", view)
-
-
-def view_angle(a: Camera, b: Camera) -> float:
-    """Angle between the optical axes of two cameras, degrees; 90 is what two phones should have."""
-    cosine = float(np.clip(a.rotation[2] @ b.rotation[2], -1.0, 1.0))
-    return math.degrees(math.acos(cosine))
