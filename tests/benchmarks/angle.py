@@ -7,6 +7,6 @@ from adapting import Shoot
 from sweep import sweep
 
 if __name__ == "__main__":
-    angles = range(15, 166, 15)
+    angles = (15, 30, 60, 90, 120, 150, 165)
     settings = {float(angle): Shoot(angles=(float(angle),)) for angle in angles}
     sweep("angle between the views, degrees", __doc__, settings, (30.0, 90.0), ("L_2Dcon (paper)", "phones"))

@@ -20,14 +20,14 @@ def sweep(name: str, about: str, settings: Mapping[float, Shoot], quick: Sequenc
     parser.add_argument("--quick", action="store_true", help="few settings, every third take, 60 steps")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--every", type=int, default=1, help="train on one of so many takes")
-    Machine.add_options(parser, key)
+    Machine.add_options(parser, "sweeps")
     given = parser.parse_args()
     machine = Machine.of(given)
     steps, every = (60, 3) if given.quick else (given.steps, given.every)
-    start = Cell(key, Shoot(), "unadapted", steps=steps, every=every)
+    start = Cell(_filmed(Shoot()), Shoot(), "unadapted", steps=steps, every=every)
     cells = {
         value: [
-            Cell(f"{key}-{value:g}", how, row, steps=steps, every=every) if how.angles or row in ONE_VIEW else None
+            Cell(_filmed(how), how, row, steps=steps, every=every) if how.angles or row in ONE_VIEW else None
             for row in rows
         ]
         for value, how in settings.items()
@@ -51,6 +51,11 @@ def sweep(name: str, about: str, settings: Mapping[float, Shoot], quick: Sequenc
         (RESULTS / f"{key}.md").write_text(head + "\n".join(lines) + f"\n\n![{name}]({key}.png)\n", encoding="utf-8")
         curves = {value: [score[0] for score in own] for value, own in found.items()}
         plot(RESULTS / f"{key}.png", name, curves, labels, unadapted[0])
+
+
+def _filmed(how: Shoot) -> str:
+    """A name for files: sweeps that film alike in places share what is finished."""
+    return "-".join(f"{value:g}" for value in (how.late_s, how.travel_m, *how.angles))
 
 
 def _errors(cell: Cell | None, work: Path) -> np.ndarray:
