@@ -22,6 +22,8 @@ RANK = {
         "videowriter",
         "containers",
         "pixels",
+        "soundtrack",
+        "sound",
         "soundmatch",
         "soundfeatures",
         "soundwindows",

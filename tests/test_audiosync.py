@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from twoview.soundfeatures import Sound
+from twoview.sound import Sound
 from twoview.soundmatch import match
 from twoview.video import audio
 

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 
 import numpy as np
 from scipy.ndimage import maximum_filter1d
 
-from twoview import clocks, video
+from twoview import clocks, containers, soundtrack, video
 from twoview.clocks import Relation
 from twoview.config import SyncConfig
 from twoview.errors import SyncError, VideoError
 from twoview.progress import OnProgress, Progress, report
-from twoview.soundfeatures import Sound
+from twoview.sound import Sound
 from twoview.soundmatch import Match, match
 from twoview.timeline import ClockMap, ClockQuality, Sync
 
@@ -124,11 +124,14 @@ def listen(path: Path | str, name: str = "", *, stretch: float = 1.0) -> Heard:
 
     stretch  seconds of the file that one real second takes: the sound of slow motion is slowed with its pictures
     """
+    rate, lost = round(RATE / stretch), containers.Counter()
     try:
-        track = video.audio(path, rate=round(RATE / stretch))
+        blocks = soundtrack.blocks(path, rate=rate, lost=lost)
+        first = next(blocks)
+        sound = Sound((block.samples for block in chain([first], blocks)), RATE)
     except VideoError as error:
         raise SyncError(error.message, hint=OTHER_WAYS) from error
-    return Heard(name, Sound.of(track.samples, RATE), track.start_s, RATE / track.rate, track.warnings)
+    return Heard(name, sound, first.start_s, RATE / rate, soundtrack.warnings(lost))
 
 
 def claps(heard: Heard) -> Array:
@@ -137,11 +140,8 @@ def claps(heard: Heard) -> Array:
     Sharp is what rises sixfold over the 50 ms before within 10 ms, and is among the loudest.
     """
     hop = round(_CLAP_HOP_S * heard.sound.rate)
-    count = len(heard.sound.samples) // hop
-    level = np.zeros(count)
-    for start in range(0, count, 10000):
-        part = heard.sound.samples[start * hop : min(start + 10000, count) * hop].astype(np.float32)
-        level[start : start + 10000] = np.abs(part.reshape(-1, hop)).max(axis=1)
+    level = heard.sound.each(hop, lambda rows: np.abs(rows).max(axis=1))
+    count = len(level)
     before = np.roll(maximum_filter1d(level, 10, origin=4), 2) if count > 20 else level  # of the hops up to two ago
     sharp = np.flatnonzero((level > 6 * before) & (level > 0.3 * level.max(initial=0)) & (np.arange(count) > 12))
     first = sharp[np.diff(sharp, prepend=-1000) > 0.2 / _CLAP_HOP_S]

@@ -66,13 +66,8 @@ def traces(evidence: Evidence | motionsync.Evidence, poses: Mapping[str, Poses2D
 def loudness(heard: Heard) -> Trace:
     """Seconds (N,) on the view's clock and loudness (N,) from 0 (its quiet) to 1 (its loudest)."""
     hop = round(_HOP_S * heard.sound.rate)
-    count = len(heard.sound.samples) // hop
-    blocks = heard.sound.samples[: count * hop].reshape(count, hop)
-    level = np.empty(count)
-    for start in range(0, count, 10000):  # in parts: an hour of sound would not fit as 64 bits
-        part = blocks[start : start + 10000].astype(np.float32)
-        level[start : start + 10000] = np.sqrt(np.square(part).mean(axis=1))
-    time = heard.start_s + heard.stretch * (np.arange(count) + 0.5) * hop / heard.sound.rate
+    level = heard.sound.each(hop, lambda rows: np.sqrt(np.square(rows).mean(axis=1)))
+    time = heard.start_s + heard.stretch * (np.arange(len(level)) + 0.5) * hop / heard.sound.rate
     return time, _from_quiet(20 * np.log10(level + 1e-4))
 
 

@@ -15,7 +15,7 @@ from scipy import fft
 
 from twoview import soundwindows
 from twoview.config import SyncConfig
-from twoview.soundfeatures import Sound
+from twoview.sound import Sound
 from twoview.soundwindows import Line, peak_shift
 from twoview.timeline import ClockMap
 
@@ -78,7 +78,7 @@ def match(a: Sound, b: Sound, config: SyncConfig | None = None) -> Match:
     """Relate two sounds. Never raises for what it hears: `Match.refusal` says why an answer cannot be relied on."""
     config = config or SyncConfig()
     for sound, name in ((a, "first"), (b, "second")):
-        if not len(sound.samples):
+        if not sound.length:
             return Match(ClockMap(), 0.0, f"the {name} recording is empty")
         if sound.silent:
             return Match(ClockMap(), 0.0, f"the {name} recording is silent")

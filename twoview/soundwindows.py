@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import fft, ndimage
 
-from twoview.soundfeatures import BAND_HZ, Sound
+from twoview.sound import Sound
+from twoview.soundfeatures import BAND_HZ
 from twoview.timeline import ClockMap
 
 Array = np.ndarray
@@ -84,7 +85,7 @@ class Spectra:
     def __init__(self, b: Sound, seconds: float) -> None:
         self.length, self.reach = round(seconds * b.rate), round(_REACH_S * b.rate)
         self.size = fft.next_fast_len(self.length + 2 * self.reach, real=True)
-        self.starts = np.arange(0, len(b.samples) - self.length + 1, self.length // 2)
+        self.starts = np.arange(0, b.length - self.length + 1, self.length // 2)
         self._sound, self._kept = b, dict[int, tuple[Array, Array, float]]()
         self._taper = np.hanning(self.length).astype(np.float32) ** 0.5
 
@@ -238,7 +239,8 @@ def _sharpened(windows: _Windows, line: ClockMap) -> tuple[ClockMap, tuple[float
             total += row[start : start + len(total)]
     sums -= _STEADY * 1e4 * np.abs(line.rate - 1 + tilts / rate / half)[:, None]
     turned, moved = divmod(int(np.argmax(sums)), sums.shape[1])
-    near = sums > np.sqrt(max(sums[turned, moved] ** 2 - 1, 0.0))
+    top = float(sums[turned, moved])
+    near = sums >= min(top, max(top**2 - 1, 0.0) ** 0.5)
     errors = np.ptp(np.flatnonzero(near[turned])) / fine / rate / 2, np.ptp(tilts[near.any(axis=1)]) / rate / half / 2
     offset, drift = (moved - move * fine) / fine / rate, tilts[turned] / rate / half
     clock = ClockMap(line.offset_s + offset - drift * middle, line.rate + drift)

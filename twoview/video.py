@@ -14,12 +14,12 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 
 from twoview import containers
 from twoview.errors import VideoError
 from twoview.pixels import Stored, shown_as
+from twoview.soundtrack import Audio, audio
 from twoview.timeline import Timeline
 from twoview.videowriter import VideoWriter
 
@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 
 _CUT_S = 0.5  # a stream whose last frame is this much before the end that the file promises was cut off
 _SLOW = 1.1  # filmed at more than this many times the rate it plays at is slow motion
-_GAP_S = 0.005  # sound whose timestamps jump by more than this is put where they say
 _HDR = {16: "PQ", 18: "HLG"}  # transfer functions of ITU-T H.273 that need tone mapping to look right
 _PLAY = "play it; if that works, re-encode it with any video program"
 
@@ -81,16 +80,6 @@ class Damage:
         parts = [f"{self.frames} damaged frames were left out"] if self.frames else []
         parts += [] if math.isnan(self.cut_s) else [f"the file was cut off: its last frame is at {self.cut_s:.2f} s"]
         return "; ".join(parts)
-
-
-@dataclass(frozen=True, eq=False)
-class Audio:
-    """Sound on the clock of the frames: sample n was heard at `start_s + n / rate`. samples (N, channels) float32."""
-
-    samples: Array
-    rate: int
-    start_s: float
-    warnings: tuple[str, ...] = ()
 
 
 def probe(path: Path | str) -> VideoInfo:
@@ -198,31 +187,6 @@ def timeline(path: Path | str) -> Timeline:
     return Timeline(np.unique(np.array(times)), rate)
 
 
-def audio(path: Path | str, *, rate: int = 16000) -> Audio:
-    """The first sound track that can be decoded, resampled to `rate`, in -1..1, on the clock of the frames.
-
-    Silence fills what the timestamps leave open, so that a sample's place always tells its time. A start later than
-    the pictures' is kept, and an encoder's priming is dropped just where the file says that it is to be.
-    Raises VideoError if the file has no sound that can be decoded.
-    """
-    path = Path(path)
-    with containers.opened(path) as container:
-        stream = containers.audio_stream(container)
-        if stream is None:
-            raise VideoError(f"{path} has no sound", hint="relate the clocks by motion or by hand: twoview sync --help")
-        counter = containers.Counter()
-        blocks = containers.sounds(container, stream, counter)
-        first = next(blocks, None)
-        if first is None:
-            raise VideoError(f"{path} has a sound track, but nothing in it can be decoded", hint="re-encode the file")
-        track = _Track(first, rate, seconds=float(container.duration or 0) / av.time_base)
-        for block in blocks:
-            track.add(block)
-        samples = track.finished()
-    warnings = (f"{counter.lost} damaged pieces of the sound are silent here",) if counter.lost else ()
-    return Audio(samples, rate, track.start, warnings)
-
-
 def slow_motion(path: Path | str) -> float:
     """Seconds of a file that one real second takes: above 1 where it says that it was filmed faster than it plays."""
     path = Path(path)
@@ -261,44 +225,3 @@ def _unusual(container: Any, stream: Any, first: Any) -> Iterator[str]:
     capture = containers.capture_rate(container)
     if capture > _SLOW * float(stream.average_rate or capture):
         yield f"slow motion: filmed at {capture:g} frames a second, as the file says; times are those of playback"
-
-
-# --- sound -----------------------------------------------------------------------------------------------------------
-
-
-class _Track:
-    """Sound laid onto one clock: each run of blocks without a gap is resampled and put where its timestamps say."""
-
-    def __init__(self, first: Any, rate: int, *, seconds: float) -> None:
-        self.start, self._rate, self._layout = float(first.time), rate, first.layout
-        self._samples = np.zeros((round((seconds + 1) * rate), len(first.layout.channels)), np.float32)
-        self._at = 0
-        self._begin(first)
-        self.add(first)
-
-    def _begin(self, block: Any) -> None:
-        self._resampler = av.AudioResampler(format="fltp", layout=self._layout, rate=self._rate)
-        self._kind = (block.format.name, block.layout.name, block.sample_rate)
-        self._due = float(block.time)
-        self._at = max(self._at, round((self._due - self.start) * self._rate))
-
-    def add(self, block: Any) -> None:
-        time = float(block.time)
-        if abs(time - self._due) > _GAP_S or self._kind != (block.format.name, block.layout.name, block.sample_rate):
-            self._put(self._resampler.resample(None))
-            self._begin(block)
-        self._due += block.samples / block.sample_rate
-        self._put(self._resampler.resample(block))
-
-    def _put(self, pieces: list[Any]) -> None:
-        for piece in pieces:
-            end = self._at + piece.samples
-            if end > len(self._samples):
-                more = max(end, 2 * len(self._samples)) - len(self._samples)
-                self._samples = np.concatenate([self._samples, np.zeros((more, self._samples.shape[1]), np.float32)])
-            self._samples[self._at : end] = piece.to_ndarray().T
-            self._at = end
-
-    def finished(self) -> Array:
-        self._put(self._resampler.resample(None))
-        return self._samples[: self._at]

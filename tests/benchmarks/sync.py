@@ -107,7 +107,9 @@ def answer_all(tool: str, pairs: Path, out: Path, crossed: int) -> None:
                 "accepted": accepted,
             }
             file.write(json.dumps({**row, "seconds": cpu_s() - started, **more}) + "\n")
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        # VmHWM: what getrusage says of a child counts the memory of the process that started it
+        status = Path("/proc/self/status").read_text().split()
+        peak = int(status[status.index("VmHWM:") + 1]) / 1024
         file.write(json.dumps({"id": "peak", "MiB": peak}) + "\n")
 
 
@@ -215,9 +217,10 @@ def hour(folder: Path) -> None:
     starts = {"60 against 60 minutes": (7.123, 50.0, seconds), "20 s in 60 minutes": (2345.678, 50.0, 20)}
     for name, (start, ppm, length) in starts.items():
         pair = folder / name / "pair"
-        pair.mkdir(parents=True)
-        film(pair / "a.mp4", 0.0, 0.0, seconds)
-        film(pair / "b.mp4", start, ppm, length)
+        if not (pair / "b.mp4").exists():
+            pair.mkdir(parents=True)
+            film(pair / "a.mp4", 0.0, 0.0, seconds)
+            film(pair / "b.mp4", start, ppm, length)
         out = folder / f"{name}.jsonl"
         command = [sys.executable, __file__, "--tool", "twoview", "--pairs", str(pair.parent), "--out", str(out)]
         subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
@@ -249,7 +252,7 @@ def main() -> None:
         return answer_all(args.tool, Path(args.pairs), Path(args.out), args.crossed)
     with tempfile.TemporaryDirectory() as temporary:
         if args.hour:
-            hour(Path(temporary))
+            hour(args.keep or Path(temporary))
         tools = args.only.split(",") if args.only else list(TOOLS)
         if not args.finder and "audio-offset-finder" in tools:
             tools.remove("audio-offset-finder")
