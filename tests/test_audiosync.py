@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from twoview.audiosync import SPEED_OF_SOUND
+from twoview.config import SyncConfig
 from twoview.sound import Sound
 from twoview.soundmatch import match
 from twoview.video import audio
@@ -169,3 +172,28 @@ def test_real_recordings_of_different_events_are_refused(first, second):
 def test_a_real_call_of_one_second_is_too_short_to_be_sure():
     pair = (recorded(f"pairs_opensoundscape/LOCA_2021_09_24_652_{number}.wav") for number in (3, 8))
     assert "too little sound" in match(*pair).refusal
+
+
+def test_one_call_at_five_receivers_comes_from_one_place():
+    """Made by shifting one signal: as it would arrive at these places from (10, 15), which explains all ten lags."""
+    places = np.array([[0, 50], [50, 0], [20, 30], [30, 20], [-10, -15]])  # m, aru_coords.csv
+    way = np.hypot(*(places - (10, 15)).T) / SPEED_OF_SOUND
+    heard = [recorded(f"pairs_opensoundscape/aru_{number}.wav") for number in range(1, 6)]
+    for first, second in combinations(range(5), 2):
+        found = match(heard[first], heard[second])
+        assert not found.refusal
+        assert float(found.clock.to_session(1.5)) - 1.5 == pytest.approx(way[first] - way[second], abs=6e-5)
+
+
+def test_a_real_call_that_is_cut_a_tenth_of_a_second_later_is_found_there():
+    pair = (recorded(f"pairs_opensoundscape/LOCA_2021_09_24_652_{which}.wav") for which in ("8", "8_late_start"))
+    found = match(*pair, SyncConfig(min_overlap_s=0.5))
+    assert not found.refusal
+    assert float(found.clock.to_session(0.5)) - 0.5 == pytest.approx(0.1, abs=5e-5)
+
+
+@pytest.mark.parametrize("number", range(4, 9))
+def test_a_real_call_over_19_metres_is_never_a_wrong_offset(number):
+    """One second at places 19 m apart: too short by default, and still refused where that much is said to do."""
+    pair = [recorded(f"pairs_opensoundscape/LOCA_2021_09_24_652_{which}.wav") for which in (3, number)]
+    assert match(*pair, SyncConfig(min_overlap_s=0.5)).refusal

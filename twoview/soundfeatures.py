@@ -40,7 +40,7 @@ def cepstra(samples: Callable[[int, int], Array], length: int, rate: int) -> Arr
     for first in range(0, count, 4096):
         part = samples(first * hop, (min(4096, count - first) - 1) * hop + frame)
         rows = np.lib.stride_tricks.sliding_window_view(part, frame)[::hop]
-        mel[first : first + 4096] = _power(fft.rfft(rows * window, axis=1)) @ bands
+        mel[first : first + 4096] = power_of(fft.rfft(rows * window, axis=1)) @ bands
     floor = np.percentile(mel[:: max(1, count // 4000)], 10, axis=0) + 1e-12
     values = np.empty((count, _CEPSTRA), np.float32)
     for first in range(0, count, 4096):
@@ -62,7 +62,7 @@ def enhance_onsets(sound: Array, rate: int) -> Array:
     frequency = np.arange(_ONSET_FRAME // 2 + 1) * rate / _ONSET_FRAME
     low, high = np.searchsorted(frequency, BAND_HZ[0]), np.searchsorted(frequency, BAND_HZ[1], side="right")
     spectrum = _stft(sound)
-    level = np.log(_power(spectrum[:, low:high]) + 1e-12)  # (T, F)
+    level = np.log(power_of(spectrum[:, low:high]) + 1e-12)  # (T, F)
     floor = np.percentile(level[::8], 40, axis=0)
     fall = np.float32(6 * np.log(10) / _DECAY_S * _ONSET_HOP / rate)  # of the echo, in log power a frame
     ramp = fall * np.arange(len(level), dtype=np.float32)[:, None]
@@ -108,6 +108,6 @@ def _running_mean(values: Array, width: int) -> Array:
     return ((total[high] - total[low]) / (high - low)).astype(np.float32)
 
 
-def _power(spectrum: Array) -> Array:
+def power_of(spectrum: Array) -> Array:
     """Squared sizes, without the roots that np.abs would take."""
     return spectrum.real**2 + spectrum.imag**2

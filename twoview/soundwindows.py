@@ -14,7 +14,7 @@ import numpy as np
 from scipy import fft, ndimage
 
 from twoview.sound import Sound
-from twoview.soundfeatures import BAND_HZ
+from twoview.soundfeatures import BAND_HZ, power_of
 from twoview.timeline import ClockMap
 
 Array = np.ndarray
@@ -140,7 +140,7 @@ def _correlated(a: Sound, b: Spectra, clock: ClockMap, overlap: tuple[float, flo
         ours_plain, ours_onset, power = b[at_b]
         theirs = a.plain(at_a - reach, length + 2 * reach)
         cross = fft.rfft(theirs, b.size) * ours_plain
-        cross *= band / (np.abs(cross) + 1e-20) ** _PLAIN_WHITENING
+        cross *= band / (power_of(cross) + 1e-30) ** (_PLAIN_WHITENING / 2)
         plain = fft.irfft(cross, b.size)[: 2 * reach + 1]
         cross = fft.rfft(a.onset(at_a - reach, length + 2 * reach), b.size) * ours_onset
         onset = fft.irfft(cross, b.size)[: 2 * reach + 1]
