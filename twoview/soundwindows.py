@@ -4,6 +4,8 @@ A window's correlation has two forms. Plain: all frequencies count alike (nearly
 rises counts, so that a room's echoes, which come later and from elsewhere, do not. Both vote on every delay, loud
 windows more than quiet ones, since what is loud in both recordings happened near both, at the athlete. The line of
 delay against time with the most votes wins; no single window decides, and a drift of the clocks costs nothing.
+All sources share that drift, so it is told by whatever both hear all the time, also from elsewhere: there the signed
+correlations add up. Which of the parallel lines is the athlete's, the votes alone decide.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ _WINDOW_S, _WINDOWS = 3.0, 40
 _REACH_S = 0.04  # how far a fine delay may be from the coarse one
 _NEAR_S = 0.03  # and how far it usually is: the sum's weight falls to 60 % there
 _POWER = 0.8  # of a window's correlation in the sum
+_BLUR = 0.6  # samples: lines pass between them
 _LOUDEST = 3.0  # most, and least, weight of a window, of the usual one's
 _STEADY = 0.5  # standard deviations that 100 ppm of drift cost: most phones are within 20 of each other
 _PLAIN_WHITENING = 0.9  # 1 would be the phase transform; slightly less keeps noise-only frequencies down
@@ -75,8 +78,7 @@ class _Windows:
 
     def votes(self, rows: Array) -> Array:
         """Each window's say on each delay: compressed, of zero mean and unit variance."""
-        votes = np.abs(rows) ** _POWER
-        return (votes - votes.mean(axis=1, keepdims=True)) / (votes.std(axis=1, keepdims=True) + 1e-9)
+        return _unit(np.abs(rows) ** _POWER)
 
 
 class Spectra:
@@ -110,8 +112,11 @@ def follow(a: Sound, b: Spectra, coarse: ClockMap, overlap: tuple[float, float],
     overlap  start and end of what both heard, seconds of b
     """
     windows = _correlated(a, b, coarse, overlap)
-    if windows is None:
-        return None
+    return None if windows is None else _followed(windows, coarse, max_drift_ppm)
+
+
+def _followed(windows: _Windows, coarse: ClockMap, max_drift_ppm: float) -> Line:
+    """The line of delays that windows agree on, with its errors."""
     line, score, rival, share = _best_line(windows, coarse, max_drift_ppm)
     delay, weight = _peaks(
         windows, _delays(line, windows.time), windows.onset if share > _MOST_ONSET else windows.plain
@@ -156,6 +161,11 @@ def _correlated(a: Sound, b: Spectra, clock: ClockMap, overlap: tuple[float, flo
     return _Windows(np.array(time), np.array(delay), weight, both[:, 0], both[:, 1], rate)
 
 
+def _unit(rows: Array) -> Array:
+    """Rows of zero mean and unit variance."""
+    return (rows - rows.mean(axis=1, keepdims=True)) / (rows.std(axis=1, keepdims=True) + 1e-9)
+
+
 def _in_deviations(row: Array) -> Array:
     return row / (1.4826 * np.median(np.abs(row)) + 1e-20)
 
@@ -171,20 +181,24 @@ def _best_line(windows: _Windows, coarse: ClockMap, max_drift_ppm: float) -> tup
     step = 1 / rate / half
     steepest = int(min(max_drift_ppm * 1e-6, _REACH_S / half) / step)
     drifts = step * np.arange(-steepest, steepest + 1)
-    votes = [ndimage.maximum_filter1d(windows.votes(rows), 3, axis=1) for rows in (windows.plain, windows.onset)]
-    votes = [(v - v.mean(axis=1, keepdims=True)) / (v.std(axis=1, keepdims=True) + 1e-9) for v in votes]
-    padded = np.pad(windows.weight[:, None] * sum(votes), ((0, 0), (2 * reach, 2 * reach)))
+    kinds = windows.plain, windows.onset
+    votes = [_unit(ndimage.maximum_filter1d(windows.votes(rows), 3, axis=1)) for rows in kinds]
+    signed = [_unit(ndimage.gaussian_filter1d(np.sign(rows) * np.abs(rows) ** _POWER, _BLUR, axis=1)) for rows in kinds]
+    both = np.stack([sum(votes), sum(signed)], axis=1) * windows.weight[:, None, None]
+    padded = np.pad(both, ((0, 0), (0, 0), (2 * reach, 2 * reach)))
     bent = windows.delay - _delays(coarse, time)  # windows start at whole samples
     places = 2 * reach + np.round((drifts[:, None] * (time - middle) - bent) * rate).astype(int)
-    sums = np.zeros((len(drifts), 2 * reach + 1))
-    for total, shifts in zip(sums, np.clip(places, 0, 4 * reach), strict=True):
+    heights = np.zeros((len(drifts), 2, 2 * reach + 1))
+    for total, shifts in zip(heights, np.clip(places, 0, 4 * reach), strict=True):
         for k, shift in enumerate(shifts):
-            total += padded[k, shift : shift + 2 * reach + 1]
-    sums /= np.sqrt(2 * np.sum(windows.weight**2))
-    sums -= _STEADY * 1e4 * np.abs(coarse.rate - 1 + drifts)[:, None]
+            total += padded[k, :, shift : shift + 2 * reach + 1]
+    heights /= np.sqrt(2 * np.sum(windows.weight**2))
     offsets = np.arange(-reach, reach + 1) / rate
-    sums *= np.exp(-0.5 * (offsets / _NEAR_S) ** 2)
-    row, column = divmod(int(np.argmax(sums)), sums.shape[1])
+    near = np.exp(-0.5 * (offsets / _NEAR_S) ** 2)
+    unusual = _STEADY * 1e4 * np.abs(coarse.rate - 1 + drifts)[:, None]
+    sums, coherent = (heights[:, 0] - unusual) * near, (np.abs(heights[:, 1]) - unusual) * near
+    row = int(np.argmax(sums.max(axis=1) + coherent.max(axis=1)))
+    column = int(np.argmax(sums[row]))
     rival = float(sums[:, np.abs(offsets - offsets[column]) > 0.001].max())
     on_line = np.clip(places[row] - 2 * reach + column, 0, 2 * reach)
     shares = [max(float(v[np.arange(len(time)), on_line].sum()), 0.0) for v in votes]
