@@ -59,6 +59,16 @@ class Blobs:
         return everyone(self, rgb)
 
 
+class Crops(Blobs):
+    """The same, seeing nothing but a crop around each person."""
+
+    name, crop_size, padding = "crops", (96, 128), 1.25
+
+    def look(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        whole = np.tile([0.0, 0.0, 96.0, 128.0], (len(crops), 1))
+        return Blobs.pose(self, crops, whole)
+
+
 def film(path: Path, *people, frames: int = 90, hidden=()) -> Path:
     """White figures of (x, y, height) at each frame on grey; frames in `hidden` show nobody."""
     with VideoWriter(path, SIZE, RATE) as writer:
@@ -117,6 +127,12 @@ def test_people_are_searched_only_every_few_frames(run):
     Blobs.searches = 0
     detect(run, config=replace(CONFIG, people_every=15))
     assert Blobs.searches == 6
+
+
+def test_a_detector_that_looks_at_crops_finds_the_same(run):
+    whole, crops = (detect(run, config=replace(CONFIG, detector=kind())) for kind in (Blobs, Crops))
+    assert np.abs(middle(crops) - middle(whole)).max() < 2
+    assert np.abs(crops.xy - whole.xy).max() < 4
 
 
 def test_two_who_cross_are_told_apart_and_the_larger_is_the_athlete(tmp_path):
@@ -182,21 +198,23 @@ class StoppedError(Exception):
     pass
 
 
+@pytest.mark.parametrize("kind", [Blobs, Crops])
 @pytest.mark.parametrize(("at", "fold"), [(15, 1000), (38, 12), (77, 1)])
-def test_an_interrupted_run_ends_in_the_same_arrays(run, tmp_path, monkeypatch, at, fold):
+def test_an_interrupted_run_ends_in_the_same_arrays(run, tmp_path, monkeypatch, at, fold, kind):
     monkeypatch.setattr("twoview.following.FOLD", fold)
-    whole = detect(run, config=CONFIG, partial=tmp_path / "whole.npz")
+    config = replace(CONFIG, detector=kind())
+    whole = detect(run, config=config, partial=tmp_path / "whole.npz")
 
     def stop(event):
         if event.done >= at:
             raise StoppedError
 
     with pytest.raises(StoppedError):
-        detect(run, config=CONFIG, partial=tmp_path / "part.npz", on_progress=stop)
+        detect(run, config=config, partial=tmp_path / "part.npz", on_progress=stop)
     kept = len(np.load(tmp_path / "part.npz")["time"])
     assert 0 < kept <= at + 10
     times = []
-    again = detect(run, config=CONFIG, partial=tmp_path / "part.npz", on_progress=lambda e: times.append(e.done))
+    again = detect(run, config=config, partial=tmp_path / "part.npz", on_progress=lambda e: times.append(e.done))
     assert times[0] > kept  # nothing was done twice
     for name in ("xy", "score", "time"):
         assert getattr(whole, name).tobytes() == getattr(again, name).tobytes()

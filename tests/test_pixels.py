@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import av
+import cv2
 import numpy as np
 import pytest
 from videos import write
@@ -17,6 +18,15 @@ def noise(size: tuple[int, int], format: str = "yuv420p", *, wide: bool = False)
     random = np.random.default_rng(3).integers(0, 255, (size[1] // 4 + 1, size[0] // 4 + 1, 3), np.uint8)
     rgb = np.ascontiguousarray(random.repeat(4, 0).repeat(4, 1)[: size[1], : size[0]])
     frame = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format=format, dst_colorspace="ITU709")
+    frame.color_range = 2 if wide else 1
+    return frame
+
+
+def smooth(size: tuple[int, int], *, wide: bool = False) -> av.VideoFrame:
+    """A decoded frame whose colours change slowly."""
+    rgb = np.random.default_rng(3).integers(0, 255, (size[1], size[0], 3), np.uint8)
+    rgb = cv2.normalize(cv2.GaussianBlur(rgb, (0, 0), 16), None, 20, 235, cv2.NORM_MINMAX)
+    frame = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format="yuv420p", dst_colorspace="ITU709")
     frame.color_range = 2 if wide else 1
     return frame
 
@@ -46,6 +56,21 @@ def test_colours_do_not_change_with_the_part():
         picture = Stored(0.0, frame, (1, 0, 0, 1))
         rgb, (left, top) = picture.part(np.array([10.0, 10, 30, 30]))
         np.testing.assert_array_equal(rgb, picture.rgb()[top : top + rgb.shape[0], left : left + rgb.shape[1]])
+
+
+@pytest.mark.parametrize("matrix", TURNS)
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("space", [1, 2, 5, 7, 9])
+def test_a_crop_is_what_the_whole_picture_gives(matrix, wide, space):
+    frame = smooth((192, 128), wide=wide)
+    frame.colorspace = space
+    picture = Stored(0.0, frame, matrix)
+    for affine in ([[2.1, 0, 3.6], [0, 2.1, -30.8]], [[0.5, 0, -7.3], [0, 0.5, 4.2]]):
+        whole = Pixels(0.0, picture.rgb()).crop(np.array(affine), (48, 64)).astype(int)
+        away = picture.crop(np.array(affine), (48, 64)) - whole
+        assert (np.abs(away.mean(axis=(0, 1))) < 1.5).all()  # those of the whole picture are rounded down
+        assert np.quantile(np.abs(away), 0.9) <= 3
+    assert (np.abs(away[:3]) <= 1).all()  # black above the picture
 
 
 @pytest.mark.parametrize(("size", "format"), [((64, 48), "yuv420p10le"), ((64, 48), "yuv444p"), ((63, 47), "yuv420p")])

@@ -215,8 +215,6 @@ def find_people(
     try:
         for window in windows(source):
             follower.advance(window)
-            for picture in window:
-                picture.drop()
             keep_memory_low()
             now, done = clock.monotonic(), len(follower.time)
             if now - saved > config.save_every_s:

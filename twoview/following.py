@@ -7,57 +7,23 @@ run on several cores or as one batch. Only who was lost or has just appeared is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from itertools import chain, islice
 from typing import NamedTuple
 
 import numpy as np
 
-from twoview.detectors import Detector, Person, TopDown
-from twoview.detectors.cropping import around, overlap
+from twoview.detectors import Cropping, Detector, Person, TopDown
+from twoview.looking import Glimpse, Picture, glimpse, is_among, is_there, poses
 from twoview.machine import cores
-from twoview.pixels import Pixels, Stored
-from twoview.tracking import SURE, People, Tracker
+from twoview.tracking import People, Tracker
 
 Array = np.ndarray
 
-MOST_PEOPLE = 5  # followed at once; the surest of those found
-LEAST_BODY = 0.2  # mean score of a followed person's joints below which it is lost
-GROW = 0.05  # the joints' box grown by this on each side is the person's box
-SAME = 0.6  # two people whose boxes overlap more are one
 FOLD = 1000  # rows kept as objects before they become arrays
 NO_LOOKS = np.full(6, np.nan, np.float32)
-
-
-class Picture:
-    """A frame of the video that waits for its window's end, in as little memory as it can.
-
-    found   None between two searches, else boxes (N, 5) or people, as the detector gives them
-    """
-
-    def __init__(
-        self,
-        pixels: Stored | Pixels,
-        found: list[Person] | Array | None = None,
-        on_drop: Callable[[], object] = lambda: None,
-    ) -> None:
-        self.time, self.found = pixels.time, found
-        self._pixels: Stored | Pixels | None = pixels
-        self._on_drop = on_drop
-
-    @property
-    def pixels(self) -> Stored | Pixels:
-        """Makes the picture or parts of it."""
-        assert self._pixels is not None
-        return self._pixels
-
-    def drop(self) -> None:
-        """Nobody needs it any more: the reader has room for another."""
-        if self._pixels is not None:
-            self._pixels = None
-            self._on_drop()
 
 
 class Row(NamedTuple):
@@ -67,6 +33,14 @@ class Row(NamedTuple):
     track: int
     person: Person
     looks: Array
+
+
+class Running(NamedTuple):
+    """A window in whose frames the keypoint network still looks; parts: (frame, track) of each row, and its people."""
+
+    window: Sequence[Picture]
+    first: int
+    parts: list[tuple[list[tuple[int, int]], Future[list[Person]]]]
 
 
 class Follower:
@@ -80,6 +54,7 @@ class Follower:
         self._kept = people  # older rows, as arrays: they take a fifth of the memory
         self.tracker = Tracker(next_id=int(people.track.max()) + 1 if len(people.track) else 0)
         self._pool = ThreadPoolExecutor(cores())
+        self._running: deque[Running] = deque()
 
     def resume(self, every: int) -> None:
         """Bring the tracker to where it was after the last saved window of `every` frames."""
@@ -95,7 +70,9 @@ class Follower:
         self._pool.shutdown(cancel_futures=True)
 
     def people(self, frames: int | None = None) -> People:
-        """All rows of the first `frames` frames (default: all) as arrays."""
+        """All rows of the first `frames` frames as arrays; without a number of all frames, once they are done."""
+        while frames is None and self._running:
+            self._collect()
         time = np.array(self.time[:frames])
         old = replace(self._kept.rows(self._kept.frame < len(time)), time=time)
         rows = sorted((row for row in self.rows if row.frame < len(time)), key=lambda row: (row.frame, row.track))
@@ -108,16 +85,14 @@ class Follower:
         return People(time=time, **new)
 
     def advance(self, window: Sequence[Picture]) -> None:
-        """Everyone in the frames of one window."""
+        """Everyone in the frames of one window, whose pictures are let go of. What takes long may still be running."""
         first = len(self.time)
         self.time.extend(picture.time for picture in window)
-        last = first + len(window) - 1
-        found = window[-1].found
-        if found is None:  # the clip ends before the next search
+        last, people = first + len(window) - 1, window[-1].found
+        if people is None:  # the clip ends before the next search
             for track in list(self.tracker.last):
                 self._follow(window, first, track)
             return
-        people = self._people(window[-1], found)
         matched = self.tracker.match(last, people)
         ends = {track: (self.tracker.last[track][1].box, people[i].box) for track, i in matched.items()}
         lost = [track for track in self.tracker.last if track not in matched]
@@ -126,7 +101,7 @@ class Follower:
         for track in lost:
             still = self._follow(window, first, track)
             self.tracker.forget(track)
-            if still is not None and not _is_among(still, people):
+            if still is not None and not is_among(still, people):
                 people.append(still)
                 self._see(last, track, still, window[-1])
         for i in range(len(people)):
@@ -134,40 +109,56 @@ class Follower:
                 track = self.tracker.new()
                 self._see(last, track, people[i], window[-1])
                 self._follow(window[-2::-1], last - 1, track, step=-1)
-        self._between(window, first, ends)  # last, since it lets go of the pictures
-        self.searched = len(self.time)
-        if len(self.rows) >= FOLD:
-            self._kept, self.rows = self.people(), []
+        self._between(window, first, ends)
+        waits = isinstance(self.detector, Cropping)  # so that no core is idle while the next window is prepared
+        while len(self._running) > waits:
+            self._collect()
 
     # --- one window ------------------------------------------------------------------------------------------------
 
-    def _people(self, picture: Picture, found: list[Person] | Array) -> list[Person]:
-        if isinstance(found, list):
-            return [_plain(p.xy, p.score, p.box) for p in found]
-        boxes = found[:MOST_PEOPLE, :4]
-        kept: list[Person] = []
-        for person in next(self._pose([picture], [boxes])):
-            if float(person.score.mean()) >= LEAST_BODY and not _is_among(person, kept):
-                kept.append(person)
-        return kept
-
     def _between(self, window: Sequence[Picture], first: int, ends: dict[int, tuple[Array, Array]]) -> None:
-        """Rows for the frames before the last of those who were at the window's start and are at its end.
+        """Have those looked at who were at the window's start and are at its end, in the frames before the last.
 
         ends  track -> its boxes (4,) at the start and at the end
         """
-        window[-1].drop()
-        if not ends or not isinstance(self.detector, TopDown):
-            return
-        between, boxes = window[:-1], []
-        for i in range(len(between)):
+        detector = self.detector
+        wanted: list[Glimpse | tuple[Picture, Array]] = []
+        where: list[tuple[int, int]] = []
+        for i, picture in enumerate(window[:-1]):
             share = (i + 1) / len(window)
-            boxes.append(np.array([(1 - share) * start + share * end for start, end in ends.values()]))
-        for i, people in enumerate(self._pose(between, boxes)):
-            between[i].drop()
-            for track, person in zip(ends, people, strict=True):
-                if float(person.score.mean()) >= LEAST_BODY:
-                    self.rows.append(Row(first + i, track, person, NO_LOOKS))
+            for track, (start, end) in ends.items() if isinstance(detector, TopDown) else ():
+                box = (1 - share) * start + share * end
+                # Crops are small: they are made at once and can wait for a core. Pictures cannot.
+                wanted.append(glimpse(detector, picture, box) if isinstance(detector, Cropping) else (picture, box))
+                where.append((first + i, track))
+            if not wanted or isinstance(wanted[-1], Glimpse):
+                picture.drop()
+        window[-1].drop()
+        size = max(getattr(detector, "batch", 1), 1)
+        parts = [slice(i, i + size) for i in range(0, len(wanted), size)]
+        running = [(where[part], self._pool.submit(self._look, wanted[part])) for part in parts]
+        self._running.append(Running(window, first, running))
+
+    def _look(self, wanted: Sequence[Glimpse | tuple[Picture, Array]]) -> list[Person]:
+        assert isinstance(self.detector, TopDown)
+        seen = [one if isinstance(one, Glimpse) else glimpse(self.detector, *one) for one in wanted]
+        return poses(self.detector, seen)
+
+    def _collect(self) -> None:
+        """Wait for the oldest window that is running, and make rows of it."""
+        window, first, parts = self._running.popleft()
+        for where, people in parts:
+            for (frame, track), person in zip(where, people.result(), strict=True):
+                if is_there(person):
+                    self.rows.append(Row(frame, track, person, NO_LOOKS))
+            for picture in window[: where[-1][0] - first]:
+                picture.drop()
+        for picture in window:
+            picture.drop()
+        self.searched = first + len(window)
+        if len(self.rows) >= FOLD:
+            self._kept = self.people(self.searched)
+            self.rows = [row for row in self.rows if row.frame >= self.searched]
 
     def _follow(self, window: Sequence[Picture], first: int, track: int, *, step: int = 1) -> Person | None:
         """Rows of a track frame by frame, each box from the pose before; the person in the last frame, if still there.
@@ -179,8 +170,8 @@ class Follower:
         person = self.tracker.last[track][1]
         others = [p for t, (_, p) in self.tracker.last.items() if t != track]
         for i, picture in enumerate(window):
-            ((person,),) = self._pose([picture], [person.box[None]])
-            if float(person.score.mean()) < LEAST_BODY or _is_among(person, others):
+            (person,) = poses(self.detector, [glimpse(self.detector, picture, person.box)])
+            if not is_there(person) or is_among(person, others):
                 return None
             if step < 0 or picture.found is None:
                 self.rows.append(Row(first + step * i, track, person, NO_LOOKS))
@@ -190,54 +181,6 @@ class Follower:
         self.tracker.see(frame, track, person)
         rgb, corner = picture.pixels.part(person.box)
         self.rows.append(Row(frame, track, person, looks_of(rgb, person.box - np.tile(corner, 2))))
-
-    def _pose(self, pictures: Sequence[Picture], boxes: Sequence[Array]) -> Iterator[list[Person]]:
-        """The keypoint network on all boxes (N, 4) of each picture, spread over the cores or in batches.
-
-        It gets the surroundings of each box, not the whole picture, which takes longer to make.
-        """
-        assert isinstance(self.detector, TopDown)
-        size = max(self.detector.batch, 1)
-        crops = [(picture, box) for picture, row in zip(pictures, boxes, strict=True) for box in row]
-        parts = [crops[i : i + size] for i in range(0, len(crops), size)]
-        found = chain.from_iterable(self._pool.map(self._look, parts))
-        for row in boxes:
-            yield list(islice(found, len(row)))
-
-    def _look(self, crops: Sequence[tuple[Picture, Array]]) -> list[Person]:
-        """One call of the keypoint network, on the person in each box (4,)."""
-        parts = [picture.pixels.part(surroundings(box)) for picture, box in crops]
-        corners = np.array([corner for _, corner in parts])
-        boxes = np.array([box for _, box in crops])
-        xy, score = self.detector.pose([rgb for rgb, _ in parts], boxes - np.tile(corners, 2))  # type: ignore[attr-defined]
-        return [_person(*row) for row in zip(xy + corners[:, None], score, boxes, strict=True)]
-
-
-def surroundings(box: Array) -> Array:
-    """What a keypoint network may look at for the person in a box (4,), with a little room to spare (4,).
-
-    RTMPose and MMPose's models see 1.25 times the box, as 3 to 4 or a square; MoveNet 1.15 times, as a square.
-    """
-    middle, (width, height) = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
-    half = np.array([max(width, height), max(height, width * 4 / 3)]) * (1.25 / 2) + 2
-    return np.concatenate([middle - half, middle + half])
-
-
-def _person(xy: Array, score: Array, box: Array) -> Person:
-    """A pose found in a box; the person's own box is that around its joints, where they are sure enough."""
-    own = around(xy, score, least=SURE, grow=GROW)
-    return _plain(xy, score, box if np.isnan(own).any() else own)
-
-
-def _plain(xy: Array, score: Array, box: Array) -> Person:
-    """In the precision that is saved, so that a resumed run sees the same numbers."""
-    return Person(*(np.asarray(value, np.float32) for value in (xy, score, box)))
-
-
-def _is_among(person: Person, others: Sequence[Person]) -> bool:
-    if not others:
-        return False
-    return bool((overlap(person.box[None], np.array([p.box for p in others])) > SAME).any())
 
 
 def looks_of(rgb: Array, box: Array) -> Array:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 from av.sidedata.sidedata import Type as SideData
 
@@ -14,6 +16,10 @@ Matrix = tuple[int, int, int, int]
 
 _PLANAR = ("yuv420p", "yuvj420p")  # what phones' 8-bit video is decoded to
 _GRID = 4  # px that parts of such pictures begin and end on; PyAV takes no other heights
+_BLACK = {False: 16, True: 0}  # brightness, by whether a picture uses all values of a byte
+# Shares of red and blue in the brightness, by the colour space's number in ITU-T H.273; all others are BT.601.
+_SHARES = {1: (0.2126, 0.0722), 4: (0.3, 0.11), 7: (0.212, 0.087), 9: (0.2627, 0.0593)}
+_BT601 = (0.299, 0.114)
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +38,10 @@ class Pixels:
         height, width = self.values.shape[:2]
         left, top, right, bottom = _inside(box, width, height)
         return self.values[top:bottom, left:right], (left, top)
+
+    def crop(self, matrix: Array, size: tuple[int, int]) -> Array:
+        """Pixels (height, width, 3) of the `size` that an affine map (2, 3) from picture px makes; black outside."""
+        return cv2.warpAffine(self.values, matrix, size, flags=cv2.INTER_LINEAR)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +88,24 @@ class Stored:
         columns, rows = (across, down) if a else (down, across)
         return upright(_cut(self._decoded, rows, columns), self._matrix, None), (left, top)
 
+    def crop(self, matrix: Array, size: tuple[int, int]) -> Array:
+        """As of `Pixels`, to two or three values of 255: colours are made of what was interpolated, not before it.
+
+        That takes a quarter of the time. Only of pictures in the usual format, as `part`.
+        """
+        decoded, (width, height) = self._decoded, self.size
+        a, b, c, d = self._matrix
+        shown = np.array([[a, c, (width - 1) * (a + c < 0)], [b, d, (height - 1) * (b + d < 0)], [0, 0, 1]])
+        bright = matrix @ shown
+        colour = bright @ np.array([[2, 0, 0.5], [0, 2, 0.5], [0, 0, 1]])  # such a pixel lies between four bright ones
+        wide = decoded.color_range == 2 or decoded.format.name == "yuvj420p"
+        planes = []
+        for plane, step, outside in zip(
+            _planes(decoded), (bright, colour, colour), (_BLACK[wide], 128, 128), strict=True
+        ):
+            planes.append(cv2.warpAffine(plane, step, size, flags=cv2.INTER_LINEAR, borderValue=outside))
+        return cv2.transform(cv2.merge(planes), _to_rgb(decoded.colorspace, wide))
+
 
 def _inside(box: Array, width: int, height: int) -> tuple[int, int, int, int]:
     """A box rounded outwards to whole pixels and cut to the picture; never empty."""
@@ -91,14 +119,29 @@ def _cut(decoded: Any, rows: slice, columns: slice) -> Any:
     height, width = rows.stop - rows.start, columns.stop - columns.start
     values = np.empty(height * width * 3 // 2, np.uint8)
     place = 0
-    for plane, step in zip(decoded.planes, (1, 2, 2), strict=True):
-        stored = np.ndarray((plane.height, plane.width), np.uint8, plane, strides=(plane.line_size, 1))
+    for stored, step in zip(_planes(decoded), (1, 2, 2), strict=True):
         part = stored[rows.start // step : rows.stop // step, columns.start // step : columns.stop // step]
         values[place : place + part.size].reshape(part.shape)[:] = part
         place += part.size
     cut = av.VideoFrame.from_numpy_buffer(values.reshape(-1, width), format=decoded.format.name)
     cut.color_range, cut.colorspace = decoded.color_range, decoded.colorspace
     return cut
+
+
+def _planes(decoded: Any) -> list[Array]:
+    """The planes (H, W) uint8 of a decoded frame, not copied."""
+    return [np.ndarray((p.height, p.width), np.uint8, p, strides=(p.line_size, 1)) for p in decoded.planes]
+
+
+@cache
+def _to_rgb(space: int, wide: bool) -> Array:
+    """The affine map (3, 4) from brightness and the two colour differences, 0..255, to red, green, blue."""
+    red, blue = _SHARES.get(space, _BT601)
+    green = 1 - red - blue
+    of_blue, of_red = 2 * (1 - blue), 2 * (1 - red)
+    linear = np.array([[1, 0, of_red], [1, -of_blue * blue / green, -of_red * red / green], [1, of_blue, 0]])
+    linear = linear * ([1, 1, 1] if wide else [255 / 219, 255 / 224, 255 / 224])
+    return np.column_stack([linear, -linear @ [_BLACK[wide], 128, 128]])
 
 
 def shown_as(decoded: Any) -> Matrix:

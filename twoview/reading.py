@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from twoview.detectors import Detector, TopDown
-from twoview.following import Picture
+from twoview.detectors import Detector
+from twoview.looking import Picture, everyone_in
 
 if TYPE_CHECKING:
     from twoview.pixels import Stored
@@ -28,16 +28,15 @@ def searched(
     size: tuple[int, int],
     on_drop: Callable[[], object],
 ) -> Iterator[Picture]:
-    """Frames later than those in `after` (T,), every `every`-th of the clip with the people found in it."""
+    """Frames later than those in `after` (T,), every `every`-th of the clip with everyone in it."""
     number, last = len(after), float(after[-1]) if len(after) else -np.inf
-    for picture in pictures:
-        if picture.time <= last:
+    for stored in pictures:
+        if stored.time <= last:
             continue
-        found = None
+        picture = Picture(stored.kept(size), on_drop)
         if number % every == 0:
-            find = detector.find if isinstance(detector, TopDown) else detector
-            found = find(picture.rgb(size))
-        yield Picture(picture.kept(size), found, on_drop)
+            picture.found = everyone_in(detector, picture)
+        yield picture
         number += 1
 
 

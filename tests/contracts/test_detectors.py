@@ -12,7 +12,7 @@ import pytest
 from twoview.detectors import DETECTORS, Detector, TopDown, build
 from twoview.detectors.markers import COLOURS
 from twoview.errors import MissingBackend
-from twoview.following import surroundings
+from twoview.looking import surroundings
 from twoview.pixels import Pixels
 from twoview.skeleton import SKELETONS
 from twoview.weights import WeightsError

@@ -15,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from twoview.detectors.cropping import crop, crop_matrix, uncrop
 from twoview.errors import DetectorError
 from twoview.skeleton import Skeleton
 
@@ -66,6 +67,31 @@ class TopDown(Protocol):
 
     def __call__(self, rgb: Array) -> list[Person]:
         """Everyone in one picture."""
+
+
+@runtime_checkable
+class Cropping(TopDown, Protocol):
+    """A detector in two steps whose second sees a small crop around each person, and nothing else.
+
+    crop_size  (width, height) px of a crop; padding: how much larger than the person's box it is
+    """
+
+    crop_size: tuple[int, int]
+    padding: float
+
+    def look(self, crops: Array) -> tuple[Array, Array]:
+        """Keypoints (N, J, 2) in crop px and scores (N, J) of the person in each crop (N, height, width, 3) uint8."""
+
+
+def pose_in_crops(detector: Cropping, pictures: Sequence[Array], boxes: Array) -> tuple[Array, Array]:
+    """`pose` of every detector that looks at crops."""
+    size, joints = detector.crop_size, len(detector.skeleton)
+    if not len(boxes):
+        return np.zeros((0, joints, 2)), np.zeros((0, joints))
+    matrices = [crop_matrix(box, size, padding=detector.padding) for box in boxes]
+    crops = [crop(rgb, matrix, size) for rgb, matrix in zip(pictures, matrices, strict=True)]
+    xy, score = detector.look(np.stack(crops))
+    return np.stack([uncrop(points, matrix) for points, matrix in zip(xy, matrices, strict=True)]), score
 
 
 def everyone(detector: TopDown, rgb: Array) -> list[Person]:

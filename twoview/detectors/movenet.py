@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from twoview.detectors import Person, everyone
-from twoview.detectors.cropping import crop, crop_matrix, keep_best, letterbox, uncrop, unletterbox
+from twoview.detectors import Person, everyone, pose_in_crops
+from twoview.detectors.cropping import keep_best, letterbox, unletterbox
 from twoview.detectors.people import build_finder
 from twoview.detectors.runtime import open_session, pick_device
 from twoview.skeleton import COCO17
@@ -61,6 +61,7 @@ class MoveNet:
         self.skeleton = COCO17
         self.flip = flip
         self.batch = 1  # the networks take one picture at a time
+        self.crop_size, self.padding = (CROP_SIDE, CROP_SIDE), PADDING
         self._thunder = open_session(locate("movenet-thunder"), device=device)
 
     def find(self, rgb: Array) -> Array:
@@ -69,17 +70,18 @@ class MoveNet:
 
     def pose(self, pictures: Sequence[Array], boxes: Array) -> tuple[Array, Array]:
         """Keypoints (N, 17, 2) px and scores (N, 17) of the person in box i (N, 4) of picture i."""
-        xy, score = np.empty((len(boxes), 17, 2)), np.empty((len(boxes), 17))
-        for i, (rgb, box) in enumerate(zip(pictures, boxes, strict=True)):
-            matrix = crop_matrix(box, (CROP_SIDE, CROP_SIDE), padding=PADDING)
-            square = crop(rgb, matrix, (CROP_SIDE, CROP_SIDE))
-            points, score[i] = self._look(square)
+        return pose_in_crops(self, pictures, boxes)
+
+    def look(self, crops: Array) -> tuple[Array, Array]:
+        """Keypoints (N, 17, 2) in crop px and scores (N, 17) of the person in each crop (N, 256, 256, 3) uint8."""
+        xy, score = np.empty((len(crops), 17, 2)), np.empty((len(crops), 17))
+        for i, square in enumerate(crops):
+            xy[i], score[i] = self._look(square)
             if self.flip:
                 mirrored, sure = self._look(square[:, ::-1])
                 mirrored[:, 0] = CROP_SIDE - 1 - mirrored[:, 0]
                 order = list(COCO17.flip_order)
-                points, score[i] = (points + mirrored[order]) / 2, (score[i] + sure[order]) / 2
-            xy[i] = uncrop(points, matrix)
+                xy[i], score[i] = (xy[i] + mirrored[order]) / 2, (score[i] + sure[order]) / 2
         return xy, score
 
     def _look(self, square: Array) -> tuple[Array, Array]:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from twoview.detectors import Person, everyone, simcc
+from twoview.detectors import Person, everyone, pose_in_crops, simcc
 from twoview.detectors.people import build_finder
 from twoview.detectors.runtime import misfit, open_session, pick_device
 from twoview.errors import DetectorError
@@ -52,7 +52,7 @@ class RTMPose:
             )
         self.skeleton = SKELETONS[self._engine.joints]
         self.flip = flip
-        self.batch = self._engine.batch
+        self.batch, self.crop_size, self.padding = self._engine.batch, self._engine.size, simcc.PADDING
         self.name = f"{Path(name).stem} {self._finder.name}{' flip' if flip else ''} ({self._engine.label})"
 
     def find(self, rgb: Array) -> Array:
@@ -61,14 +61,15 @@ class RTMPose:
 
     def pose(self, pictures: Sequence[Array], boxes: Array) -> tuple[Array, Array]:
         """Keypoints (N, J, 2) px and scores (N, J) of the person in box i (N, 4) of picture i."""
-        inputs, matrices = simcc.prepare(pictures, boxes, self._engine.size)
-        if not len(inputs):
-            return np.zeros((0, self._engine.joints, 2)), np.zeros((0, self._engine.joints))
+        return pose_in_crops(self, pictures, boxes)
+
+    def look(self, crops: Array) -> tuple[Array, Array]:
+        """Keypoints (N, J, 2) in crop px and scores (N, J) of the person in each crop (N, height, width, 3) uint8."""
+        inputs = simcc.prepare(crops)
         bins = self._engine.run(inputs)
         if self.flip:
             bins = simcc.average(bins, self._engine.run(simcc.mirror(inputs)), self.skeleton.flip_order)
-        xy, score = simcc.decode(*bins, self._engine.size)
-        return simcc.to_picture(xy, matrices), score
+        return simcc.decode(*bins, self.crop_size)
 
     def __call__(self, rgb: Array) -> list[Person]:
         """Everyone in one picture."""

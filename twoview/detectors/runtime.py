@@ -38,7 +38,6 @@ def open_session(path: Path, *, device: str = "auto") -> Any:
     options.intra_op_num_threads = _THREADS
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.enable_cpu_mem_arena = False  # keeps memory flat when several threads share the session
     options.log_severity_level = 3
     providers = ["CUDAExecutionProvider"] if device == "cuda" else ["CPUExecutionProvider"]
     try:

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from twoview.detectors.cropping import crop, crop_matrix, uncrop
-
 Array = np.ndarray
 
 PADDING = 1.25  # the crop over the person's box, MMPose
@@ -15,17 +13,14 @@ MEAN = np.array([123.675, 116.28, 103.53], np.float32)  # of the training pictur
 STD = np.array([58.395, 57.12, 57.375], np.float32)
 
 
-def prepare(pictures: Sequence[Array], boxes: Array, size: tuple[int, int]) -> tuple[Array, Array]:
-    """Network input (N, 3, height, width) float32 for box i (N, 4) of RGB picture i, and the crop matrices (N, 2, 3).
-
-    size  (width, height) of the crop
-    """
-    matrices = np.array([crop_matrix(box, size, padding=PADDING) for box in boxes]).reshape(-1, 2, 3)
-    crops = [crop(rgb, matrix, size) for rgb, matrix in zip(pictures, matrices, strict=True)]
-    stacked = np.stack(crops).astype(np.float32) if crops else np.zeros((0, size[1], size[0], 3), np.float32)
-    stacked -= MEAN
-    stacked /= STD
-    return np.ascontiguousarray(stacked.transpose(0, 3, 1, 2)), matrices
+def prepare(crops: Array) -> Array:
+    """Network input (N, 3, height, width) float32 of RGB crops (N, height, width, 3) uint8."""
+    inputs = np.empty((len(crops), 3, *crops.shape[1:3]), np.float32)
+    for crop, planes in zip(crops, inputs, strict=True):
+        for colour in range(3):  # each plane at once: a quarter of the time that numpy takes for all three
+            np.subtract(crop[..., colour], MEAN[colour], out=planes[colour], dtype=np.float32)
+            planes[colour] /= STD[colour]
+    return inputs
 
 
 def decode(along_x: Array, along_y: Array, size: tuple[int, int]) -> tuple[Array, Array]:
@@ -50,8 +45,3 @@ def average(plain: tuple[Array, Array], mirrored: tuple[Array, Array], order: Se
     order = list(order)
     (x, y), (mirrored_x, mirrored_y) = plain, mirrored
     return (x + mirrored_x[:, order, ::-1]) / 2, (y + mirrored_y[:, order]) / 2
-
-
-def to_picture(xy: Array, matrices: Array) -> Array:
-    """Joints (N, J, 2) in crop px back to px of their pictures."""
-    return np.stack([uncrop(points, matrix) for points, matrix in zip(xy, matrices, strict=True)]) if len(xy) else xy

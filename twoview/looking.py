@@ -1,0 +1,125 @@
+"""Looking closely at one person: what is kept of a picture for it, and the pose that the keypoint network finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from twoview.detectors import Cropping, Detector, Person, TopDown
+from twoview.detectors.cropping import around, crop_matrix, overlap, uncrop
+from twoview.pixels import Pixels, Stored
+from twoview.tracking import SURE
+
+Array = np.ndarray
+
+MOST_PEOPLE = 5  # followed at once; the surest of those found
+LEAST_BODY = 0.2  # mean score of a followed person's joints below which it is lost
+GROW = 0.05  # the joints' box grown by this on each side is the person's box
+SAME = 0.6  # two people whose boxes overlap more are one
+
+
+class Picture:
+    """A frame of the video that waits for its window's end, in as little memory as it can.
+
+    found  everyone in it; None between two searches
+    """
+
+    def __init__(self, pixels: Stored | Pixels, on_drop: Callable[[], object] = lambda: None) -> None:
+        self.time, self.found = pixels.time, None  # type: float, list[Person] | None
+        self._pixels: Stored | Pixels | None = pixels
+        self._on_drop = on_drop
+
+    @property
+    def pixels(self) -> Stored | Pixels:
+        """Makes the picture or parts of it."""
+        assert self._pixels is not None
+        return self._pixels
+
+    def drop(self) -> None:
+        """Nobody needs it any more: the reader has room for another."""
+        if self._pixels is not None:
+            self._pixels = None
+            self._on_drop()
+
+
+class Glimpse(NamedTuple):
+    """What the keypoint network sees of one person.
+
+    box     (4,) px of the picture
+    matrix  (2, 3) from picture px to those of `pixels` (H, W, 3) uint8
+    """
+
+    box: Array
+    matrix: Array
+    pixels: Array
+
+
+def glimpse(detector: TopDown, picture: Picture, box: Array) -> Glimpse:
+    """What a detector needs of a picture for the person in a box (4,): a crop, or else the box's surroundings."""
+    if isinstance(detector, Cropping):
+        matrix = crop_matrix(box, detector.crop_size, padding=detector.padding)
+        return Glimpse(box, matrix, picture.pixels.crop(matrix, detector.crop_size))
+    rgb, (left, top) = picture.pixels.part(surroundings(box))
+    return Glimpse(box, np.array([[1.0, 0.0, -left], [0.0, 1.0, -top]]), rgb)
+
+
+def poses(detector: TopDown, glimpses: Sequence[Glimpse]) -> list[Person]:
+    """One call of the keypoint network, on the person of each glimpse."""
+    if isinstance(detector, Cropping):
+        xy, score = detector.look(np.stack([one.pixels for one in glimpses]))
+    else:
+        boxes = np.array([one.box + np.tile(one.matrix[:, 2], 2) for one in glimpses])
+        xy, score = detector.pose([one.pixels for one in glimpses], boxes)
+    return [
+        _person(uncrop(points, one.matrix), sure, one.box)
+        for one, points, sure in zip(glimpses, xy, score, strict=True)
+    ]
+
+
+def everyone_in(detector: Detector, picture: Picture) -> list[Person]:
+    """A search: everyone in a picture whose body is sure enough, at most once."""
+    rgb = picture.pixels.rgb()
+    if not isinstance(detector, TopDown):
+        return [plain(one.xy, one.score, one.box) for one in detector(rgb)]
+    boxes = detector.find(rgb)[:MOST_PEOPLE, :4]
+    size, kept = max(detector.batch, 1), []  # type: int, list[Person]
+    for i in range(0, len(boxes), size):
+        for person in poses(detector, [glimpse(detector, picture, box) for box in boxes[i : i + size]]):
+            if is_there(person) and not is_among(person, kept):
+                kept.append(person)
+    return kept
+
+
+def surroundings(box: Array) -> Array:
+    """What a keypoint network may look at for the person in a box (4,), with a little room to spare (4,).
+
+    RTMPose and MMPose's models see 1.25 times the box, as 3 to 4 or a square; MoveNet 1.15 times, as a square.
+    """
+    middle, (width, height) = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
+    half = np.array([max(width, height), max(height, width * 4 / 3)]) * (1.25 / 2) + 2
+    return np.concatenate([middle - half, middle + half])
+
+
+def plain(xy: Array, score: Array, box: Array) -> Person:
+    """In the precision that is saved, so that a resumed run sees the same numbers."""
+    return Person(*(np.asarray(value, np.float32) for value in (xy, score, box)))
+
+
+def is_there(person: Person) -> bool:
+    """Whether a pose is sure enough to be somebody's."""
+    return float(person.score.mean()) >= LEAST_BODY
+
+
+def is_among(person: Person, others: Sequence[Person]) -> bool:
+    """Whether somebody of the others has nearly the same box."""
+    if not others:
+        return False
+    return bool((overlap(person.box[None], np.array([p.box for p in others])) > SAME).any())
+
+
+def _person(xy: Array, score: Array, box: Array) -> Person:
+    """A pose found in a box; the person's own box is that around its joints, where they are sure enough."""
+    own = around(xy, score, least=SURE, grow=GROW)
+    return plain(xy, score, box if np.isnan(own).any() else own)
