@@ -18,11 +18,13 @@ import numpy as np
 from twoview.detectors import Cropping, Detector, Person, TopDown
 from twoview.looking import Glimpse, Picture, glimpse, is_among, is_there, poses
 from twoview.machine import cores
+from twoview.pixels import Pixels, Stored
 from twoview.tracking import People, Tracker
 
 Array = np.ndarray
 
 FOLD = 1000  # rows kept as objects before they become arrays
+SAMPLES = 12  # across and down the upper and the lower body, of whose colours the mean is taken
 NO_LOOKS = np.full(6, np.nan, np.float32)
 
 
@@ -179,18 +181,18 @@ class Follower:
 
     def _see(self, frame: int, track: int, person: Person, picture: Picture) -> None:
         self.tracker.see(frame, track, person)
-        rgb, corner = picture.pixels.part(person.box)
-        self.rows.append(Row(frame, track, person, looks_of(rgb, person.box - np.tile(corner, 2))))
+        self.rows.append(Row(frame, track, person, looks_of(picture.pixels, person.box)))
 
 
-def looks_of(rgb: Array, box: Array) -> Array:
+def looks_of(pixels: Stored | Pixels, box: Array) -> Array:
     """Mean colours (6,) of the upper and the lower body inside a person's box, 0..1; NaN outside the picture."""
-    left, top, right, bottom = box
+    corner, size = box[:2], box[2:] - box[:2]
     out = NO_LOOKS.copy()
     for part, (low, high) in enumerate(((0.2, 0.5), (0.55, 0.85))):
-        rows = slice(max(int(top + low * (bottom - top)), 0), max(int(top + high * (bottom - top)), 0), 4)
-        columns = slice(max(int(left + 0.3 * (right - left)), 0), max(int(left + 0.7 * (right - left)), 0), 4)
-        patch = rgb[rows, columns]
-        if patch.size:
-            out[3 * part : 3 * part + 3] = patch.reshape(-1, 3).mean(axis=0) / 255
+        start, end = (np.clip(corner + size * share, 0, pixels.size) for share in ((0.3, low), (0.7, high)))
+        if (end - start >= 1).all():
+            scale = SAMPLES / (end - start)
+            matrix = np.column_stack([np.diag(scale), scale * (0.5 - start) - 0.5])
+            colours = pixels.crop(matrix, (SAMPLES, SAMPLES))
+            out[3 * part : 3 * part + 3] = colours.reshape(-1, 3).mean(axis=0) / 255
     return out

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from twoview.detectors import Cropping, Detector, Person, TopDown
-from twoview.detectors.cropping import around, crop_matrix, overlap, uncrop
+from twoview.detectors.cropping import around, crop_matrix, overlap, uncrop, unletterbox
 from twoview.pixels import Pixels, Stored
 from twoview.tracking import SURE
 
@@ -80,16 +80,28 @@ def poses(detector: TopDown, glimpses: Sequence[Glimpse]) -> list[Person]:
 
 def everyone_in(detector: Detector, picture: Picture) -> list[Person]:
     """A search: everyone in a picture whose body is sure enough, at most once."""
-    rgb = picture.pixels.rgb()
     if not isinstance(detector, TopDown):
-        return [plain(one.xy, one.score, one.box) for one in detector(rgb)]
-    boxes = detector.find(rgb)[:MOST_PEOPLE, :4]
+        return [plain(one.xy, one.score, one.box) for one in detector(picture.pixels.rgb())]
+    boxes = found(detector, picture.pixels)[:MOST_PEOPLE]
     size, kept = max(detector.batch, 1), []  # type: int, list[Person]
     for i in range(0, len(boxes), size):
         for person in poses(detector, [glimpse(detector, picture, box) for box in boxes[i : i + size]]):
             if is_there(person) and not is_among(person, kept):
                 kept.append(person)
     return kept
+
+
+def found(detector: TopDown, pixels: Stored | Pixels) -> Array:
+    """Boxes (N, 4) of people in px of the picture, best first.
+
+    A detector that says in `search_side` how many px of a picture's longer side it looks at gets no more: making all
+    of them takes longer than scaling while they are made.
+    """
+    whole = np.array(pixels.size)
+    scale = min(getattr(detector, "search_side", np.inf) / whole.max(), 1.0)
+    small = np.maximum(np.rint(whole * scale), 1).astype(int)
+    boxes = detector.find(pixels.rgb((int(small[0]), int(small[1]))))[:, :4]
+    return unletterbox(boxes, np.tile(small / whole, 2))
 
 
 def surroundings(box: Array) -> Array:

@@ -29,9 +29,16 @@ class Pixels:
     time: float
     values: Array
 
-    def rgb(self) -> Array:
-        """The pixels (H, W, 3)."""
-        return self.values
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height)."""
+        return self.values.shape[1], self.values.shape[0]
+
+    def rgb(self, size: tuple[int, int] | None = None) -> Array:
+        """The pixels (H, W, 3), scaled to (width, height) `size` if given."""
+        if size is None or size == self.size:
+            return self.values
+        return cv2.resize(self.values, size, interpolation=cv2.INTER_AREA)
 
     def part(self, box: Array) -> tuple[Array, tuple[int, int]]:
         """The pixels in a box (left, top, right, bottom), and the column and row of the first; a view, not a copy."""
@@ -158,7 +165,7 @@ def upright(decoded: Any, matrix: Matrix, size: tuple[int, int] | None) -> Array
     """Pixels (H, W, 3) of a decoded frame, turned (and mirrored) as the display matrix asks."""
     a, b, c, d = matrix
     width, height = (None, None) if size is None else size if a else size[::-1]
-    shown = decoded.reformat(width=width, height=height, format="rgb24", interpolation="AREA")
+    shown = decoded.reformat(width=width, height=height, format="rgb24", interpolation="AREA", threads=1)
     across, down = (a, d) if a else (c, b)
     plane = shown.planes[0]
     rgb = np.ndarray((shown.height, shown.width, 3), np.uint8, plane, strides=(plane.line_size, 3, 1))  # no copy

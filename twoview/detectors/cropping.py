@@ -18,7 +18,7 @@ def letterbox(rgb: Array, size: tuple[int, int], fill: int) -> tuple[Array, floa
     return out, scale
 
 
-def unletterbox(xy: Array, scale: float) -> Array:
+def unletterbox(xy: Array, scale: float | Array) -> Array:
     """Points in a letterboxed picture back to the original, pixel centres on pixel centres."""
     return (xy + 0.5) / scale - 0.5
 

@@ -74,7 +74,7 @@ class MMPose:
         self._finder = build_finder(finder or DEFAULT_FINDER, device="auto" if device == "cuda" else device)
         self._lock = threading.Lock()  # MMPose's pipeline is not written for several threads
         self.skeleton = _skeleton_of(self._model.dataset_meta, config)
-        self.batch = 32
+        self.batch, self.search_side = 32, self._finder.side
         self.name = f"mmpose {Path(config).stem} {self._finder.name}{' flip' if flip else ''} (MMPose, {device})"
 
     def find(self, rgb: Array) -> Array:

@@ -27,7 +27,7 @@ MOST_OVERLAP = 0.65  # two boxes that share more are one person
 class MultiPose:
     """MoveNet MultiPose as a finder of people: at most six, the surest first."""
 
-    name = "multipose"
+    name, side = "multipose", max(SEARCH_SIDES)
 
     def __init__(self, *, device: str = "auto") -> None:
         self._session = open_session(locate("movenet-multipose"), device=device)
@@ -59,7 +59,7 @@ class MoveNet:
         self._finder = build_finder(finder or "movenet", device=device)
         self.name = f"{name} thunder {self._finder.name}{' flip' if flip else ''} ({device})"
         self.skeleton = COCO17
-        self.flip = flip
+        self.flip, self.search_side = flip, self._finder.side
         self.batch = 1  # the networks take one picture at a time
         self.crop_size, self.padding = (CROP_SIDE, CROP_SIDE), PADDING
         self._thunder = open_session(locate("movenet-thunder"), device=device)

@@ -24,9 +24,10 @@ RTMDET_STD = np.array([57.375, 57.12, 58.395], np.float32)
 
 
 class Finder(Protocol):
-    """Finds people's boxes; may be called from several threads."""
+    """Finds people's boxes; may be called from several threads. side: it sees so many px of a picture's longer side."""
 
     name: str
+    side: int
 
     def find(self, rgb: Array) -> Array:
         """Boxes (N, 5): left, top, right, bottom in px and a score 0..1, best first."""
@@ -64,6 +65,7 @@ class OnnxFinder:
             raise misfit(path, self._session, "one input of 3 colour planes [N, 3, H, W]")
         self._path = path
         self._size = tuple(side if isinstance(side, int) else 640 for side in shape[2:])
+        self.side = max(self._size)
 
     def find(self, rgb: Array) -> Array:
         """Boxes of people (N, 5), left, top, right, bottom in px and score, best first."""

@@ -51,7 +51,7 @@ class RTMPose:
                 hint="body models with 17 or 26 keypoints fit; see `twoview weights list`",
             )
         self.skeleton = SKELETONS[self._engine.joints]
-        self.flip = flip
+        self.flip, self.search_side = flip, self._finder.side
         self.batch, self.crop_size, self.padding = self._engine.batch, self._engine.size, simcc.PADDING
         self.name = f"{Path(name).stem} {self._finder.name}{' flip' if flip else ''} ({self._engine.label})"
 

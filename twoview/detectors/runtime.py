@@ -38,6 +38,8 @@ def open_session(path: Path, *, device: str = "auto") -> Any:
     options.intra_op_num_threads = _THREADS
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Kept between calls, it would be each thread's most: 10 MiB more for RTMPose-s, 6 % less time.
+    options.enable_cpu_mem_arena = False
     options.log_severity_level = 3
     providers = ["CUDAExecutionProvider"] if device == "cuda" else ["CPUExecutionProvider"]
     try:
