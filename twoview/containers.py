@@ -25,6 +25,22 @@ class Counter:
     cut_s: float = math.nan
 
 
+@dataclass(frozen=True)
+class Damage:
+    """What of a video could not be read: how many frames were left out, and when it broke off (NaN: it did not)."""
+
+    frames: int = 0
+    cut_s: float = math.nan
+
+    def __bool__(self) -> bool:
+        return self.frames > 0 or not math.isnan(self.cut_s)
+
+    def __str__(self) -> str:
+        parts = [f"{self.frames} damaged frames were left out"] if self.frames else []
+        parts += [] if math.isnan(self.cut_s) else [f"the file was cut off: its last frame is at {self.cut_s:.2f} s"]
+        return "; ".join(parts)
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
     """An open container. Raises VideoError for what is missing or no video file."""

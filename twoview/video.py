@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from twoview import containers
+from twoview.containers import Damage
 from twoview.errors import VideoError
 from twoview.pixels import Stored, shown_as
 from twoview.soundtrack import Audio, audio
@@ -64,22 +65,6 @@ class Frame:
 
     time: float
     rgb: Array
-
-
-@dataclass(frozen=True)
-class Damage:
-    """What of a video could not be read: how many frames were left out, and when it broke off (NaN: it did not)."""
-
-    frames: int = 0
-    cut_s: float = math.nan
-
-    def __bool__(self) -> bool:
-        return self.frames > 0 or not math.isnan(self.cut_s)
-
-    def __str__(self) -> str:
-        parts = [f"{self.frames} damaged frames were left out"] if self.frames else []
-        parts += [] if math.isnan(self.cut_s) else [f"the file was cut off: its last frame is at {self.cut_s:.2f} s"]
-        return "; ".join(parts)
 
 
 def probe(path: Path | str) -> VideoInfo:
