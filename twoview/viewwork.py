@@ -36,10 +36,15 @@ class View:
         """Take and view, for people to read."""
         return f"{self.take}/{self.name}"
 
-    def is_kept(self, *, choose_again: bool = False) -> bool:
-        """Whether the file holds what would be made now. A person that was picked by hand stays picked."""
+    def is_kept(self, *, choose_again: bool = False, detect_again: bool = False) -> bool:
+        """Whether the file holds what would be made now.
+
+        A person that was picked by hand stays picked, and what another tool detected stays, unless that is undone.
+        """
         if records.is_current(self.path, self.head):
             return True
+        if brought_from(self.path) and not detect_again:
+            return records.read_header(self.path)["inputs"] == self.head["inputs"]
         if choose_again or self.head["settings"].get("person") is not None or not self.path.exists():
             return False
         return records.is_current(self.path, self._with_person())
@@ -62,6 +67,14 @@ class View:
         return poses
 
 
+def brought_from(path: Path) -> str:
+    """Where another tool's detections in a view's file came from; empty where they were made here, or are not there."""
+    try:
+        return str(records.read_header(path)["settings"].get("imported", "")) if path.exists() else ""
+    except FormatError:
+        return ""
+
+
 def find(
     views: Sequence[View],
     *,
@@ -69,12 +82,14 @@ def find(
     syncs: Mapping[str, Sync],
     jobs: int = 1,
     choose_again: bool = False,
+    detect_again: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Iterator[Found]:
     """The athlete in every view, take after take as they are done; what is up to date is only loaded.
 
     syncs         take -> how its clocks relate, where that is known: there the views settle together who it is
     choose_again  also where a person was picked by hand before
+    detect_again  also where another tool's detections were brought before
     """
     from twoview.detection import detect_many
 
@@ -82,12 +97,22 @@ def find(
         raise SessionError(
             f"person {config.person} is a track of one video, and {len(views)} were asked for: "
             + ", ".join(view.label for view in views),
-            hint=f"name one: twoview detect --take {views[0].take} --views {views[0].name} --person {config.person}",
+            hint=f"name one: twoview detect --take {views[0].take} --views {views[0].name} --person {config.person}\n"
+            "and leave `person` out of a config file for several videos: a person that was picked stays picked",
+        )
+    brought = brought_from(views[0].path) if len(views) == 1 and config.person is not None else ""
+    if brought and not detect_again:
+        same = f"twoview detect --take {views[0].take} --views {views[0].name} --person {config.person}"
+        raise SessionError(
+            f"{views[0].label} holds detections from {brought}, whose person {config.person} only that file knows",
+            hint=f"{same} --from {brought}\nor, to detect here: {same} --detector movenet",
         )
     takes: dict[str, list[View]] = {}
     for view in views:
         takes.setdefault(view.take, []).append(view)
-    todo = {view.label: view for view in views if not view.is_kept(choose_again=choose_again)}
+    todo = {
+        view.label: view for view in views if not view.is_kept(choose_again=choose_again, detect_again=detect_again)
+    }
     made: dict[str, Poses2D] = {}
 
     def done(take: str) -> Iterator[Found]:
@@ -141,7 +166,7 @@ def bring(source: str, views: Sequence[View], *, config: DetectConfig) -> Iterat
     for view in views:
         path = paths[view.label]
         poses = import_poses(path, view.video, config=config, view=view.name)
-        settings = {**view.head["settings"], "detector": f"{poses.source.made_by}: {path}"}
+        settings = {**view.head["settings"], "detector": poses.source.made_by, "imported": str(path)}
         yield view.take, view.name, replace(view, head={**view.head, "settings": settings}).save(poses), True
 
 

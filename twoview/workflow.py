@@ -93,6 +93,7 @@ def detect_views(
     source: str | None = None,
     jobs: int = 1,
     choose_again: bool = False,
+    detect_again: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Iterator[tuple[str, str, Poses2D, bool]]:
     """Find the athlete in every video, one (take, view, poses, fresh) at a time; what is up to date is only loaded.
@@ -100,11 +101,13 @@ def detect_views(
     source        other tools' detections to take instead, see `viewwork.bring`
     jobs          videos at once
     choose_again  also where a person was picked by hand before
+    detect_again  also where another tool's detections were brought before
     """
     from twoview import viewwork
 
     config = config or DetectConfig()
     wanted = session.check_views(views)
+    again = {"choose_again": choose_again, "detect_again": detect_again}
     own, syncs = [], {}
     for take in takes or session.takes:
         for view, file in session.take(take).items():
@@ -114,11 +117,11 @@ def detect_views(
         with suppress(TwoViewError):  # views that are not synchronised each choose for themselves
             syncs[take] = load_sync(session, take)
     for row in own:
-        if row.video.exists() or source is not None or not row.is_kept(choose_again=choose_again):
+        if row.video.exists() or source is not None or not row.is_kept(**again):
             present(session.take(row.take)[row.name], row.name)
     if source is not None:
         return viewwork.bring(source, own, config=config)
-    return viewwork.find(own, config=config, syncs=syncs, jobs=jobs, choose_again=choose_again, on_progress=on_progress)
+    return viewwork.find(own, config=config, syncs=syncs, jobs=jobs, on_progress=on_progress, **again)
 
 
 def load_takes(session: Session, views: Sequence[str] | None = None) -> list[Take]:

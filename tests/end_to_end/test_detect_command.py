@@ -70,6 +70,7 @@ def test_a_person_is_one_videos_and_a_number_that_there_is(twoview, two_people):
     assert answer.code == 1
     assert "2 were asked for: take1/a, take1/b" in answer.err
     assert "--views a --person 1" in answer.err
+    assert "leave `person` out of a config file" in answer.err
     answer = twoview("detect", *DETECTOR, "--views", "b", "--person", "7")
     assert answer.code == 1
     assert "no person 7" in answer.err
@@ -113,6 +114,23 @@ def test_written_for_other_tools_and_brought_back(twoview, two_people, kind):
     assert answer.code == 0, answer.err
     np.testing.assert_allclose(np.load(folder / "b.npz")["xy"], before, atol=2e-3)
     assert kind in records.load(folder / "b.npz").source.made_by.lower()
+
+
+def test_what_was_brought_stays_until_a_detector_is_named(twoview, two_people):
+    twoview("detect", *DETECTOR, "--views", "b", "--format", "coco")
+    kept = two_people / "takes" / "take1" / "detections" / "b.npz"
+    source = str(kept.with_name("b_coco.json"))
+    assert twoview("detect", "--views", "b", "--from", source).code == 0
+    answer = twoview("detect", "--views", "b")
+    assert answer.code == 0
+    assert "up to date" in answer.out
+    assert "kept as brought from" in answer.out
+    assert "coco" in records.load(kept).source.made_by.lower()
+    answer = twoview("detect", "--views", "b", "--person", "1")
+    assert answer.code == 1
+    assert f"--person 1 --from {source}" in " ".join(answer.err.split())
+    assert twoview("detect", *DETECTOR, "--views", "b").code == 0
+    assert "coco" not in records.load(kept).source.made_by.lower()
 
 
 def test_detections_of_one_video_are_not_taken_for_two(twoview, two_people, tmp_path):

@@ -53,7 +53,7 @@ def detect(
     with console.progress() as on_progress:
         found = workflow.detect_views(
             store, views=names(views), takes=names(take), config=settings, source=source, jobs=jobs,
-            choose_again=person == "auto", on_progress=on_progress,
+            choose_again=person == "auto", detect_again=detector is not None, on_progress=on_progress,
         )  # fmt: skip
         for take_name, view, poses, fresh in found:
             seen = (poses.score > 0).any(axis=1).mean()
@@ -62,6 +62,10 @@ def detect(
             written += viewwork.export(poses, store.detection_path(take_name, view), kinds)
     console.table(["take", "view", "frames", "athlete found", "mean score", ""], rows)
     _show_people(store, [(row[0], row[1]) for row in rows if row[-1] == "new"])
+    for take_name, view in [(row[0], row[1]) for row in rows if source is None]:
+        if brought := viewwork.brought_from(store.detection_path(take_name, view)):
+            here = f"twoview detect --take {take_name} --views {view} --detector movenet"
+            console.result(f"{take_name}/{view}: kept as brought from {brought}    to detect it here: {here}")
     wanted = ",".join(names(views) or store.views)
     console.saved(store.folder / "takes", *written, next=f"twoview finetune --views {wanted}")
 
