@@ -21,6 +21,7 @@ from twoview.config import DetectConfig, InferConfig
 from twoview.errors import LifterError
 from twoview.framing import frame_clip, to_camera, to_screen
 from twoview.geometry import mirror
+from twoview.machine import keep_memory
 from twoview.poses import Poses2D, Poses3D, Source
 from twoview.progress import OnProgress, Progress, report
 from twoview.skeleton import H36M17, stature
@@ -72,6 +73,7 @@ def lift(
 ) -> Poses3D:
     """Poses2D with any known skeleton -> root-relative Poses3D in screen units at the same times; NaN where unseen."""
     config = config or InferConfig()
+    keep_memory()
     flat = poses.to(H36M17)
     made_by = f"{model.name} {model.card.get('name', '')}".strip()
     empty = np.full((len(flat), len(H36M17), 3), np.nan, dtype=np.float32)

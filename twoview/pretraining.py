@@ -28,6 +28,7 @@ from twoview.errors import TrainingError
 from twoview.filming import Filmed, MotionBank, centre, film
 from twoview.framing import Rule, to_camera
 from twoview.geometry import mirror
+from twoview.machine import keep_memory
 from twoview.metrics import aligned_errors, joint_errors, scaled_errors
 from twoview.progress import OnProgress, Progress, report
 from twoview.records import atomic
@@ -155,6 +156,7 @@ def pretrain(
     out         folder of the run: `model.pt` at every validation, `state.pt`, from which it resumes, and `log.jsonl`
     validation  name -> motion by other subjects, measured as `score_lifter` does; never used to choose anything
     """
+    keep_memory()
     noises = [NoiseModel(), *map(NoiseModel.load, config.noise)]
     device = pick_device(config.device)
     bank = MotionBank(motions, device)

@@ -23,6 +23,7 @@ from twoview.checkpoint import Model, load_model, save_model
 from twoview.clips import Clip, Take, check_views, cut, hold_out
 from twoview.config import FinetuneConfig, LossConfig, to_plain
 from twoview.errors import ConfigError, TrainingError
+from twoview.machine import keep_memory
 from twoview.objectives import Objective, Paper
 from twoview.progress import OnProgress, Progress, report
 from twoview.reports import write_report
@@ -63,6 +64,7 @@ def finetune(
     """
     config, out = config or FinetuneConfig(), Path(out)
     check_views(takes)
+    keep_memory()
     model, known = load_model(config.weights), runs.inputs(takes)
     fabric = processes.launch(config, model.name)
     first = fabric.is_global_zero
