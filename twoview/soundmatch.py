@@ -22,7 +22,7 @@ from twoview.timeline import ClockMap
 Array = np.ndarray
 
 _CHUNK_S = 120.0  # cepstra are compared in stretches of this length: over longer ones, drift smears the peak
-_CANDIDATES, _APART_S, _WORTH = 4, 0.06, 0.4  # coarse peaks kept; how far apart; least height, of the highest
+_CANDIDATES, _APART_S, _WORTH = 4, 0.06, 0.6  # coarse peaks kept; how far apart; least height, of the highest
 _SURE_OVERLAP_S = 4.0  # added to the overlap when sums are compared: few seconds agree by chance more easily
 _CLOSE_S = 0.005  # fits nearer than this are the same answer
 _LEAST_TOTAL, _MOST_LIKENESS = 12.5, 0.93  # what is relied on; unrelated sounds reach 9.5

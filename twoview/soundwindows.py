@@ -156,7 +156,7 @@ def _correlated(a: Sound, b: Spectra, clock: ClockMap, overlap: tuple[float, flo
             rows.append((_in_deviations(plain), _in_deviations(onset)))
     if len(time) < 2:
         return None
-    weight = np.clip(np.array(loud) / (np.median(loud) + 1e-12), 1 / _LOUDEST, _LOUDEST)
+    weight = np.clip(np.array(loud) / (np.median(loud) + 1e-12), 1 / _LOUDEST, _LOUDEST).astype(np.float32)
     both = np.array(rows)
     return _Windows(np.array(time), np.array(delay), weight, both[:, 0], both[:, 1], rate)
 
@@ -184,11 +184,11 @@ def _best_line(windows: _Windows, coarse: ClockMap, max_drift_ppm: float) -> tup
     kinds = windows.plain, windows.onset
     votes = [_unit(ndimage.maximum_filter1d(windows.votes(rows), 3, axis=1)) for rows in kinds]
     signed = [_unit(ndimage.gaussian_filter1d(np.sign(rows) * np.abs(rows) ** _POWER, _BLUR, axis=1)) for rows in kinds]
-    both = np.stack([sum(votes), sum(signed)], axis=1) * windows.weight[:, None, None]
+    both = np.stack([sum(votes), sum(signed)], axis=1).astype(np.float32) * windows.weight[:, None, None]
     padded = np.pad(both, ((0, 0), (0, 0), (2 * reach, 2 * reach)))
     bent = windows.delay - _delays(coarse, time)  # windows start at whole samples
     places = 2 * reach + np.round((drifts[:, None] * (time - middle) - bent) * rate).astype(int)
-    heights = np.zeros((len(drifts), 2, 2 * reach + 1))
+    heights = np.zeros((len(drifts), 2, 2 * reach + 1), np.float32)
     for total, shifts in zip(heights, np.clip(places, 0, 4 * reach), strict=True):
         for k, shift in enumerate(shifts):
             total += padded[k, :, shift : shift + 2 * reach + 1]
