@@ -145,7 +145,8 @@ def show_sync(sync: Sync, take: str) -> None:
         elif clock.rate > 1 / _SLOW:
             parts.append(f"the reference is slow motion, {clock.rate:.3g} times")
         elif abs(clock.drift_ppm) >= 0.5:
-            parts.append(f"drift {clock.drift_ppm:+.0f} ppm")
+            error = math.nan if quality is None else quality.drift_se_ppm
+            parts.append(f"drift {clock.drift_ppm:+.0f}{'' if math.isnan(error) else f' ± {error:.0f}'} ppm")
         if quality is not None:
             used, total = quality.windows
             parts += [f"{used} of {total} stretches agree"] if total else []
