@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from twoview.audiosync import SPEED_OF_SOUND
 from twoview.config import SyncConfig
 from twoview.sound import Sound
-from twoview.soundmatch import match
+from twoview.soundmatch import _judged, match
 from twoview.video import audio
 
 RATE = 16000
@@ -111,6 +112,18 @@ def test_a_metronome_is_refused_as_periodic():
     chance = np.random.default_rng(6)
     noisy = [tick[at : at + 20 * RATE] + 0.003 * chance.standard_normal(20 * RATE) for at in (0, 5 * RATE + 1234)]
     assert "repeats itself" in match(Sound.of(noisy[0], RATE), Sound.of(noisy[1], RATE)).refusal
+
+
+def test_loud_sounds_against_the_drift_of_all_the_rest_are_refused():
+    world = claps(20)
+    a, b = Sound.of(world, RATE), Sound.of(heard(world, 2.0, 15), RATE)
+    found = match(a, b)
+    best = found.fits[0]
+    doubtful = (replace(best, rival=1.02 * best.score),)
+    assert not _judged(a, b, found.fits, found.lags, found.heights).refusal
+    judged = _judged(a, b, doubtful, found.lags, found.heights)
+    assert "contradict each other" in judged.refusal
+    assert judged.confidence < 0.5
 
 
 def test_the_loud_sound_near_both_tells_the_offset_not_the_quiet_one_far_away():

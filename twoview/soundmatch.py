@@ -116,7 +116,7 @@ def _judged(a: Sound, b: Sound, fits: tuple[Fit, ...], lags: Array, heights: Arr
     second = max(others, key=lambda fit: fit.total, default=None)
     likeness = second.total / best.total if second else 0.0
     numbers = {"score": best.score, "rival": best.rival, "coarse": best.coarse, "likeness": likeness}
-    confidence = _probability(best.total, likeness)
+    confidence = _probability(best.total, likeness, best.rival / max(best.score, 1e-9))
     refusal = ""
     if best.total < _LEAST_TOTAL:
         refusal = (
@@ -127,6 +127,11 @@ def _judged(a: Sound, b: Sound, fits: tuple[Fit, ...], lags: Array, heights: Arr
     elif second is not None and likeness > _MOST_LIKENESS:
         apart = abs(delays[fits.index(second)] - delays[0])
         refusal = f"the sound repeats itself: two delays {apart:.3f} s apart fit alike ({likeness:.0%})"
+    elif best.rival > best.score:
+        refusal = (
+            f"the sounds contradict each other: the loudest stand {best.rival:.1f} above chance at a delay whose drift "
+            f"the others do not have, and {best.score:.1f} at one with their drift"
+        )
     return Match(best.clock, confidence, refusal, span, fits, lags, heights, numbers, _same(a, b, best))
 
 
@@ -141,15 +146,18 @@ def _same(a: Sound, b: Sound, best: Fit) -> bool:
     return bool(np.median(alike) > _SAME)
 
 
-def _probability(total: float, likeness: float) -> float:
+def _probability(total: float, likeness: float, rivalry: float) -> float:
     """Chance that the delay is right within half a frame, fitted on seeds 1101 and 3303 of `tests/benchmarks/sync.py`.
+
+    rivalry  height of the highest line over 1 ms away, of the best's: above 1 if its drift is not that of the rest
 
     There the totals of unrelated sounds ended at 7.7 and those of right answers began at 9.4. Never above 0.999: with
     the few hundred pairs that were tried, no more can be claimed.
     """
     found = 1 / (1 + np.exp(-1.5 * (total - 9.8)))
     unique = 1 / (1 + np.exp(60 * (likeness - 0.96)))
-    return float(min(found * unique, 0.999))
+    clear = 1 / (1 + np.exp(60 * (rivalry - 1.0)))
+    return float(min(found * unique * clear, 0.999))
 
 
 def overlap(clock: ClockMap, a_s: float, b_s: float) -> tuple[float, float]:
