@@ -135,6 +135,16 @@ def test_a_detector_that_looks_at_crops_finds_the_same(run):
     assert np.abs(crops.xy - whole.xy).max() < 4
 
 
+def test_what_still_runs_at_the_end_is_waited_for(tmp_path):
+    class Slow(Crops):
+        def look(self, crops):
+            time.sleep(0.1)
+            return super().look(crops)
+
+    clip = film(tmp_path / "short.mp4", runner, frames=21)
+    assert (detect(clip, config=replace(CONFIG, detector=Slow())).score > 0).any(axis=1).all()
+
+
 def test_two_who_cross_are_told_apart_and_the_larger_is_the_athlete(tmp_path):
     clip = film(tmp_path / "cross.mp4", runner, lambda f: (300 - 3.0 * f, 205, 48.0))
     poses = detect(clip, config=CONFIG, partial=tmp_path / "cross.people.npz")

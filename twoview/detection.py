@@ -222,6 +222,7 @@ def find_people(
                 saved = now
             speed = {"frames/s": (done - known) / max(now - began, 1e-6)}
             report(on_progress, Progress(label, done, max(frames_expected, done), "frames", speed))
+        people = follower.people()
     except BaseException:
         if follower.searched > known:
             keeper.save(follower.people(follower.searched), complete=False)
@@ -229,7 +230,6 @@ def find_people(
     finally:
         source.close()
         follower.close()
-    people = follower.people()
     keeper.save(people, complete=True)
     return people
 
