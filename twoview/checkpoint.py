@@ -158,7 +158,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise _unreadable(path) from error
     if not isinstance(content, dict):
-        raise LifterError(f"{path} holds a {type(content).__name__}, and a model file holds a dict of weights")
+        raise LifterError(
+            f"{path} holds a {type(content).__name__}, and a model file holds a dict of weights",
+            hint="save the weights where the network is: torch.save({'model': net.state_dict()}, ...)",
+        )
     return content
 
 
@@ -243,7 +246,10 @@ def load_strictly(lifter: nn.Module, state: Mapping[str, Tensor], what: str) -> 
     }
     wrong = [f"{len(k)} {word}: {', '.join(k[:4])}{', ...' if len(k) > 4 else ''}" for word, k in named.items() if k]
     if wrong:
-        raise LifterError(f"{what} does not fit the network; weights {'; '.join(wrong)}")
+        raise LifterError(
+            f"{what} does not fit the network; weights {'; '.join(wrong)}",
+            hint="fetch or export it again; a network that was changed is one of your own: docs/howto/own-lifter.md",
+        )
     lifter.load_state_dict(dict(state))
 
 
