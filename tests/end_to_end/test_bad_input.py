@@ -154,15 +154,15 @@ def press_control_c(monkeypatch, *, after: int) -> None:
     """As if the person pressed Ctrl-C when the keypoint network was called that often."""
     from twoview.detectors.movenet import MoveNet
 
-    real, calls = MoveNet.pose, []
+    real, calls = MoveNet.look, []
 
-    def counted(self, pictures, boxes):
-        calls.append(len(boxes))
+    def counted(self, crops):
+        calls.append(len(crops))
         if len(calls) == after:
             os.kill(os.getpid(), signal.SIGINT)
-        return real(self, pictures, boxes)
+        return real(self, crops)
 
-    monkeypatch.setattr(MoveNet, "pose", counted)
+    monkeypatch.setattr(MoveNet, "look", counted)
 
 
 def test_control_c_keeps_what_is_done_and_so_does_a_full_disk(twoview, synced, monkeypatch):
