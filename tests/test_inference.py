@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch import nn
 
+from twoview import records
 from twoview.checkpoint import Model, load_model
+from twoview.clipwork import infer_clip
 from twoview.config import InferConfig
-from twoview.errors import LifterError
+from twoview.errors import FormatError, LifterError
 from twoview.geometry import mirror
 from twoview.inference import MIN_SEEN, infer, interleave, lift, windows
 from twoview.metrics import acceleration
@@ -192,3 +194,13 @@ def test_half_precision_and_the_focal_length_change_little_but_something():
     exact = lift(shipped, poses).xyz
     for other in (InferConfig(precision="bf16"), InferConfig(focal=1300.0)):
         assert 0 < np.abs(lift(shipped, poses, other).xyz - exact).max() < 0.1
+
+
+def test_results_go_where_they_are_asked_to_and_never_over_the_clip(tmp_path):
+    clip = tmp_path / "clip.npz"
+    records.save(clip, walker(5))
+    for out in ("clip", "clip.npz"):
+        with pytest.raises(FormatError, match="written over") as caught:
+            infer_clip(clip, "twoview-small", tmp_path / out)
+        assert caught.value.hint.endswith("--out clip_3d")
+    assert infer_clip(clip, "twoview-small", tmp_path / "solid.npz").files == {"poses": tmp_path / "solid.npz"}

@@ -253,6 +253,9 @@ def load_strictly(lifter: nn.Module, state: Mapping[str, Tensor], what: str) -> 
     lifter.load_state_dict(dict(state))
 
 
+_ELSEWHERE = "for use in other programs: twoview export model.onnx --model ..."
+
+
 def convert(path: Path | str, layout: str, out: Path | str) -> Model:
     """Write a model in another layout, weights bit by bit the same: "motionbert", "mmpose" or "twoview".
 
@@ -264,8 +267,12 @@ def convert(path: Path | str, layout: str, out: Path | str) -> Model:
         save_model(out, model)
         return model
     if model.name != "dstformer":
-        raise LifterError(f"{path} is a {model.name!r}, and the layout {layout!r} is for DSTformers only")
+        raise LifterError(
+            f"{path} is a {model.name!r}, and the layout {layout!r} is for DSTformers only", hint=_ELSEWHERE
+        )
     if model.framing != "screen":
-        raise LifterError(f"{path} reads clips framed by {model.framing!r}, which the layout {layout!r} cannot say")
+        raise LifterError(
+            f"{path} reads clips framed by {model.framing!r}, which the layout {layout!r} cannot say", hint=_ELSEWHERE
+        )
     _write(out, motionbert.lay_out(model.lifter.state_dict(), layout))
     return model

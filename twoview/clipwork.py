@@ -44,10 +44,13 @@ def infer_clip(
 ) -> Inferred:
     """3D from one view: a video (detected first) or saved Poses2D; writes poses, the formats asked for, pictures.
 
-    out      path without suffix; files are `<out>.npz`, `<out>.<format>`, `<out>.mp4`, `<out>.png`
+    out      path without suffix (.npz is taken off); files are `<out>.npz`, `<out>.<format>`, `<out>.mp4`, `<out>.png`
     compare  another model, drawn beside; its poses are in `<out>.before.npz`
     """
     config, detect_config = config or InferConfig(), detect_config or DetectConfig()
+    out = out.with_suffix("") if out.suffix == ".npz" else out
+    if out.with_name(out.name + ".npz").resolve() == clip.resolve():
+        raise FormatError(f"the results would be written over {clip}", hint=f"another name: --out {out.name}_3d")
     loaded = _loaded(model, config), None if compare is None else _loaded(compare, config)
     poses2d, fingerprint, made = _detections_of(clip, out, detect_config, on_progress)
     path, other = out.with_name(out.name + ".npz"), out.with_name(out.name + ".before.npz")
