@@ -17,14 +17,18 @@ CLIP = Path(__file__).parents[1].parent / "shared" / "data" / "video" / "pose2si
 
 @pytest.mark.slow
 @pytest.mark.skipif(not CLIP.exists(), reason="needs the real multi-view clip of the shared folder")
-def test_the_man_among_bystanders_is_followed_in_every_frame():
-    poses = detect(CLIP / "videos" / "cam01.mp4", config=DetectConfig(detector="movenet"))
+@pytest.mark.parametrize("number", [0, 3])
+def test_the_man_among_bystanders_is_followed_in_every_frame(number):
+    camera = json.loads((CLIP / "reference" / "refined_cameras.json").read_text())[number]
+    poses = detect(CLIP / "videos" / f"{camera['name']}.mp4", config=DetectConfig(detector="movenet"))
     reference = np.load(CLIP / "reference" / "refined_coco12_3d.npz")
-    camera = json.loads((CLIP / "reference" / "refined_cameras.json").read_text())[0]
     args = [np.array(camera[key], dtype=float) for key in ("rvec", "tvec_m", "K", "distortion")]
     truth = cv2.projectPoints(reference["points"].reshape(-1, 3), *args)[0].reshape(len(poses), -1, 2)
     error = np.linalg.norm(poses.xy[:, reference["coco_index"]] - truth, axis=-1)
     assert (poses.score > 0).mean() > 0.99
-    assert np.nanmedian(error) < 15  # a whole-body shift of 9 px is the reference's own
+    assert np.nanmedian(error) < 15
     assert (error < 40).mean() > 0.96
     assert np.nanmedian(error, axis=1).max() < 40  # in every frame
+    # What the reference says of a frame seems to be seen in the next one: see tests/benchmarks/keypoints.py.
+    late = np.linalg.norm(poses.xy[1:, reference["coco_index"]] - truth[:-1], axis=-1)
+    assert np.nanmedian(late) < 13
