@@ -22,7 +22,7 @@ from twoview.timeline import ClockMap, ClockQuality, Sync
 
 Array = np.ndarray
 
-_SAME = (-3.55, -2.47, 4.17, -23.2)  # log odds of one motion: per log of share, misfit, seconds; and constant
+_SAME = (-3.55, -2.47, 4.17, -22.2)  # log odds of one motion: per log of share, misfit, seconds; and constant
 _LEAST_MISFIT = 0.003  # a body fits no better with a real detector
 _LEAST, _MOST_LIKENESS = 0.5, 0.9  # probability relied on; how near a rival's evidence may come
 _MOST_LEFT = 0.5  # of the movement may be left over: else hardly anything moved
