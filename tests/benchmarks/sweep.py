@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -45,10 +46,10 @@ def sweep(name: str, about: str, settings: Mapping[float, Shoot], quick: Sequenc
         lines.append(f"| {value:g} | {' | '.join(shown)} |")
     print("\n".join(lines), flush=True)
     if not given.quick:
-        share = f" on one of {every} takes" if every > 1 else ""
-        what = f"MPJPE / PA-MPJPE, mm, six sports; one seed, {steps} steps{share}."
-        head = f"# {name.capitalize()}\n\n{about.strip()}\n\n{what}\n\n"
-        (RESULTS / f"{key}.md").write_text(head + "\n".join(lines) + f"\n\n![{name}]({key}.png)\n", encoding="utf-8")
+        command = f"python tests/benchmarks/{Path(sys.argv[0]).name} --steps {steps} --every {every}"
+        what = f"{about.splitlines()[0]}\n\n`{command}`: MPJPE / PA-MPJPE, mm, six sports, one seed."
+        text = f"# {name.capitalize()}\n\n{what}\n\n" + "\n".join(lines) + f"\n\n![{name}]({key}.png)\n"
+        (RESULTS / f"{key}.md").write_text(text, encoding="utf-8")
         curves = {value: [score[0] for score in own] for value, own in found.items()}
         plot(RESULTS / f"{key}.png", name, curves, labels, unadapted[0])
 
