@@ -36,7 +36,8 @@ def main() -> None:
         lines.append(f"| {share:.0%} | {' | '.join(f'{own:.1f} / {aligned:.1f}' for own, aligned in found)} |")
     print("\n".join(lines), flush=True)
     if not given.quick:
-        text = f"# Table 2\n\n`python tests/benchmarks/table2.py`: one seed, {steps} steps, six sports, MPJPE / PA-MPJPE, mm.\n\n"
+        what = f"one seed, {steps} steps, six sports, MPJPE / PA-MPJPE, mm."
+        text = f"# Table 2\n\n`python tests/benchmarks/table2.py`: {what}\n\n"
         (RESULTS / "table2.md").write_text(text + "\n".join(lines) + "\n", encoding="utf-8")
 
 
