@@ -14,7 +14,7 @@ import numpy as np
 from scipy.io import wavfile
 from scipy.signal import butter, resample_poly, sosfilt
 
-from twoview.video import Audio, VideoWriter, frames, probe
+from twoview.media.video import Audio, VideoWriter, frames, probe
 
 RATE = 48000
 LATER_S = 0.25

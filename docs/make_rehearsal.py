@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from twoview.adaptation import REHEARSAL
-from twoview.bodies import BodyRange, coco_like, vary_bodies
-from twoview.datasets import mocap
-from twoview.virtual import CameraRange, Chance, NoiseModel, detect_like, place_cameras
+from twoview.datasets.motion import read_motions
+from twoview.training.bodies import BodyRange, coco_like, vary_bodies
+from twoview.training.phones import REHEARSAL
+from twoview.training.virtual_cameras import CameraRange, Chance, NoiseModel, detect_like, place_cameras
 
 RATE = 30.0
 
@@ -27,7 +27,7 @@ def main(path: Path) -> None:
     """Write the file."""
     chance, noise = Chance(torch.Generator().manual_seed(0)), NoiseModel(level=(0.004, 0.008), blind=0.0, swaps=0.0)
     found: dict[str, list[np.ndarray]] = {"xy": [], "score": [], "size": []}
-    for number, motion in enumerate(mocap.read(path)):
+    for number, motion in enumerate(read_motions(path)):
         body = torch.from_numpy(motion.joints[:: round(motion.rate / RATE)]).float()[None]
         body = vary_bodies(body, chance, BodyRange(tumbling=0.0, leaning=0.0)) if number % 2 else body
         for away in (1.0, 1.5, 2.0, 3.0):  # until the athlete stays in the picture

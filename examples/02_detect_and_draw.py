@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 import twoview
-from twoview.video import frames
+from twoview.media.video import frames
 
 SHIPPED = Path(twoview.__file__).parent / "assets" / "demo" / "golf" / "take1" / "view_a.mp4"
 

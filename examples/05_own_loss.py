@@ -5,12 +5,12 @@ python examples/05_own_loss.py
 
 import torch
 
-from twoview import losses
-from twoview.clips import PairBatch
 from twoview.config import LossConfig
-from twoview.framing import Framing
-from twoview.geometry import bone_lengths
+from twoview.geometry.framing import Framing
+from twoview.geometry.similarity import bone_lengths
 from twoview.skeleton import H36M17
+from twoview.training import losses
+from twoview.training.clips import PairBatch
 
 
 def symmetry(batch: PairBatch, predicted: torch.Tensor) -> torch.Tensor:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from twoview.minimisation import rotation_matrices
-from twoview.selfcalibration import Tracks
+from twoview.reconstruction.bundle_adjustment import rotation_matrices
+from twoview.reconstruction.self_calibration import Tracks
 from twoview.skeleton import H36M17
 
 Array = np.ndarray

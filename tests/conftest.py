@@ -21,7 +21,7 @@ def start(tmp_path: Path) -> Path:
     import torch
 
     from twoview import lifters
-    from twoview.checkpoint import Model, save_model
+    from twoview.lifting.model import Model, save_model
 
     torch.manual_seed(0)
     lifter = lifters.build("tcn", {"width": 32, "dilations": [1, 3]}).eval()

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from synthetic import SOUND_RATE, Camera, camera_around, claps, figure, write_scene
 
 from twoview.datasets.rendered import Scene
+from twoview.media.video import Audio
 from twoview.poses import Poses2D, Poses3D
 from twoview.skeleton import COCO17, H36M17, to_h36m
-from twoview.synthetic import SOUND_RATE, Camera, camera_around, claps, figure, write_scene
 from twoview.timeline import ClockMap
-from twoview.video import Audio
 
 Array = np.ndarray
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from people import standing_people
 
-from twoview.checkpoint import load_model
 from twoview.config import FinetuneConfig, InferConfig, PhonesConfig, PretrainConfig
-from twoview.datasets import Motion
-from twoview.pretraining import pretrain
+from twoview.datasets.motion import Motion
+from twoview.lifting.model import load_model
+from twoview.training.pretraining import pretrain
 
 pytestmark = [
     pytest.mark.gpu,
@@ -32,9 +32,9 @@ def test_pretraining(tmp_path, lifter, settings):
 
 
 def test_lifting_equals_the_processor():
-    from test_training import take
+    from small_takes import take
 
-    from twoview.inference import infer
+    from twoview.lifting.inference import infer
 
     poses = take().poses["a"]
     on_card = infer(poses, load_model("twoview-small", "cuda"), config=InferConfig(device="cuda"))
@@ -45,9 +45,9 @@ def test_lifting_equals_the_processor():
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 @pytest.mark.parametrize("method", ["paper", "phones"])
 def test_adaptation(tmp_path, method, precision):
-    from test_training import take
+    from small_takes import take
 
-    from twoview.training import finetune
+    from twoview.training.finetuning import finetune
 
     takes = [take(f"take{index}", seconds=3.0, seed=index) for index in range(2)]
     config = FinetuneConfig(

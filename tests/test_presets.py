@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from places import ASSETS
 
-import twoview
 from twoview.config import FinetuneConfig, resolve
 from twoview.errors import ConfigError
-from twoview.losses import LOSSES, weights
+from twoview.training.losses import LOSSES, weights
 
-PRESETS = sorted((Path(twoview.__file__).parent / "assets" / "presets").glob("*.toml"))
+PRESETS = sorted((ASSETS / "presets").glob("*.toml"))
 
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)

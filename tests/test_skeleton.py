@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
+from places import SHARED
 
 from twoview.errors import FormatError
 from twoview.skeleton import COCO17, H36M17, HALPE26, SKELETONS, Skeleton, skeleton, to_h36m
 
-FINGERPRINT = Path(__file__).parents[1].parent / "shared" / "spec" / "dstformer_fingerprint.json"
+FINGERPRINT = SHARED / "spec" / "dstformer_fingerprint.json"
 
 
 def hand_drawn(source: Skeleton, frames: int = 2) -> tuple[np.ndarray, np.ndarray]:

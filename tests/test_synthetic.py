@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from markers import Markers
 from scenes import clap_track, small_scene, swinging_person, two_cameras
+from synthetic import claps, figure
 
-from twoview.detectors.markers import Markers
+from twoview.media.video import audio, frames, timeline
 from twoview.skeleton import COCO17, H36M17, to_h36m
-from twoview.synthetic import claps, figure
-from twoview.video import audio, frames, timeline
 
 
 def test_bones_keep_their_length():

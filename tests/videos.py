@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from twoview.video import Audio, VideoWriter, audio
+from twoview.media.video import Audio, VideoWriter, audio
 
 
 def picture(number: int, size: tuple[int, int] = (64, 48)) -> np.ndarray:

@@ -10,28 +10,28 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
+from beside import ROOT, SHARED
 from torch import Tensor, nn
 
-from twoview.bodies import coco_like
-from twoview.checkpoint import Model
-from twoview.clips import Clip, Take, cut
-from twoview.datasets import Motion, mocap
-from twoview.filming import MotionBank
-from twoview.geometry import residuals
-from twoview.inference import lift
-from twoview.objectives import Objective
+from twoview.datasets.motion import Motion, read_motions
+from twoview.geometry.similarity import residuals
+from twoview.lifting.inference import lift
+from twoview.lifting.model import Model
 from twoview.poses import Poses2D, Poses3D
-from twoview.pretraining import score_lifter
 from twoview.skeleton import H36M17
+from twoview.takes import Take
 from twoview.timeline import ClockMap, Sync
-from twoview.virtual import CameraRange, Chance, NoiseModel, detect_like, place_cameras
+from twoview.training.bodies import coco_like
+from twoview.training.clips import Clip, cut
+from twoview.training.paper import Objective
+from twoview.training.pretraining import score_lifter
+from twoview.training.virtual_cameras import CameraRange, Chance, MotionBank, NoiseModel, detect_like, place_cameras
 
-MOCAP = Path(__file__).parents[3] / "shared/data/mocap/public"
-RESULTS = Path(__file__).parents[2] / "docs/results"
+MOCAP = SHARED / "data/mocap/public"
+RESULTS = ROOT / "docs/results"
 RATE = 30.0
 NAMES = "abcdef"
 SIX = ("soccer_kick", "golf_swing", "baseball", "basketball", "jump", "martial_arts")
@@ -109,7 +109,7 @@ def _delayed(body: Tensor, frames: float) -> Tensor:
 def film_all(name: str, how: Shoot, seed: int, *, only: Sequence[str] | None = None) -> dict[str, list[Take]]:
     """Every clip of a prepared file by class."""
     found: dict[str, list[Take]] = {}
-    for number, motion in enumerate(mocap.read(MOCAP / name)):
+    for number, motion in enumerate(read_motions(MOCAP / name)):
         if only is None or motion.kind in only:
             found.setdefault(motion.kind, []).append(film(motion, how, 1000 * seed + number))
     return found
@@ -195,5 +195,5 @@ def interval(clips: Sequence[Sequence[np.ndarray]], summary: Callable, *, draws:
 
 def remembered(model: Model) -> float:
     """MPJPE, mm, on everyday movement of people that the lifter never saw, from any side: what forgetting costs."""
-    bank = MotionBank(mocap.read(MOCAP / "source_val"), model.device)
+    bank = MotionBank(read_motions(MOCAP / "source_val"), model.device)
     return float(score_lifter(model.lifter, bank)["mpjpe"].mean())

@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from adapting import MOCAP, RATE, Shoot, film
 
-from twoview import inference
-from twoview.checkpoint import LIFTERS_FOLDER, Model, load_model
-from twoview.clips import Take
-from twoview.datasets import mocap
-from twoview.inference import lift, windows
-from twoview.metrics import acceleration_errors
+from twoview.datasets.motion import read_motions
+from twoview.evaluation.metrics import acceleration_errors
+from twoview.lifting import inference
+from twoview.lifting.inference import lift, windows
+from twoview.lifting.model import LIFTERS_FOLDER, Model, load_model
+from twoview.takes import Take
 
 Array = np.ndarray
 
@@ -79,7 +79,7 @@ def main() -> None:
     models = {name: load_model(name) for name in given.lifters}
     longest = max(model.clip_length for model in models.values()) / RATE
     motions = [
-        m for name in ("source_val", "target_test") for m in mocap.read(MOCAP / name) if m.seconds > 1.5 * longest
+        m for name in ("source_val", "target_test") for m in read_motions(MOCAP / name) if m.seconds > 1.5 * longest
     ]
     takes = [film(motion, Shoot(), seed) for seed, motion in enumerate(motions[:: 8 if given.quick else 1])]
     print("| lifter | windows | at borders | same frames, windows cut elsewhere | ratio |\n|---|---|---|---|---|")

@@ -18,11 +18,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from twoview.clips import PairBatch
-from twoview.framing import Framing
-from twoview.geometry import rooted
+from twoview.geometry.framing import Framing
+from twoview.geometry.similarity import rooted
 from twoview.lifters.dstformer import LITE, DSTformer
-from twoview.losses import consistency, reprojection
+from twoview.training.clips import PairBatch
+from twoview.training.losses import consistency, reprojection
 
 SHAPES = ((6, 243), (96, 27), (96, 243))  # clips and frames: the paper's batch, the method phones', a large one
 

@@ -18,10 +18,10 @@ from adapting import RESULTS, SIX, Shoot, adapt, film_all, mean, measure, window
 from rows import OURS, PAPER, bare, solved
 from scipy.stats import spearmanr
 
-from twoview.adaptation import Phones
-from twoview.checkpoint import Model, load_model
 from twoview.config import FinetuneConfig
-from twoview.objectives import Paper
+from twoview.lifting.model import Model, load_model
+from twoview.training.paper import Paper
+from twoview.training.phones import Phones
 
 RUNS = {  # name -> loss of the paper or method phones, learning rate
     "phones": (OURS, 2e-4),

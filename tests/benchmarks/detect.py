@@ -23,8 +23,8 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from beside import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared"
 RTMLIB = Path(os.environ.get("TWOVIEW_RTMLIB_PYTHON", "/tmp/rtmvenv/bin/python"))
 CLIP = SHARED / "data" / "video" / "pose2sim_single" / "videos" / "cam04.mp4"
@@ -80,7 +80,7 @@ def make_pose_model(path: Path) -> None:
     """RTMPose-s with random weights whose answers are a standing figure, as ONNX."""
     import torch
 
-    from twoview.detectors.cspnext import RTMPoseNet
+    from twoview.detectors.rtmpose_network import RTMPoseNet
 
     torch.manual_seed(0)
     figure = np.stack([np.where(np.arange(17) % 2, 70, 122), np.linspace(45, 211, 17)], axis=-1)  # px of the crop
@@ -154,8 +154,8 @@ def make_finder(path: Path) -> None:
 
 def make_clip(path: Path, frames: int, *, rate: int = 30, size: tuple[int, int] | None = None) -> None:
     """The real clip forwards and backwards until it is long enough, in H.264."""
-    from twoview.video import VideoWriter
-    from twoview.video import frames as read
+    from twoview.media.video import VideoWriter
+    from twoview.media.video import frames as read
 
     there = [frame.rgb for frame in read(CLIP, size=size)]
     loop = there + there[-2:0:-1]

@@ -19,8 +19,8 @@ import torch
 from adapting import SIX, Shoot, errors, film_all, mean, measure, remembered
 from rows import PHONES, solved, train
 
-from twoview.checkpoint import load_model
-from twoview.clips import Take
+from twoview.lifting.model import load_model
+from twoview.takes import Take
 
 Scores = dict[str, list[np.ndarray]]  # class, "all new" or "new trials" -> errors (T, 2) mm of every clip
 

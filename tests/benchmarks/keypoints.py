@@ -21,14 +21,14 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from beside import ROOT
 
 from twoview.config import DetectConfig
-from twoview.detection import detect
+from twoview.detection.pipeline import detect
+from twoview.detection.repair import repair
 from twoview.poses import Poses2D
-from twoview.repair import repair
 from twoview.skeleton import COCO17, H36M17, to_h36m
 
-ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared" / "data"
 NOISE = ROOT / "twoview" / "assets" / "movenet" / "noise.json"
 ERROR_EDGES = (0.0, 0.005, 0.01, 0.015, 0.02, 0.03, 0.045, 0.07, 0.1, 0.2, 10.0)

@@ -19,18 +19,17 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import beside  # noqa: F401
 import numpy as np
 import torch
+from fingerprint import FINGERPRINT, asked, distance, filled
 from plain_dstformer import PlainDSTformer
 from torch import Tensor, nn
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from fingerprint import FINGERPRINT, asked, distance, filled
-
-from twoview.checkpoint import load_model
 from twoview.config import InferConfig
-from twoview.inference import lift
 from twoview.lifters.dstformer import FULL, LITE, DSTformer
+from twoview.lifting.inference import lift
+from twoview.lifting.model import load_model
 from twoview.machine import keep_memory
 from twoview.poses import Poses2D
 from twoview.skeleton import H36M17

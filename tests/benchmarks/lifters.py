@@ -27,22 +27,22 @@ import cv2
 import numpy as np
 import torch
 from adapting import MOCAP
+from beside import ROOT
 
-from twoview import metrics, records
-from twoview.checkpoint import LIFTERS_FOLDER, Model, load_model
 from twoview.config import DetectConfig, InferConfig
-from twoview.datasets import Motion, mocap
+from twoview.datasets import Motion, motion
 from twoview.datasets.rendered import read_scene
-from twoview.filming import MotionBank
-from twoview.inference import lift
+from twoview.evaluation import metrics
+from twoview.lifting.inference import lift
+from twoview.lifting.model import LIFTERS_FOLDER, Model, load_model
 from twoview.poses import Poses2D, Poses3D
-from twoview.pretraining import BENCHMARK, score_lifter
 from twoview.skeleton import COCO17, H36M17, to_h36m
-from twoview.virtual import NoiseModel
-from twoview.weights import ASSETS
+from twoview.storage import records
+from twoview.storage.weights import ASSETS
+from twoview.training.pretraining import BENCHMARK, score_lifter
+from twoview.training.virtual_cameras import MotionBank, NoiseModel
 
 Array = np.ndarray
-ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared/data"
 SETS = ("source_val", "target_test", "target_test_same")
 VIEWS = {"any": BENCHMARK, "right": replace(BENCHMARK, azimuth=(-15.0, 15.0))}
@@ -78,7 +78,7 @@ def heading(text: str, title: str) -> None:
 def on_mocap(models: Mapping[str, Model], *, quick: bool, noise: NoiseModel | None, flip: bool, classes: bool) -> None:
     """One table a view and set, and one by class."""
     options = {"flip": flip, "cameras": 1 if quick else 2} | ({} if noise is None else {"noise": noise})
-    sets = {name: mocap.read(MOCAP / name) for name in SETS}
+    sets = {name: motion.read(MOCAP / name) for name in SETS}
     if quick:
         sets = {name: found[:: 4 if len(found) > 20 else 1] for name, found in sets.items()}
     by_class: dict[str, dict[str, list[float]]] = {}
@@ -126,7 +126,7 @@ def detected(video: Path, view: str, keep: Path) -> Poses2D:
     """MoveNet's poses; kept, so that another lifter costs nothing more."""
     if keep.exists():
         return records.load_as(keep, Poses2D)
-    from twoview.detection import detect
+    from twoview.detection.pipeline import detect
 
     poses = detect(video, config=DetectConfig(detector="movenet"), view=view)
     records.save(keep, poses)

@@ -16,13 +16,13 @@ import time
 from pathlib import Path
 
 import numpy as np
+from beside import ASSETS
 
-import twoview
 from twoview.datasets.rendered import SceneView, read_scene
-from twoview.rendering import render
-from twoview.video import frames, probe
+from twoview.media.video import frames, probe
+from twoview.visualization.overlay import render
 
-SHIPPED = Path(twoview.__file__).parent / "assets" / "demo" / "golf" / "take1"
+SHIPPED = ASSETS / "demo" / "golf" / "take1"
 
 
 def memory_mib() -> float:

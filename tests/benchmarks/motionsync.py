@@ -14,24 +14,24 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import torch
 from adapting import place
+from beside import ASSETS, SHARED
 from scipy.interpolate import CubicSpline
 
-from twoview import motionsync
-from twoview.bodies import coco_like
-from twoview.datasets import Motion, mocap
+from twoview.datasets.motion import Motion, read_motions
 from twoview.poses import Poses2D
 from twoview.skeleton import H36M17
+from twoview.synchronization import motion as synchronization_motion
 from twoview.timeline import ClockMap
-from twoview.virtual import Chance, NoiseModel, detect_like
+from twoview.training.bodies import coco_like
+from twoview.training.virtual_cameras import Chance, NoiseModel, detect_like
 
-SHARED = Path(__file__).parents[3] / "shared/data/mocap/public"
+SHARED = SHARED / "data/mocap/public"
 TARGET = ("target_train", "target_test", "target_test_same")
-MEASURED = Path(motionsync.__file__).parent / "assets/movenet/noise.json"
+MEASURED = ASSETS / "movenet/noise.json"
 HALF_FRAME_S = 1 / 60
 RATES = ((30, 30), (30, 30), (30, 25), (60, 30), (60, 60))
 BINS = (0.0, 0.5, 0.9, 0.99, 0.999, 1.01)
@@ -77,7 +77,7 @@ def _seen(
     return Poses2D(xy[0].numpy(), score[0].numpy(), own, H36M17, (width, height))
 
 
-def error_s(filmed: Filmed, found: motionsync.MotionMatch) -> float:
+def error_s(filmed: Filmed, found: synchronization_motion.MotionMatch) -> float:
     """Distance of the answer from the truth in the middle of the overlap."""
     at = found.middle_s
     return abs(float(found.clock.to_session(at)) - at - filmed.offset_s)
@@ -89,9 +89,9 @@ def same_clip(clips: Sequence[Motion], seed: int, noise: NoiseModel) -> list[tup
     rng = np.random.default_rng(seed)
     for number, clip in enumerate(clips):
         pair = film(clip, clip, 1000 * seed + number, noise)
-        found = motionsync.match(pair.a, pair.b)
+        found = synchronization_motion.match(pair.a, pair.b)
         lag = rng.uniform(-0.05, 0.05)
-        late, _ = motionsync.nudge(pair.a, pair.b, ClockMap(pair.offset_s + lag))
+        late, _ = synchronization_motion.nudge(pair.a, pair.b, ClockMap(pair.offset_s + lag))
         rows.append((error_s(pair, found), found.quality.confidence, not found.refusal, abs(late + lag)))
     return rows
 
@@ -105,7 +105,7 @@ def other_clips(clips: Sequence[Motion], seed: int, noise: NoiseModel, *, alike:
         pool = [clip for clip in clips if clip.kind == kind] if alike else list(clips)
         first, second = rng.choice(len(pool), 2, replace=False)
         pair = film(pool[first], pool[second], 1000 * seed + 500 + number, noise)
-        accepted += not motionsync.match(pair.a, pair.b).refusal
+        accepted += not synchronization_motion.match(pair.a, pair.b).refusal
     return accepted, count
 
 
@@ -120,7 +120,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     noise = NoiseModel.load(MEASURED) if args.noise == "measured" else NoiseModel()
-    clips = [clip for file in args.files.split(",") for clip in mocap.read(SHARED / file) if clip.seconds >= 4]
+    clips = [clip for file in args.files.split(",") for clip in read_motions(SHARED / file) if clip.seconds >= 4]
     clips = clips[:: args.every]
     began = time.process_time()
     error, sure, accepted, left = (np.array(column) for column in zip(*same_clip(clips, args.seed, noise), strict=True))

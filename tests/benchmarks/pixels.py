@@ -18,18 +18,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from adapting import RESULTS
+from beside import SHARED
 
-from twoview import syncwork, workflow
-from twoview.checkpoint import Model, load_model
-from twoview.clips import Take
 from twoview.config import DetectConfig, FinetuneConfig, InferConfig, resolve
 from twoview.datasets.rendered import Scene, read_scene
-from twoview.evaluation import evaluate
-from twoview.inference import infer
+from twoview.evaluation.scoring import evaluate
+from twoview.lifting.inference import infer
+from twoview.lifting.model import Model, load_model
 from twoview.poses import Poses2D, Poses3D
-from twoview.training import finetune
+from twoview.takes import Take
+from twoview.training.finetuning import finetune
+from twoview.workflow import session as workflow_session
+from twoview.workflow import synchronization
 
-SCENES = Path(__file__).parents[3] / "shared/data/rendered"
+SCENES = SHARED / "data/rendered"
 SESSIONS = ("golf", "karate")
 SINGLE = ("dribble_gym", "karate_dojo", "hop_field", "walk_court")
 Test = tuple[Poses2D, Poses3D, float]  # detections, truth, the athlete's height
@@ -40,11 +42,11 @@ def take_of(folder: Path, work: Path, detector: str) -> tuple[Take, Scene]:
     scene = read_scene(folder)
     name = "_".join(folder.relative_to(SCENES).parts)
     videos = {view: truth.video for view, truth in scene.views.items()}
-    session, take = workflow.add_videos(work / name, list(videos.values()), views=list(videos), take=name)
-    syncwork.sync_take(session, take)
-    for _ in workflow.detect_views(session, config=DetectConfig(detector=detector)):
+    session, take = workflow_session.add_videos(work / name, list(videos.values()), views=list(videos), take=name)
+    synchronization.sync_take(session, take)
+    for _ in workflow_session.detect_views(session, config=DetectConfig(detector=detector)):
         pass
-    return workflow.load_takes(session)[0], scene
+    return workflow_session.load_takes(session)[0], scene
 
 
 def of_session(name: str, work: Path, detector: str) -> tuple[list[Take], list[Test]]:

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from adapting import RESULTS, Shoot, errors, film_all, mean
 
-from twoview.checkpoint import load_model
-from twoview.inference import lift
-from twoview.triangulation import triangulate_takes
+from twoview.lifting.inference import lift
+from twoview.lifting.model import load_model
+from twoview.reconstruction.triangulation import triangulate_takes
 
 ROWS = {
     "as captured": Shoot(sports=False),

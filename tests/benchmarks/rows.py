@@ -7,12 +7,12 @@ from dataclasses import replace
 
 from adapting import adapt, windows
 
-from twoview.adaptation import Phones
-from twoview.checkpoint import Model
-from twoview.clips import Take
 from twoview.config import ConsistencyConfig, FinetuneConfig, LossConfig, PhonesConfig, TriangulateConfig
-from twoview.objectives import Paper
-from twoview.triangulation import Triangulation, triangulate_takes
+from twoview.lifting.model import Model
+from twoview.reconstruction.triangulation import Triangulation, triangulate_takes
+from twoview.takes import Take
+from twoview.training.paper import Paper
+from twoview.training.phones import Phones
 
 LABELS = {"reprojection": 0.0, "consistency": 0.0, "position": 1.0, "scale": 0.5, "velocity": 20 / 27}
 PER_FRAME = ConsistencyConfig(align="frame", scale="frame", rigid=True)

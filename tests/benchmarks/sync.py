@@ -32,8 +32,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from beside import SHARED
 
-SCRIPTS = Path(__file__).parents[3] / "shared" / "bench" / "sync"
+SCRIPTS = SHARED / "bench" / "sync"
 HALF_FRAME_MS = 1000 / 60
 TOLD_PPM = 5.0  # a drift with a smaller standard error counts as told
 
@@ -45,8 +46,8 @@ Answer = tuple[float | None, float, bool, dict[str, object]]  # offset s, drift 
 
 def ours(a: Path, b: Path) -> Answer:
     """The match behind `twoview.sync`, which also tells how sure it is of what it refuses."""
-    from twoview.audiosync import listen, on_view_clocks
-    from twoview.soundmatch import match
+    from twoview.synchronization.audio import listen, on_view_clocks
+    from twoview.synchronization.audio_matching import match
 
     first, second = listen(a, "a"), listen(b, "b")
     found = match(first.sound, second.sound)
@@ -61,7 +62,7 @@ def full_band(a: Path, b: Path) -> Answer:
     """The highest point of the plain correlation of both whole sound tracks at 48 kHz."""
     from scipy import signal
 
-    from twoview.video import audio
+    from twoview.media.video import audio
 
     first, second = (audio(path, rate=48000).samples.mean(axis=1) for path in (a, b))
     first, second = ((s - s.mean()) / (s.std() + 1e-12) for s in (first, second))
@@ -204,7 +205,7 @@ def reliability(results: Sequence[dict]) -> str:
 
 def hour(folder: Path) -> None:
     """Two films of 60 minutes from two phones, 50 ppm apart, and 20 s against 60 minutes: memory, time and error."""
-    from twoview.video import Audio, VideoWriter
+    from twoview.media.video import Audio, VideoWriter
 
     chance, rate, seconds = np.random.default_rng(0), 16000, 3600
     world = 0.02 * chance.standard_normal(rate * (seconds + 20), dtype=np.float32)

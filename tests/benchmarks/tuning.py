@@ -18,9 +18,9 @@ import torch
 from adapting import MOCAP, Shoot, film, mean, measure, remembered
 from rows import PHONES, solved, train
 
-from twoview.checkpoint import load_model
-from twoview.clips import Take
-from twoview.datasets import mocap
+from twoview.datasets.motion import read_motions
+from twoview.lifting.model import load_model
+from twoview.takes import Take
 
 NEW = {"cmu_60", "cmu_135", "cmu_10"}
 MANY = ("jump", "basketball", "dance", "acrobatics")
@@ -29,7 +29,7 @@ MANY = ("jump", "basketball", "dance", "acrobatics")
 def split(how: Shoot) -> tuple[list[Take], dict[str, list[Take]]]:
     """The takes that teach, and the others by "new" or "known" and activity."""
     taught, asked = [], {}
-    for number, motion in enumerate(mocap.read(MOCAP / "target_train")):
+    for number, motion in enumerate(read_motions(MOCAP / "target_train")):
         take = film(motion, how, number)
         if motion.subject in NEW:
             asked.setdefault(f"new {motion.kind}", []).append(take)

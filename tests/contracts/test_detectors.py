@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from markers import COLOURS
+from places import SHARED
 
+from twoview.detection.estimation import surroundings
 from twoview.detectors import DETECTORS, Detector, TopDown, build
-from twoview.detectors.markers import COLOURS
 from twoview.errors import MissingBackend
-from twoview.looking import surroundings
-from twoview.pixels import Pixels
+from twoview.media.pixels import Pixels
 from twoview.skeleton import SKELETONS
-from twoview.weights import WeightsError
+from twoview.storage.weights import WeightsError
 
-RENDERED = Path(__file__).parents[2].parent / "shared" / "data" / "rendered" / "golf" / "take1" / "view_a.mp4"
+RENDERED = SHARED / "data" / "rendered" / "golf" / "take1" / "view_a.mp4"
 
 
 def a_person() -> np.ndarray:
     """A frame with a person: of a rendered scene where there is one, else drawn dots."""
     if RENDERED.exists():
-        from twoview.video import frames
+        from twoview.media.video import frames
 
         return next(iter(frames(RENDERED))).rgb
     return dots()
@@ -36,11 +36,11 @@ def dots() -> np.ndarray:
     return rgb
 
 
-@pytest.fixture(params=[name for name in DETECTORS if name != "mmpose"], scope="module")
+@pytest.fixture(params=[*(name for name in DETECTORS if name != "mmpose"), "markers:Markers"], scope="module")
 def detector(request, tmp_path_factory) -> Detector:
     """Every row of the table whose weights are here; mmpose, which needs a config, is in test_engines.py."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("twoview.weights._fetch", _no_network)
+        patch.setattr("twoview.storage.weights._fetch", _no_network)
         try:
             return build(request.param, device="cpu")
         except (WeightsError, MissingBackend) as missing:

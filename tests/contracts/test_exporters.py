@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from small_lifters import SMALL, made
 
-sys.path.insert(0, str(Path(__file__).parent))
-from test_lifters import SMALL, made
-
-from twoview import exporters
-from twoview.checkpoint import Model, load_model
 from twoview.errors import LifterError
-from twoview.exporters import EXPORTERS, INPUTS, Monocular, export
+from twoview.lifting import exporters
+from twoview.lifting.exporters import EXPORTERS, INPUTS, Monocular, export
+from twoview.lifting.model import Model, load_model
 
 RULES = {"tcn": "box", "dstformer": "screen"}
 CASES = [(kind, lifter) for kind in EXPORTERS for lifter in RULES if (kind, lifter) != ("pt2", "tcn")]  # it is slow

@@ -1,13 +1,9 @@
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from scenes import swinging_person
 
 from twoview.errors import FormatError, StorageError

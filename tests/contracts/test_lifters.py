@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
+from small_lifters import made, settings
 from torch import nn
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from twoview import lifters
-from twoview.checkpoint import Model, load_model, save_model
 from twoview.errors import LifterError
-from twoview.lifters import LIFTERS, build
-
-SMALL = {
-    "dstformer": {"dim_feat": 16, "dim_rep": 16, "depth": 1, "num_heads": 4, "maxlen": 9},
-    "tcn": {"width": 16, "dilations": [1, 3], "clip_length": 9},
-    "mine": {"width": 8},
-}
+from twoview.lifters import LIFTERS
+from twoview.lifting.model import Model, load_model, save_model
 
 
 class Mine(nn.Module):
@@ -40,19 +31,6 @@ class Mine(nn.Module):
 @pytest.fixture(params=[*LIFTERS, "mine"])
 def name(request) -> str:
     return f"{__name__}:Mine" if request.param == "mine" else request.param
-
-
-def settings(name: str) -> dict:
-    return SMALL["mine" if name.endswith(":Mine") else name]
-
-
-def made(name: str) -> nn.Module:
-    torch.manual_seed(0)
-    lifter = build(name, settings(name)).eval()
-    with torch.no_grad():  # fresh networks may answer with zeros
-        for value in lifter.parameters():
-            value.add_(0.1 * torch.randn_like(value))
-    return lifter
 
 
 def clips(batch: int, frames: int) -> torch.Tensor:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
+from places import TESTS
 
-from twoview.clips import PairBatch
 from twoview.config import ConsistencyConfig, LossConfig
 from twoview.errors import ConfigError
-from twoview.framing import Framing
-from twoview.geometry import rooted
-from twoview.losses import LOSSES, ON_LABELS, _gap, consistency, limb_variance, total, weights
+from twoview.geometry.framing import Framing
+from twoview.geometry.similarity import rooted
+from twoview.training.clips import PairBatch
+from twoview.training.losses import LOSSES, ON_LABELS, _gap, consistency, limb_variance, total, weights
 
-REFERENCE = json.loads((Path(__file__).parents[1] / "data" / "loss_reference.json").read_text())
+REFERENCE = json.loads((TESTS / "data" / "loss_reference.json").read_text())
 PLAIN = ConsistencyConfig(direction="forward", confidence=False)
 
 

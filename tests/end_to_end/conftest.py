@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # builders of scenes and videos
-
 
 @dataclass(frozen=True)
 class Answer:
@@ -24,7 +22,7 @@ def twoview(monkeypatch, capsys, tmp_path) -> Callable[..., Answer]:
     monkeypatch.setenv("COLUMNS", "200")
 
     def typed(*words: str | Path) -> Answer:
-        from twoview.cli import main
+        from twoview.__main__ import main
 
         monkeypatch.setattr(sys, "argv", ["twoview", *map(str, words)])
         capsys.readouterr()

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from places import ASSETS
 
 import twoview as package
 from twoview.timeline import ClockMap, Sync
-from twoview.workflow import add_videos, save_sync
+from twoview.workflow.session import add_videos, save_sync
 
-GOLF = Path(package.__file__).parent / "assets" / "demo" / "golf"
+GOLF = ASSETS / "demo" / "golf"
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def synced(pair, tmp_path) -> Path:
 
 def write_video(path: Path, *, sound: np.ndarray | None, seconds: float = 4.0) -> Path:
     """A grey clip without anybody in it, with or without sound (mono, 48 kHz)."""
-    from twoview.video import Audio, VideoWriter
+    from twoview.media.video import Audio, VideoWriter
 
     audio = None if sound is None else Audio(sound.astype(np.float32).reshape(-1, 1), 48000, 0.0)
     with VideoWriter(path, (128, 96), 25, audio=audio) as writer:
@@ -188,7 +189,7 @@ def test_control_c_stops_several_videos_at_once(synced):
     command = [
         sys.executable,
         "-c",
-        "from twoview.cli import main; main()",
+        "from twoview.__main__ import main; main()",
         "detect",
         "--detector",
         "movenet",
@@ -238,7 +239,7 @@ def test_without_mmpose_the_command_that_installs_it(twoview, synced, monkeypatc
 def test_an_onnx_file_that_is_damaged_or_another_model(twoview, tmp_path, synced):
     (tmp_path / "rtmpose.onnx").write_bytes(b"\x08\x07 half a model")
     refused(twoview("detect", "--detector", "rtmpose.onnx"), "rtmpose.onnx cannot be read as an ONNX model", "hint")
-    other = Path(package.__file__).parent / "assets" / "movenet" / "movenet-thunder.w16.onnx"
+    other = ASSETS / "movenet" / "movenet-thunder.w16.onnx"
     shutil.copyfile(other, tmp_path / "other.onnx")
     refused(twoview("detect", "--detector", "other.onnx"), "another kind of model: expected", "SimCC", "got inputs")
     shutil.copyfile(other, tmp_path / "yolox.onnx")

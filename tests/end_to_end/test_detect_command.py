@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_detection import Blobs, film, jumper, middle, runner, walker
+from blobs import Blobs, film, jumper, middle, runner, walker
 
-from twoview import records
-from twoview.session import open_session
+from twoview.storage import records
+from twoview.storage.session import open_session
 from twoview.timeline import ClockMap, Sync
-from twoview.workflow import add_videos, save_sync
+from twoview.workflow.session import add_videos, save_sync
 
-DETECTOR = ("--detector", "test_detection:Blobs")
+DETECTOR = ("--detector", "blobs:Blobs")
 
 
 @pytest.fixture

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from scenes import seen_figure, small_scene, two_cameras
 
-from twoview import records, video
-from twoview.session import open_session
+from twoview.media import video
+from twoview.storage import records
+from twoview.storage.session import open_session
 from twoview.timeline import ClockMap, Sync
 
 OFFSET = 0.613

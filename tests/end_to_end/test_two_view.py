@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from scenes import small_scene
 
-from twoview import records
 from twoview.poses import Poses3D
+from twoview.storage import records
 
-DETECTOR = ("--detector", "markers")
+DETECTOR = ("--detector", "markers:Markers")
 QUICK = ("--epochs", "2", "--set", "phones.steps=8", "--set", "phones.batch=8", "--set", "phones.virtual=4")
 
 

@@ -8,19 +8,9 @@ from typing import Annotated
 import typer
 
 from twoview.cli import console, detecting, more, syncing
-from twoview.cli.options import (
-    ConfigFile,
-    Detector,
-    Device,
-    Height,
-    Json,
-    SessionFolder,
-    Sets,
-    TakeName,
-    names,
-)
+from twoview.cli.options import ConfigFile, Detector, Device, Height, Json, SessionFolder, Sets, TakeName, names
 from twoview.config import DetectConfig, FinetuneConfig, InferConfig, resolve
-from twoview.session import DEFAULT_FOLDER, open_session
+from twoview.storage.session import DEFAULT_FOLDER, open_session
 
 DEFAULT_SESSION = Path(DEFAULT_FOLDER)
 
@@ -68,7 +58,7 @@ def finetune(
     sets: Sets = None,
 ) -> None:
     """Adapt the lifter to your activity from two views, without 3D labels."""
-    from twoview import workflow
+    from twoview.workflow import session as workflow_session
 
     flags = {
         "epochs": epochs, "seed": seed, "device": device, "weights": weights,
@@ -80,20 +70,23 @@ def finetune(
         wanted = _prepare([Path(name) for name in wanted], session, detector)
     store = open_session(session)
     with console.progress() as on_progress:
-        result = workflow.finetune_session(store, views=wanted, config=settings, run=run, on_progress=on_progress)
+        result = workflow_session.finetune_session(
+            store, views=wanted, config=settings, run=run, on_progress=on_progress
+        )
     console.show_run(result)
     console.saved(store.model_path, result.folder / "report.html", next="twoview infer clip.mp4")
 
 
 def _prepare(videos: list[Path], session: Path, detector: str | None) -> list[str]:
     """Synchronise and detect the files given instead of view names; returns the view names."""
-    from twoview import syncwork, workflow
+    from twoview.workflow import session as workflow_session
+    from twoview.workflow import synchronization
 
-    store, take = workflow.add_videos(session, videos)
+    store, take = workflow_session.add_videos(session, videos)
     settings = resolve(DetectConfig, flags={"detector": detector})
     with console.progress() as on_progress:
-        syncwork.sync_take(store, take, on_progress=on_progress)
-        for _ in workflow.detect_views(store, takes=[take], config=settings, on_progress=on_progress):
+        synchronization.sync_take(store, take, on_progress=on_progress)
+        for _ in workflow_session.detect_views(store, takes=[take], config=settings, on_progress=on_progress):
             pass
     return list(store.take(take))
 
@@ -114,14 +107,14 @@ def infer(
     sets: Sets = None,
 ) -> None:
     """3D poses from one view, with the adapted model."""
-    from twoview import clipwork
+    from twoview.workflow import inference
 
     settings = resolve(InferConfig, file=config, flags={"height_m": height, "device": device}, sets=sets or ())
     detection = resolve(DetectConfig, file=config, flags={"detector": detector, "device": device})
     chosen = model or _session_model(session)
     with console.progress() as on_progress:
-        result = clipwork.infer_clip(
-            clip, chosen, out or clipwork.result_path(session, clip), config=settings, detect_config=detection,
+        result = inference.infer_clip(
+            clip, chosen, out or inference.result_path(session, clip), config=settings, detect_config=detection,
             formats=names(format) or (), picture=picture, compare=compare, on_progress=on_progress,
         )  # fmt: skip
     poses = result.poses
@@ -157,17 +150,17 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Error in mm against truth; bones, jitter and agreement of views where there is none."""
-    from twoview import judging
+    from twoview.workflow import evaluation
 
     if (predicted is None) == (take is None):
         raise typer.BadParameter("name poses to judge, or --take TAKE of the session")
     if predicted is None:
         chosen = model or _session_model(session)
-        report = judging.evaluate_takes(open_session(session), chosen, takes=names(take))
+        report = evaluation.evaluate_takes(open_session(session), chosen, takes=names(take))
     else:
-        report = judging.evaluate_files(predicted, truth, scale=_scale(scale))
+        report = evaluation.evaluate_files(predicted, truth, scale=_scale(scale))
     if html:
-        judging.write_evaluation(html, report, title=f"Evaluation of {predicted or take}")
+        evaluation.write_evaluation(html, report, title=f"Evaluation of {predicted or take}")
     if json:
         console.as_json(report.to_json())
         return
@@ -177,7 +170,7 @@ def evaluate(
 
 
 def _scale(text: str | None) -> str | float | None:
-    from twoview.evaluation import SCALES
+    from twoview.evaluation.scoring import SCALES
 
     if text is None or text in SCALES:
         return text
@@ -194,8 +187,8 @@ def export(
     session: SessionFolder = DEFAULT_SESSION,
 ) -> None:
     """Write the model as one self-describing file for use elsewhere (.pt or .onnx)."""
-    from twoview import exporters
-    from twoview.checkpoint import load_model
+    from twoview.lifting import exporters
+    from twoview.lifting.model import load_model
 
     exporters.export(load_model(model or _session_model(session)), path, kind=path.suffix.lstrip("."))
     console.saved(path)
@@ -214,19 +207,21 @@ def render(
     session: SessionFolder = DEFAULT_SESSION,
 ) -> None:
     """Draw the skeleton over a video, beside the 3D figure; or, with --sync, all views of a take side by side."""
-    from twoview import records, rendering, syncwork
     from twoview.poses import Poses2D, Poses3D
+    from twoview.storage import records
+    from twoview.visualization import overlay
+    from twoview.workflow import synchronization
 
     if sync:
         with console.progress() as on_progress:
-            written = syncwork.render_take(open_session(session), take, on_progress=on_progress)
+            written = synchronization.render_take(open_session(session), take, on_progress=on_progress)
         console.saved(written)
         return
     if video is None or poses2d is None or poses3d is None or out is None:
         raise typer.BadParameter("expected VIDEO POSES2D POSES3D OUT, or --sync")
     flat, solid = records.load_as(poses2d, Poses2D), records.load_as(poses3d, Poses3D)
     with console.progress() as on_progress:
-        rendering.render(video, flat, solid, out, on_progress=on_progress)
+        overlay.render(video, flat, solid, out, on_progress=on_progress)
     console.saved(out)
 
 
@@ -237,9 +232,9 @@ def show(
     json: Json = False,
 ) -> None:
     """Say what a file or the session holds."""
-    from twoview import showing
+    from twoview.workflow import summary
 
-    rows = showing.describe_session(open_session(session)) if path is None else showing.describe_file(path)
+    rows = summary.describe_session(open_session(session)) if path is None else summary.describe_file(path)
     if json:
         console.as_json({"rows": rows})
     else:
@@ -255,10 +250,10 @@ def demo(
     quick: Annotated[bool, typer.Option("--quick", help="The smallest settings: shows that everything runs.")] = False,
 ) -> None:
     """Run the main job on the videos that ship, and say where the pictures are."""
-    from twoview import demonstration
+    from twoview.workflow import demo as workflow_demo
 
     with console.progress() as on_progress:
-        result = demonstration.demo(folder, real=real, quick=quick, on_progress=on_progress)
+        result = workflow_demo.demo(folder, real=real, quick=quick, on_progress=on_progress)
     for drawn in result.tables:
         console.table(drawn.columns, drawn.rows, title=drawn.title)
     console.warn(*result.warnings)

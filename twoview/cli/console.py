@@ -37,8 +37,8 @@ out = Console(highlight=False, soft_wrap=True)
 talk = Console(stderr=True, highlight=False, soft_wrap=True)
 
 if TYPE_CHECKING:
-    from twoview.evaluation import Report
-    from twoview.training import Run
+    from twoview.evaluation.scoring import Report
+    from twoview.training.finetuning import Run
 
 _SLOW = 0.95  # a clock this slow against the reference is slow motion, not drift
 _INTERRUPTED = 130  # exit code after Ctrl-C

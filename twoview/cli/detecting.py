@@ -11,7 +11,7 @@ from twoview.cli import console
 from twoview.cli.options import ConfigFile, Detector, Device, SessionFolder, Sets, TakeName, Views, names
 from twoview.config import DetectConfig, resolve
 from twoview.errors import ConfigError
-from twoview.session import DEFAULT_FOLDER, Session, open_session
+from twoview.storage.session import DEFAULT_FOLDER, Session, open_session
 
 
 def detect(
@@ -42,16 +42,17 @@ def detect(
     sets: Sets = None,
 ) -> None:
     """Find the athlete's 2D keypoints in every view of every take."""
-    from twoview import viewwork, workflow
+    from twoview.workflow import detection
+    from twoview.workflow import session as workflow_session
 
     flags = {"detector": detector, "device": device, "person": _number(person)}
     settings = resolve(DetectConfig, file=config, flags=flags, sets=sets or ())
-    kinds = viewwork.check_formats(names(format) or ())
+    kinds = detection.check_formats(names(format) or ())
     store = open_session(session)
     rows: list[list[Any]] = []
     written: list[Path] = []
     with console.progress() as on_progress:
-        found = workflow.detect_views(
+        found = workflow_session.detect_views(
             store, views=names(views), takes=names(take), config=settings, source=source, jobs=jobs,
             choose_again=person == "auto", detect_again=detector is not None, on_progress=on_progress,
         )  # fmt: skip
@@ -59,11 +60,11 @@ def detect(
             seen = (poses.score > 0).any(axis=1).mean()
             score = float(poses.score[poses.score > 0].mean()) if (poses.score > 0).any() else 0.0
             rows.append([take_name, view, len(poses), f"{seen:.1%}", round(score, 2), "new" if fresh else "up to date"])
-            written += viewwork.export(poses, store.detection_path(take_name, view), kinds)
+            written += detection.export(poses, store.detection_path(take_name, view), kinds)
     console.table(["take", "view", "frames", "athlete found", "mean score", ""], rows)
     _show_people(store, [(row[0], row[1]) for row in rows if row[-1] == "new"])
     for take_name, view in [(row[0], row[1]) for row in rows if source is None]:
-        if brought := viewwork.brought_from(store.detection_path(take_name, view)):
+        if brought := detection.brought_from(store.detection_path(take_name, view)):
             here = f"twoview detect --take {take_name} --views {view} --detector movenet"
             console.result(f"{take_name}/{view}: kept as brought from {brought}    to detect it here: {here}")
     wanted = ",".join(names(views) or store.views)

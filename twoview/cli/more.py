@@ -11,7 +11,7 @@ import typer
 from twoview.cli import console
 from twoview.cli.options import ConfigFile, Device, Height, Json, SessionFolder, Sets, Views, names
 from twoview.config import FinetuneConfig, PretrainConfig, TriangulateConfig, resolve
-from twoview.session import DEFAULT_FOLDER, open_session
+from twoview.storage.session import DEFAULT_FOLDER, open_session
 
 DEFAULT_SESSION = Path(DEFAULT_FOLDER)
 
@@ -30,12 +30,12 @@ def triangulate(
     json: Json = False,
 ) -> None:
     """3D of the filmed takes themselves, from both views together, uncalibrated."""
-    from twoview import workflow
+    from twoview.workflow import session as workflow_session
 
     settings = resolve(TriangulateConfig, file=config, flags={"height_m": height}, sets=sets or ())
     store = open_session(session)
     with console.progress() as on_progress:
-        found = workflow.triangulate_session(
+        found = workflow_session.triangulate_session(
             store, views=names(views), model=model, config=settings, on_progress=on_progress
         )
     if json:
@@ -62,12 +62,12 @@ def plan(
     json: Json = False,
 ) -> None:
     """Before adapting: usable clips, view angle, expected minutes, and what to film more of."""
-    from twoview import workflow
+    from twoview.workflow import session as workflow_session
 
     settings = resolve(FinetuneConfig, file=config, flags={"weights": weights, "device": device}, sets=sets or ())
     store = open_session(session)
     with console.progress() as on_progress:
-        found = workflow.plan_session(store, views=names(views), config=settings, on_progress=on_progress)
+        found = workflow_session.plan_session(store, views=names(views), config=settings, on_progress=on_progress)
     if json:
         console.as_json(asdict(found))
         return
@@ -94,7 +94,7 @@ def reproduce(
     json: Json = False,
 ) -> None:
     """The paper's tables on a public data set: train every row, measure it on the test part."""
-    from twoview.reproduction import reproduce
+    from twoview.workflow.reproduction import reproduce
 
     with console.progress() as on_progress:
         found = reproduce(
@@ -120,13 +120,15 @@ def pretrain(
     sets: Sets = None,
 ) -> None:
     """Train a lifter from motion capture seen by virtual phones."""
-    from twoview.datasets.mocap import read, read_all
-    from twoview.pretraining import pretrain
+    from twoview.datasets.motion import read_motion_files, read_motions
+    from twoview.training.pretraining import pretrain
 
     settings = resolve(PretrainConfig, file=config, sets=sets or ())
-    validation = {Path(path).stem: read(path) for path in settings.validation}
+    validation = {Path(path).stem: read_motions(path) for path in settings.validation}
     with console.progress() as on_progress:
-        model = pretrain(settings, read_all(settings.data), out=out, validation=validation, on_progress=on_progress)
+        model = pretrain(
+            settings, read_motion_files(settings.data), out=out, validation=validation, on_progress=on_progress
+        )
     console.table(["what", "value"], [[k, str(v)] for k, v in model.card.items() if not isinstance(v, dict | list)])
     console.saved(out / "model.pt", next=f"twoview finetune --views a,b --weights {console.short(out / 'model.pt')}")
 
@@ -137,7 +139,7 @@ def convert(
     out: Annotated[Path, typer.Argument(help="File to write.")],
 ) -> None:
     """Write a model in MotionBERT's, mmpose's or our layout; the weights stay the same bit by bit."""
-    from twoview.checkpoint import convert
+    from twoview.lifting.model import convert
 
     convert(model, layout, out)
     console.saved(out)
@@ -146,7 +148,7 @@ def convert(
 @weights_app.command("list")
 def weights_list(json: Json = False) -> None:
     """All named weights, their licence and size, and whether they are here."""
-    from twoview import weights
+    from twoview.storage import weights
 
     rows = weights.listing()
     if json:
@@ -158,7 +160,7 @@ def weights_list(json: Json = False) -> None:
 @weights_app.command("get")
 def weights_get(name: Annotated[str, typer.Argument(help="A name of `twoview weights list`.")]) -> None:
     """Fetch named weights into the cache and check them."""
-    from twoview import weights
+    from twoview.storage import weights
 
     with console.progress() as on_progress:
         path = weights.locate(name, on_progress=on_progress)
@@ -171,12 +173,14 @@ def weights_add(
     file: Annotated[Path | None, typer.Argument(help="The file as downloaded, zip or not.")] = None,
 ) -> None:
     """Put weights fetched by hand into the cache; a lifter's checkpoint alone is recognised, tried and described."""
-    from twoview import checkpoint, showing, weights
+    from twoview.lifting import model as lifting_model
+    from twoview.storage import weights
+    from twoview.workflow import summary
 
     if file is not None and not name.startswith("motionbert"):
         console.saved(weights.add(name, file))
         return
-    model, known = checkpoint.add_checkpoint(file or name, name if file else "")
-    console.table(["what", "value"], [list(row) for row in showing.describe_model(model).items()])
+    model, known = lifting_model.add_checkpoint(file or name, name if file else "")
+    console.table(["what", "value"], [list(row) for row in summary.describe_model(model).items()])
     path = weights.cached_path(known) if known else Path(name)
     console.saved(path, next=f"twoview finetune --views a,b --weights {known or console.short(path)}")

@@ -10,7 +10,7 @@ import typer
 from twoview.cli import console
 from twoview.cli.options import ConfigFile, Json, SessionFolder, Sets, TakeName, Views, names, numbers
 from twoview.config import SyncConfig, resolve
-from twoview.session import DEFAULT_FOLDER
+from twoview.storage.session import DEFAULT_FOLDER
 
 DEFAULT_SESSION = Path(DEFAULT_FOLDER)
 
@@ -48,24 +48,26 @@ def sync(
     json: Json = False,
 ) -> None:
     """Find how the clocks of the files relate: from their sound, the athlete's motion, or by hand."""
-    from twoview import records, syncwork, workflow
+    from twoview.storage import records
+    from twoview.workflow import session as workflow_session
+    from twoview.workflow import synchronization
 
     settings = resolve(SyncConfig, file=config, sets=sets or ())
-    store, take_name = workflow.add_videos(session, videos, views=names(views), take=take)
+    store, take_name = workflow_session.add_videos(session, videos, views=names(views), take=take)
     held = list(store.take(take_name))
-    given = syncwork.Given(
+    given = synchronization.Given(
         motion, refine, numbers(offset, "--offset", alone=[v for v in held if v != (reference or held[0])]),
         numbers(at, "--at"), tuple(Path(path) for path in names(timestamps) or ()),
         numbers(capture_fps, "--capture-fps"), numbers(distance, "--distance"),
     )  # fmt: skip
     with console.progress() as on_progress:
-        result, fresh = syncwork.sync_take(
+        result, fresh = synchronization.sync_take(
             store, take_name, config=settings, reference=reference, given=given, on_progress=on_progress
         )
     if json:
         console.as_json({"take": take_name, **records.sync_to_json(result)})
         return
-    new = workflow.new_views(store, take_name)
+    new = workflow_session.new_views(store, take_name)
     if new:
         console.warn(
             f"views {', '.join(new)} are in no other take; if these are the same phones, name them with --views"

@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from twoview.datasets.pickles import read_pickle
-from twoview.datasets.recordings import Camera, Recording
+from twoview.datasets.recordings import Camera, Recording, read_pickle
 from twoview.errors import FormatError
 from twoview.poses import Poses2D, Poses3D
 from twoview.skeleton import H36M17

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from twoview.datasets.pickles import read_objects
-from twoview.datasets.recordings import Camera, Recording
+from twoview.datasets.recordings import Camera, Recording, read_objects
 from twoview.errors import FormatError
 from twoview.poses import Poses2D, Poses3D
 from twoview.skeleton import H36M17

@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from twoview.datasets.pickles import read_pickle
-from twoview.datasets.recordings import Camera, Recording, h36m_points, seen_by
+from twoview.datasets.recordings import Camera, Recording, h36m_points, read_pickle, seen_by
 from twoview.errors import FormatError
 from twoview.skeleton import HeadRule
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from twoview.detectors.cropping import crop, crop_matrix, uncrop
+from twoview.detectors.crops import crop, crop_matrix, uncrop
 from twoview.errors import DetectorError
 from twoview.skeleton import Skeleton
 
@@ -115,7 +115,6 @@ DETECTORS: dict[str, str] = {
     "rtmpose-m-26": "twoview.detectors.rtmpose:RTMPose",
     "rtmpose-l-26": "twoview.detectors.rtmpose:RTMPose",
     "mmpose": "twoview.detectors.mmpose:MMPose",
-    "markers": "twoview.detectors.markers:Markers",
 }
 
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from twoview.detectors import Person, everyone
-from twoview.detectors.people import build_finder
+from twoview.detectors.person_finders import build_finder
 from twoview.detectors.rtmpose import DEFAULT_FINDER, safe_globals
 from twoview.errors import DetectorError, MissingBackend
 from twoview.skeleton import COCO17, H36M17, HALPE26, Skeleton

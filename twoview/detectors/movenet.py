@@ -2,53 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from twoview.detectors import Person, everyone, pose_in_crops
-from twoview.detectors.cropping import keep_best, letterbox, unletterbox
-from twoview.detectors.people import build_finder
-from twoview.detectors.runtime import open_session, pick_device
+from twoview.detectors.onnx_runtime import open_session, pick_device
+from twoview.detectors.person_finders import build_finder
 from twoview.skeleton import COCO17
-from twoview.weights import locate
+from twoview.storage.weights import locate
 
 Array = np.ndarray
 
-SEARCH_SIDES = (256, 512)  # longer side of the picture searched, and of the second look if nobody was found
 CROP_SIDE = 256
 PADDING = 1.15  # the crop's side over the longer side of the person's box
 OFFSET = -0.25  # crop px added to Thunder's answers: mirrored crops then give mirrored joints on average
-LEAST_PERSON = 0.15  # MultiPose's score below which nobody is there
-MOST_OVERLAP = 0.65  # two boxes that share more are one person
-
-
-class MultiPose:
-    """MoveNet MultiPose as a finder of people: at most six, the surest first."""
-
-    name, side = "multipose", max(SEARCH_SIDES)
-
-    def __init__(self, *, device: str = "auto") -> None:
-        self._session = open_session(locate("movenet-multipose"), device=device)
-
-    def find(self, rgb: Array) -> Array:
-        """Boxes of people (N, 5), left, top, right, bottom in px and score, best first."""
-        for side in SEARCH_SIDES:
-            boxes = self._search(rgb, side)
-            if len(boxes):
-                break
-        return boxes
-
-    def _search(self, rgb: Array, side: int) -> Array:
-        height, width = rgb.shape[:2]
-        shorter = 32 * math.ceil(side * min(height, width) / max(height, width) / 32)
-        size = (side, shorter) if height > width else (shorter, side)
-        small, scale = letterbox(rgb, size, 0)
-        found = self._session.run(None, {"input": small[None].astype(np.int32)})[0][0].astype(np.float64)
-        top_left, bottom_right = found[:, [52, 51]] * size[::-1], found[:, [54, 53]] * size[::-1]
-        boxes = np.concatenate([unletterbox(top_left, scale), unletterbox(bottom_right, scale), found[:, 55:]], axis=1)
-        return keep_best(boxes[boxes[:, 4] >= LEAST_PERSON], most_overlap=MOST_OVERLAP)
 
 
 class MoveNet:

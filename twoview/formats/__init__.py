@@ -12,7 +12,7 @@ from pathlib import Path
 
 from twoview.errors import FormatError
 from twoview.poses import Poses3D
-from twoview.records import atomic
+from twoview.storage.records import atomic
 
 Writer = Callable[[Poses3D, Path], None]
 
@@ -22,7 +22,7 @@ FORMATS: dict[str, str] = {
     "json": "twoview.formats.tables:write_json",
     "trc": "twoview.formats.trc:write_trc",
     "c3d": "twoview.formats.c3d:write_c3d",
-    "html": "twoview.formats.page:write_page",
+    "html": "twoview.visualization.viewer:write_page",
 }
 METRIC = ("trc", "c3d")  # their readers take every number for a length
 

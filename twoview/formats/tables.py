@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from twoview.poses import Poses3D
-from twoview.records import header
+from twoview.storage.records import header
 
 
 def write_csv(poses: Poses3D, path: Path) -> None:

@@ -1,0 +1,139 @@
+"""Small data sets laid out as the originals."""
+
+from __future__ import annotations
+
+import pickle
+import struct
+from pathlib import Path
+
+import cv2
+import numpy as np
+from bodies import around, moving_body
+
+from twoview.datasets import human36m, mpi_inf_3dhp
+from twoview.datasets.recordings import Camera
+from twoview.skeleton import COCO17, H36M17
+
+Array = np.ndarray
+FRAMES = 12
+
+
+def coco_body(rng: np.random.Generator) -> Array:
+    """COCO-17 points (T, 17, 3) m: the joints that both skeletons have, and a face before the head."""
+    own = moving_body(FRAMES, rng)
+    points = np.empty((FRAMES, 17, 3))
+    for index, joint in enumerate(COCO17.joints):
+        if joint in H36M17.joints:
+            points[:, index] = own[:, H36M17.index(joint)]
+        else:
+            points[:, index] = own[:, H36M17.index("head")] + rng.normal(size=3) * 0.05
+    return points
+
+
+def a_camera(rng: np.random.Generator, *, angle: float = 30.0) -> Camera:
+    rotation, translation = around(angle)
+    bend = rng.normal(size=8) * 0.05
+    return Camera(rotation, translation, np.array([1100.0, 1120.0]), np.array([950.0, 610.0]), (1936, 1216), bend)
+
+
+def write_sportspose(
+    root: Path, rng: np.random.Generator, subject: str = "S06"
+) -> tuple[Array, list[Camera], list[int]]:
+    """One take of one subject as the data set has it; returns its joints, cameras before turning, and turns."""
+    turns = [1, 3, 0, 2, 1, 1, 1]
+    cameras = []
+    for index in range(7):
+        upside = a_camera(rng, angle=45.0 * index)
+        size = (1936, 1216) if turns[index] % 2 else (1216, 1936)
+        cameras.append(
+            Camera(upside.rotation, upside.translation, upside.focal, upside.centre, size, upside.distortion)
+        )
+    rows = [
+        {
+            "f": c.focal[None], "c": c.centre[None], "k": c.distortion, "T": c.translation, "R": c.rotation,
+            "tpr": cv2.Rodrigues(c.rotation)[0][:, 0],
+        }
+        for c in cameras
+    ]  # fmt: skip
+    folder = root / "data" / "indoors" / subject / "soccer"
+    folder.mkdir(parents=True)
+    (folder.parent / "calib.pkl").write_bytes(pickle.dumps({"calibration": rows, "numtimesrot90clockwise": turns}))
+    world = coco_body(rng)
+    np.save(folder / "soccer0001.npy", world)
+    late = np.arange(7) * 2
+    timing = {
+        "video_path": ("indoors", subject, "soccer0001"),
+        "video_index": [np.arange(FRAMES) + 100 + k for k in late],
+        "times_ms": [np.arange(FRAMES) * 1000 / 90 + 5000 for _ in late],
+    }
+    (folder / "soccer0001_timing.pkl").write_bytes(pickle.dumps(timing))
+    return world, cameras, turns
+
+
+def pixel_pose(points: Array, camera: Camera) -> tuple[Array, Array]:
+    """LCN's recipe: pixels with z at the scale of a 2 m box around the root, and its millimetres a pixel."""
+    mm, root = points * 1000, points[:, :1] * 1000
+    xy = mm[..., :2] / mm[..., 2:] * camera.focal + camera.centre
+    ratio = camera.focal[0] / root[..., 2] + 1 / 2000
+    return np.concatenate([xy, ratio[..., None] * (mm[..., 2:] - root[..., 2:])], axis=-1), 1 / ratio[:, 0]
+
+
+def write_human36m(path: Path, body: Array) -> dict[str, Array]:
+    """Two takes of S9 and two cameras, as the prepared file orders them."""
+    table: dict[str, list] = {key: [] for key in ("joint_2d", "confidence", "joint3d_image", "camera_name", "source")}
+    table |= {"joints_2.5d_image": [], "2.5d_factor": [], "action": []}
+    points = {}
+    for act, action in (("02", "Direction"), ("05", "Greet")):
+        for number, view in enumerate(("54138969", "55011271"), start=1):
+            rotation, translation = around(70.0 * number)
+            points[view] = body @ rotation.T + translation
+            pixels, factor = pixel_pose(points[view], human36m.lens(view))
+            table["joint_2d"].extend(pixels[..., :2])
+            table["confidence"].extend(np.full((FRAMES, 17, 1), 0.8))
+            table["joint3d_image"].extend(pixels)
+            table["joints_2.5d_image"].extend(pixels * factor[:, None, None])
+            table["2.5d_factor"].extend(factor)
+            table["camera_name"].extend([view] * FRAMES)
+            table["source"].extend([f"s_09_act_{act}_subact_02_ca_{number:02d}"] * FRAMES)
+            table["action"].extend([action] * FRAMES)
+    plain = {key: np.array(value) for key, value in table.items()}
+    path.write_bytes(pickle.dumps({"train": {}, "test": plain}))
+    return points
+
+
+def to_3dhp(values: Array) -> Array:
+    out = np.empty_like(values)
+    out[:, mpi_inf_3dhp._TO_H36M] = values
+    return out
+
+
+def write_c3d(
+    path: Path, labels: list[str], points: Array, rate: float, *, kind: int = 84, integers: bool = False
+) -> None:
+    """A C3D file of points (T, N, 3) mm, by the format's own description."""
+
+    def block(data: bytes) -> bytes:
+        return data + bytes(-len(data) % 512)
+
+    def parameter(group: int, name: str, kind: int, axes: tuple[int, ...], data: bytes) -> bytes:
+        body = struct.pack("<bB", kind, len(axes)) + bytes(axes) + data + b"\0"
+        return struct.pack("<bb", len(name), group) + name.encode() + struct.pack("<H", len(body) + 2) + body
+
+    width = max(map(len, labels))
+    group = struct.pack("<bb", 5, -1) + b"POINT" + struct.pack("<H", 3) + b"\0"
+    rows = [
+        group,
+        parameter(1, "LABELS", -1, (width, len(labels)), "".join(label.ljust(width) for label in labels).encode()),
+        parameter(1, "UNITS", -1, (2,), b"mm"),
+        parameter(1, "RATE", 4, (), struct.pack("<f", rate)),
+    ]
+    parameters = block(b"".join(rows) + b"\0\0" + bytes(2))
+    parameters = block(struct.pack("<BBBB", 1, 80, len(parameters) // 512, kind) + b"".join(rows) + b"\0\0")
+    scale = 0.1 if integers else -1.0
+    start = 2 + len(parameters) // 512
+    head = struct.pack("<BBHHHHHfHHf", 2, 0x50, points.shape[1], 0, 1, len(points), 0, scale, start, 0, rate)
+    residual = np.where(np.isnan(points).any(axis=-1, keepdims=True), -1.0, 0.0)
+    values = np.concatenate([np.nan_to_num(points) / (scale if integers else 1.0), residual], axis=-1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(block(head) + parameters + np.round(values).astype("<i2").tobytes() if integers else
+                     block(head) + parameters + values.astype("<f4").tobytes())  # fmt: skip

@@ -1,0 +1,281 @@
+"""Readers of public data sets, on files of the same layout made from a body whose every joint is known."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping
+
+import cv2
+import numpy as np
+import pytest
+from bodies import around, moving_body
+from data_set_files import FRAMES, a_camera, to_3dhp, write_c3d, write_human36m, write_sportspose
+
+from twoview.datasets import aspset, c3d, human36m, mpi_inf_3dhp, sportspose
+from twoview.datasets.recordings import Camera, h36m_points, read_objects, read_pickle
+from twoview.errors import FormatError
+from twoview.poses import Poses2D
+from twoview.skeleton import COCO17, H36M17
+
+Array = np.ndarray
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(3)
+
+
+@pytest.fixture
+def body(rng) -> Array:
+    return moving_body(FRAMES, rng)
+
+
+# --- cameras -------------------------------------------------------------------------------------------------------
+
+
+def test_projection_is_opencvs(rng, body):
+    camera = a_camera(rng)
+    matrix = np.array([[1100.0, 0, 950.0], [0, 1120.0, 610.0], [0, 0, 1]])
+    vector = cv2.Rodrigues(camera.rotation)[0]
+    wanted = cv2.projectPoints(body.reshape(-1, 3), vector, camera.translation, matrix, camera.distortion)[0]
+    np.testing.assert_allclose(camera.project(camera.to_camera(body)), wanted.reshape(FRAMES, 17, 2), atol=1e-9)
+
+
+@pytest.mark.parametrize("times", [1, 2, 3, 4])
+def test_a_turned_camera_sees_what_the_turned_picture_shows(rng, body, times):
+    camera = a_camera(rng)
+    xy = camera.project(camera.to_camera(body))
+    width, height = camera.size
+    picture = np.zeros((height, width), bool)
+    column, row = np.round(xy[0, 5]).astype(int)
+    picture[row, column] = True
+    turned = camera.turned(times)
+    found = turned.project(turned.to_camera(body))
+    shown = np.argwhere(np.rot90(picture, -times))[0][::-1]
+    assert turned.size == np.rot90(picture, -times).shape[::-1]
+    np.testing.assert_allclose(found[0, 5], shown, atol=0.5 + 1e-9)
+    np.testing.assert_allclose(turned.to_camera(body)[..., 2], camera.to_camera(body)[..., 2], atol=1e-12)
+
+
+def test_what_is_behind_a_camera_is_unseen(rng):
+    camera = a_camera(rng)
+    assert np.isnan(camera.project(np.array([0.1, 0.2, -3.0]))).all()
+
+
+# --- SportsPose ----------------------------------------------------------------------------------------------------
+
+
+def test_sportspose_is_projected_turned_and_timed(tmp_path, rng):
+    world, cameras, turns = write_sportspose(tmp_path, rng)
+    (take,) = sportspose.read(tmp_path, split="test", views=("right", "back"))
+    assert (take.subject, take.activity, take.split, take.views) == ("S06", "soccer", "test", ("right", "back"))
+    index = {"right": 3, "back": 1}
+    for view in take.views:
+        plain = cameras[index[view]]
+        camera = plain.turned(turns[index[view]])
+        points = camera.to_camera(h36m_points(world))
+        np.testing.assert_allclose(take.truth[view].xyz, points, atol=1e-5)
+        np.testing.assert_allclose(take.poses[view].xy, camera.project(points), atol=1e-3)
+        assert take.poses[view].size == (1216, 1936)
+        assert take.videos[view] == tmp_path / "videos/indoors/S06/soccer0001" / f"CAM{index[view]}.avi"
+        np.testing.assert_allclose(take.video_time[view], (np.arange(FRAMES) + 100 + 2 * index[view]) / 90)
+    np.testing.assert_allclose(take.poses["back"].time, np.arange(FRAMES) / 90, atol=1e-9)
+
+
+def test_sportspose_detections_are_taken_at_the_frames_of_the_poses(tmp_path, rng):
+    write_sportspose(tmp_path, rng)
+    (take,) = sportspose.read(tmp_path)
+    found = {}
+    for view in take.views:
+        time = np.arange(200) / 90
+        xy = np.zeros((200, 17, 2)) + time[:, None, None]  # where a joint is tells when it was
+        found[view] = Poses2D(xy, np.ones((200, 17)), time, COCO17, (1216, 1936))
+    seen = take.with_detections(found)
+    for view in take.views:
+        np.testing.assert_allclose(seen.poses[view].xy[:, 0, 0], take.video_time[view], atol=1e-6)
+        np.testing.assert_allclose(seen.poses[view].time, take.truth[view].time)
+
+
+def test_sportspose_splits_are_the_papers(tmp_path, rng):
+    write_sportspose(tmp_path, rng, "S06")
+    write_sportspose(tmp_path, rng, "S07")
+    write_sportspose(tmp_path, rng, "S08")
+    found = {
+        split: [t.subject for t in sportspose.read(tmp_path, split=split)] for split in ("train", "validation", "test")
+    }
+    assert found == {"train": ["S08"], "validation": ["S07"], "test": ["S06"]}
+
+
+@pytest.mark.parametrize(
+    ("place", "subject", "view", "index"),
+    [("indoors", "S00", "right", 3), ("indoors", "S21", "right", 2), ("indoors", "S15", "back", 5),
+     ("outdoors", "S10", "back", 2), ("outdoors", "S10", "front-left", 4)],
+)  # fmt: skip
+def test_sportspose_view_names_follow_the_session(place, subject, view, index):
+    assert sportspose.camera_index(place, subject, view) == index
+
+
+def test_sportspose_says_what_is_wrong(tmp_path, rng):
+    with pytest.raises(FormatError, match=r"no SportsPose takes.*\n.*reproduce-the-paper"):
+        list(sportspose.read(tmp_path))
+    write_sportspose(tmp_path, rng)
+    take = next((tmp_path / "data").rglob("soccer0001.npy"))
+    np.save(take, np.load(take)[:-1])
+    with pytest.raises(FormatError, match=r"\(11, 17, 3\) joints, 12 times"):
+        list(sportspose.read(tmp_path))
+
+
+# --- Human3.6M -----------------------------------------------------------------------------------------------------
+
+
+def test_human36m_views_of_a_take_come_together(tmp_path, body):
+    write_human36m(tmp_path / "h36m.pkl", body)
+    first, second = human36m.read(tmp_path / "h36m.pkl", split="test")
+    assert (first.subject, first.activity, second.activity) == ("S9", "Direction", "Greet")
+    assert first.views == ("54138969", "55011271")
+    assert second.name in human36m.BAD_TAKES
+    assert np.unique(first.poses["54138969"].score) == pytest.approx(0.8)
+    assert list(human36m.read(tmp_path / "h36m.pkl", split="test", subjects=["S11"])) == []
+
+
+def test_human36m_truth_is_the_true_shape_up_to_its_unit(tmp_path, body):
+    points = write_human36m(tmp_path / "h36m.pkl", body)
+    take = next(human36m.read(tmp_path / "h36m.pkl", split="test"))
+    for view in take.views:
+        solid = take.truth[view].xyz.astype(np.float64)
+        solid, true = solid - solid[:, :1], points[view] - points[view][:, :1]
+        scale = (solid * true).sum((1, 2)) / (solid**2).sum((1, 2))
+        # what is left: the principal point (0.7 degrees off the picture's centre) and the 1/2000 of the recipe
+        assert np.linalg.norm(solid * scale[:, None, None] - true, axis=-1).mean() < 0.012
+
+
+def test_human36m_evaluation_of_a_perfect_answer_is_zero(tmp_path, body):
+    write_human36m(tmp_path / "h36m.pkl", body)
+    take = next(human36m.read(tmp_path / "h36m.pkl", split="test"))
+    view = take.views[0]
+    width, height = take.poses[view].size
+    pixels = take.truth_mm[view] / take.mm_per_px[view][:, None, None]
+    screen = pixels / width * 2 - np.array([1, height / width, 0])
+    assert human36m.errors(take, view, screen).max() < 1e-6
+    off = screen.copy()
+    off[:, 5, 0] += 0.1  # of half a picture's width
+    wanted = 0.1 * width / 2 * take.mm_per_px[view]
+    np.testing.assert_allclose(human36m.errors(take, view, off)[:, 5], wanted)
+
+
+# --- MPI-INF-3DHP --------------------------------------------------------------------------------------------------
+
+
+def test_3dhp_joints_are_put_in_our_order(tmp_path, rng, body):
+    lens = Camera(np.eye(3), np.zeros(3), np.array([1500.0, 1495.0]), np.array([1024.0, 1030.0]), (2048, 2048))
+    cameras, points = {}, {}
+    for view, angle in (("0", 0.0), ("4", 80.0)):
+        rotation, translation = around(angle)
+        points[view] = body @ rotation.T + translation
+        xy = lens.project(points[view])
+        cameras[view] = {"data_2d": to_3dhp(xy), "data_3d": to_3dhp(points[view] * 1000)}
+    path = tmp_path / "data_train_3dhp.npz"
+    np.savez(path, data=np.array({"S1 Seq2": [cameras, 25]}, dtype=object))
+    (take,) = mpi_inf_3dhp.read_train(path)
+    assert (take.name, take.subject, take.views) == ("S1_Seq2", "S1", ("0", "4"))
+    for view in take.views:
+        np.testing.assert_allclose(take.truth[view].xyz, points[view], atol=1e-5)
+        np.testing.assert_allclose(take.cameras[view].focal, lens.focal, rtol=1e-6)
+        np.testing.assert_allclose(take.cameras[view].centre, lens.centre, rtol=1e-6)
+    np.testing.assert_allclose(np.diff(take.poses["0"].time), 1 / 25)
+
+
+def test_3dhp_test_frames_that_are_not_valid_are_left_out(tmp_path, body):
+    points = body @ around(20.0)[0].T + around(20.0)[1]
+    xy = points[..., :2] / points[..., 2:] * 1500 + [960, 540]
+    valid = np.array([0, 1, 1, 0, 1, 1, 1, 1, 1, 1, 1, 1])
+    rows = {"data_2d": to_3dhp(xy), "data_3d": to_3dhp(points * 1000), "valid": valid}
+    np.savez(tmp_path / "test.npz", data=np.array({"TS5": rows}, dtype=object))
+    (take,) = mpi_inf_3dhp.read_test(tmp_path / "test.npz", rate=25)
+    assert take.poses["0"].size == (1920, 1080)
+    np.testing.assert_allclose(take.poses["0"].time * 25, np.flatnonzero(valid))
+
+
+# --- ASPset --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("integers", [False, True])
+def test_c3d_points_come_back(tmp_path, body, integers):
+    points = body * 1000
+    points[2, 3] = np.nan
+    write_c3d(tmp_path / "a.c3d", list(H36M17.joints), points, 50.0, integers=integers)
+    found = c3d.read(tmp_path / "a.c3d")
+    assert (found.labels, found.rate) == (H36M17.joints, 50.0)
+    np.testing.assert_allclose(found.points, points, atol=0.06 if integers else 1e-3)
+
+
+def test_c3d_that_cannot_be_read_is_named(tmp_path, body):
+    write_c3d(tmp_path / "dec.c3d", list(H36M17.joints), body, 50.0, kind=85)
+    with pytest.raises(FormatError, match="processor type 85"):
+        c3d.read(tmp_path / "dec.c3d")
+    (tmp_path / "half.c3d").write_bytes((tmp_path / "dec.c3d").read_bytes()[:700])
+    with pytest.raises(FormatError, match=r"half\.c3d cannot be read"):
+        c3d.read(tmp_path / "half.c3d")
+
+
+def test_aspset_clips_have_the_cameras_that_were_released(tmp_path, rng, body):
+    rotation, translation = around(40.0)
+    outer = np.eye(4)
+    outer[:3, :3], outer[:3, 3] = rotation, translation * 1000
+    inner = np.array([[3000.0, 0, 1920, 0], [0, 3010, 1080, 0], [0, 0, 1, 0]])
+    for view in aspset.VIEWS:
+        path = tmp_path / f"trainval/cameras/04ac/04ac-{view}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content: Mapping = {"intrinsic_matrix": inner.ravel().tolist(), "extrinsic_matrix": outer.ravel().tolist()}
+        path.write_text(json.dumps(content))
+    labels = sorted(aspset._JOINTS)
+    columns = [aspset._JOINTS.index(label) for label in labels]
+    write_c3d(tmp_path / "trainval/joints_3d/04ac/04ac-0026.c3d", labels, body[:, columns] * 1000, 50.0)
+    (tmp_path / "splits.csv").write_text("04ac,0026,train,all\n04ac,0030,val,all\n04ac,0027,test,mid\n")
+    (take,) = aspset.read(tmp_path, views=("left", "right"))
+    assert take.views == ("left", "right")
+    np.testing.assert_allclose(take.truth["left"].xyz, body @ rotation.T + translation, atol=1e-5)
+    assert take.videos["right"] == tmp_path / "trainval/videos/04ac/04ac-0026-right.mkv"
+    (tmp_path / "splits.csv").write_text("04ac,0026,train,mid\n")
+    assert list(aspset.read(tmp_path, views=("left", "right"))) == []
+
+
+# --- pickles -------------------------------------------------------------------------------------------------------
+
+
+class Trap:
+    def __reduce__(self):
+        return print, ("this must not run",)
+
+
+def test_a_pickle_cannot_run_code(tmp_path, capsys):
+    (tmp_path / "trap.pkl").write_bytes(pickle.dumps({"calibration": [Trap()]}))
+    with pytest.raises(FormatError, match=r"builtins\.print, which could run code"):
+        read_pickle(tmp_path / "trap.pkl")
+    np.savez(tmp_path / "trap.npz", data=np.array({"S1": Trap()}, dtype=object))
+    with pytest.raises(FormatError, match="could run code"):
+        read_objects(tmp_path / "trap.npz")
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 5])
+def test_arrays_come_out_of_pickles_of_any_age(tmp_path, protocol, rng):
+    value = {"a": rng.normal(size=(3, 2)), "b": ["x", 1.5, np.float64(2.0)], "c": np.array(["s_01"])}
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(value, protocol=protocol))
+    found = read_pickle(tmp_path / "a.pkl")
+    np.testing.assert_array_equal(found["a"], value["a"])
+    assert found["b"] == value["b"]
+    assert found["c"].tolist() == ["s_01"]
+
+
+def test_a_pickle_of_numpy_1_is_read(tmp_path, rng):
+    content = pickle.dumps(rng.normal(size=4), protocol=2).replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+    (tmp_path / "old.pkl").write_bytes(content)
+    assert read_pickle(tmp_path / "old.pkl").shape == (4,)
+
+
+def test_a_file_that_is_no_pickle_is_named(tmp_path):
+    (tmp_path / "a.pkl").write_bytes(b"not a pickle")
+    with pytest.raises(FormatError, match=r"a\.pkl cannot be read"):
+        read_pickle(tmp_path / "a.pkl")

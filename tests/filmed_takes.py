@@ -1,0 +1,29 @@
+"""Takes of a walking body, as two virtual phones see it, with the truth."""
+
+from __future__ import annotations
+
+import numpy as np
+from bodies import filmed, moving_body
+
+from twoview.poses import Poses2D
+from twoview.reconstruction.triangulation import solve_takes
+from twoview.skeleton import H36M17
+from twoview.takes import Take
+from twoview.timeline import ClockMap, Sync
+
+
+def takes(count: int = 2, frames: int = 60) -> tuple[list[Take], list]:
+    """Takes of one body by two phones, with their triangulations."""
+    made, lifted = [], {}
+    for index in range(count):
+        rng = np.random.default_rng(index)
+        tracks, _ = filmed(moving_body(frames, rng), rng, noise=0.004)
+        poses = {
+            view: Poses2D(tracks.xy[v], tracks.score[v], tracks.time, H36M17, (1920, 1080), view=view)
+            for v, view in enumerate("ab")
+        }
+        made.append(Take(f"take{index}", poses, Sync("a", {"a": ClockMap(), "b": ClockMap()})))
+        lifted |= {id(poses[view]): tracks.start[v] - tracks.start[v][:, :1] for v, view in enumerate("ab")}
+    from twoview.poses import Poses3D
+
+    return made, solve_takes(made, lambda p: Poses3D(lifted[id(p)], p.time, view=p.view), 30.0)

@@ -1,0 +1,126 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from twoview.geometry.framing import (
+    DEFAULT_FOCAL,
+    RULES,
+    default_focal,
+    frame_clip,
+    from_camera,
+    from_screen,
+    to_camera,
+    to_screen,
+    turn_towards,
+)
+
+
+def people(seed: int, *, aside: float = 1.0, clips: int = 4, frames: int = 5):
+    """Points before cameras (B, T, 17, 3) m, focal px, size px, xy px; everything in float64."""
+    g = torch.Generator().manual_seed(seed)
+    body = 0.4 * torch.randn(clips, frames, 17, 3, generator=g, dtype=torch.float64)
+    points = body + torch.tensor([aside, -0.2, 5.0], dtype=torch.float64)
+    size = torch.tensor([[1920.0, 1080.0], [1080.0, 1920.0]] * (clips // 2), dtype=torch.float64)
+    focal = 1400 + 400 * torch.rand(clips, generator=g, dtype=torch.float64)
+    xy = points[..., :2] / points[..., 2:] * focal[:, None, None, None] + size[:, None, None] / 2
+    return points, focal, size, xy
+
+
+@pytest.mark.parametrize("rule", RULES)
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 1000), aside=st.floats(-2, 2))
+def test_pixels_to_screen_and_back(rule, seed, aside):
+    _, _, size, xy = people(seed, aside=aside)
+    framing = frame_clip(xy, torch.ones(xy.shape[:3]), size, rule)
+    assert torch.allclose(from_screen(to_screen(xy, framing), framing), xy, atol=1e-8)
+
+
+def test_screen_rule_is_motionberts():
+    _, _, size, xy = people(0)
+    w, h = size[:, None, None, 0], size[:, None, None, 1]
+    expected = torch.stack([xy[..., 0] / w * 2 - 1, xy[..., 1] / w * 2 - h / w], dim=-1)
+    framing = frame_clip(xy, torch.ones(xy.shape[:3]), size, "screen")
+    assert torch.allclose(to_screen(xy, framing), expected, atol=1e-12)
+
+
+def test_screen_label_is_the_projection_and_the_scaled_depth():
+    points, focal, size, xy = people(1)
+    framing = frame_clip(xy, torch.ones(xy.shape[:3]), size, "screen", focal=focal)
+    label = from_camera(points, focal, framing)
+    ratio = focal[:, None, None] / points[:, :, :1, 2]  # px a metre at the root's depth
+    depth = (points[..., 2] - points[:, :, :1, 2]) * ratio / (size[:, None, None, 0] / 2)
+    assert torch.allclose(label[..., :2], to_screen(xy, framing), atol=1e-12)
+    assert torch.allclose(label[..., 2], depth, atol=1e-12)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_to_camera_undoes_perspective_exactly_where_the_focal_length_is_known(rule):
+    points, focal, size, xy = people(2, aside=1.5)
+    framing = frame_clip(xy, torch.ones(xy.shape[:3]), size, rule, focal=focal)
+    pose = to_camera(from_camera(points, focal, framing), framing)
+    metres = pose * (points[:, :, :1, 2:] / focal[:, None, None, None] * size[:, None, None, :1] / 2)
+    assert torch.allclose(metres, points - points[:, :, :1], atol=1e-10)
+
+
+def test_a_walk_through_depth_keeps_its_bones():
+    """What MotionBERT's 2.5D loses: the same body at 3 m and at 6 m, without its floor of centimetres."""
+    points, focal, size, _ = people(3, aside=0.5, clips=2, frames=1)
+    points = torch.cat([points, points + torch.tensor([0.0, 0.0, 3.0])], dim=1)
+    xy = points[..., :2] / points[..., 2:] * focal[:, None, None, None] + size[:, None, None] / 2
+    framing = frame_clip(xy, torch.ones(xy.shape[:3]), size, "box", focal=focal)
+    label = from_camera(points, focal, framing)
+    depth = points[:, :, :1, 2:]
+    exact = to_camera(label, framing) * depth
+    flat = (label - label[:, :, :1]) * depth * framing.scale[:, None, None, None]
+    assert torch.allclose(exact[:, 0], exact[:, 1], atol=1e-9)
+    assert ((flat[:, 0] - flat[:, 1]).norm(dim=-1) / flat[:, 0].norm(dim=-1).mean()).mean() > 0.02
+
+
+def test_box_rule_does_not_turn_somebody_at_the_edge_of_the_picture():
+    points, focal, size, _ = people(4, aside=0.0, clips=2)
+    centre = points - points.mean(dim=(1, 2), keepdim=True)
+    labels = []
+    for angle in (0.0, 0.45):
+        direction = torch.tensor([angle, 0.0], dtype=torch.float64).expand(2, 2)
+        turned = centre @ turn_towards(direction)[0]  # the body turns with the direction it is seen from
+        place = torch.nn.functional.normalize(torch.tensor([angle, 0.0, 1.0], dtype=torch.float64), dim=0) * 5
+        seen = turned + place
+        xy = seen[..., :2] / seen[..., 2:] * focal[:, None, None, None] + size[:, None, None] / 2
+        framing = frame_clip(xy, torch.ones(xy.shape[:3]), size, "box", focal=focal)
+        labels.append(from_camera(seen, focal, framing))
+    assert torch.allclose(labels[0], labels[1], atol=0.03)
+
+
+def test_unseen_joints_do_not_move_the_box():
+    _, _, size, xy = people(5)
+    score = torch.ones(xy.shape[:3], dtype=torch.float64)
+    score[:, :, 3] = 0
+    wild, gone = xy.clone(), xy.clone()
+    wild[:, :, 3], gone[:, :, 3] = 1e6, torch.nan
+    one, two = frame_clip(wild, score, size), frame_clip(gone, score, size)
+    assert torch.equal(one.scale, two.scale)
+    assert torch.equal(one.rotation, two.rotation)
+
+
+def test_nothing_seen_and_a_single_joint_give_a_finite_frame():
+    _, _, size, xy = people(6)
+    nothing = torch.zeros(xy.shape[:3], dtype=torch.float64)
+    one = nothing.clone()
+    one[:, 0, 0] = 1
+    for score in (nothing, one):
+        framing = frame_clip(torch.full_like(xy, torch.nan) if score is nothing else xy, score, size)
+        assert torch.isfinite(framing.rotation).all()
+        assert (framing.scale > 0).all()
+
+
+def test_default_focal_is_a_share_of_the_long_side():
+    assert torch.allclose(
+        default_focal(torch.tensor([[1920.0, 1080.0], [1080.0, 1920.0]])), torch.tensor(DEFAULT_FOCAL * 1920)
+    )
+
+
+def test_an_unknown_rule_is_refused():
+    _, _, size, xy = people(7)
+    with pytest.raises(ValueError, match="screen, box"):
+        frame_clip(xy, torch.ones(xy.shape[:3]), size, "crop")

@@ -1,0 +1,128 @@
+"""Two uncalibrated views of one body: derivatives, exact recovery, and what spoils real recordings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from bodies import error_mm, filmed, moving_body, turn_error_deg
+
+from twoview.reconstruction.bundle_adjustment import Noise, linearise, moved, rotation_matrices
+from twoview.reconstruction.self_calibration import LIMBS, _prepare, exchange, solve
+from twoview.skeleton import H36M17
+
+FOCAL = np.array([1500.0, 1500.0]) * 1.12  # the first guess is 12 % off
+
+
+def scene(seed: int = 0, frames: int = 90, **how):
+    rng = np.random.default_rng(seed)
+    return filmed(moving_body(frames, rng), rng, **how)
+
+
+def test_gradients_are_those_of_the_cost():
+    tracks, _ = scene(frames=6, noise=0.01)
+    problem, state = _prepare(tracks, FOCAL, Noise(), window=0)
+    normal = linearise(problem, state)
+    rng = np.random.default_rng(1)
+    for part in ("inner", "outer"):
+        for _ in range(8):
+            inner, outer = np.zeros(normal.inner_grad.shape), np.zeros(normal.outer_grad.shape)
+            (inner if part == "inner" else outer)[...] = rng.normal(size=(inner if part == "inner" else outer).shape)
+            wanted = (inner * normal.inner_grad).sum() + (outer * normal.outer_grad).sum()
+            step = 1e-6
+            ahead, behind = (linearise(problem, moved(state, s * inner, s * outer)).cost for s in (step, -step))
+            assert (ahead - behind) / (2 * step) == pytest.approx(wanted, rel=1e-4)
+
+
+def test_exact_views_give_the_exact_body():
+    tracks, truth = scene()
+    (found,) = solve([tracks], FOCAL)
+    assert max(error_mm(found.joints[v], truth[v]) for v in range(2)) < 3
+    assert turn_error_deg(found.rotation[0, 1], (0.0, 90.0)) < 0.5
+    assert min(error_mm(tracks.start[v], truth[v]) for v in range(2)) > 60  # the start was as wrong as a lifter's
+
+
+@pytest.mark.parametrize(("angle", "limit"), [(90.0, 15.0), (45.0, 22.0), (20.0, 40.0)])
+def test_noisy_views_give_a_better_body_than_the_lifter_at_any_angle(angle, limit):
+    tracks, truth = scene(noise=0.006, angles=(0.0, angle))
+    (found,) = solve([tracks], FOCAL)
+    assert error_mm(found.joints[0], truth[0]) < limit
+
+
+def test_a_late_view_is_noticed_and_its_own_frames_are_told():
+    tracks, truth = scene(noise=0.004, late_frames=2.0)
+    (found,) = solve([tracks], FOCAL)
+    assert found.shift_s[0, 1] == pytest.approx(2 / 30, abs=0.012)
+    assert max(error_mm(found.joints[v, 5:], truth[v, 5:]) for v in range(2)) < 20
+
+
+def test_exchanged_limbs_are_found_and_put_right():
+    tracks, truth = scene(noise=0.004)
+    wrong = np.zeros((2, 90, 2), dtype=bool)
+    wrong[0, 20:35, 0] = wrong[1, 50:58, 1] = wrong[1, 25:40, 0] = True
+    spoilt = replace(tracks, xy=exchange(tracks.xy, wrong))
+    (found,) = solve([spoilt], FOCAL)
+    assert (found.swapped == wrong).mean() > 0.98
+    assert error_mm(found.joints[0], truth[0]) < 15
+
+
+def test_outliers_and_missing_joints_cost_little():
+    tracks, truth = scene(noise=0.004)
+    rng = np.random.default_rng(5)
+    xy, score = tracks.xy.copy(), tracks.score.copy()
+    far = rng.random(score.shape) < 0.05
+    xy[far] += rng.normal(0, 200, (int(far.sum()), 2))
+    gone = rng.random(score.shape) < 0.1
+    xy[gone], score[gone] = np.nan, 0
+    xy[1, 30:40], score[1, 30:40] = np.nan, 0  # one phone sees nobody for a third of a second
+    (found,) = solve([replace(tracks, xy=xy, score=score)], FOCAL)
+    assert np.isfinite(found.joints).all()
+    assert error_mm(found.joints[0], truth[0]) < 25
+    assert np.median(found.sigma[30:40, 1:]) > 1.5 * np.median(found.sigma[:30, 1:])
+
+
+def test_doubt_has_the_size_of_the_error():
+    tracks, truth = scene(noise=0.006)
+    (found,) = solve([tracks], FOCAL)
+    a, b = (p[0] - p[0, :, :1] for p in (found.joints, truth))
+    error = np.linalg.norm(a * (a * b).sum() / (a * a).sum() - b, axis=-1)[:, 1:]
+    assert 0.4 < np.sqrt(((error / found.sigma[:, 1:]) ** 2).mean() / 3) < 2.0
+
+
+def test_takes_share_bones_and_focal_lengths_but_not_cameras():
+    one, truth_one = scene(0, frames=40, noise=0.004)
+    two, truth_two = scene(0, frames=40, noise=0.004, angles=(0.0, 60.0))
+    first, second = solve([one, two], FOCAL)
+    assert turn_error_deg(first.rotation[0, 1], (0.0, 90.0)) < 4
+    assert turn_error_deg(second.rotation[0, 1], (0.0, 60.0)) < 4
+    assert np.allclose(np.log(first.bones), np.log(second.bones), atol=0.05)
+    assert error_mm(first.joints[0], truth_one[0]) < 20
+    assert error_mm(second.joints[0], truth_two[0]) < 20
+
+
+def test_three_views_are_solved_together():
+    tracks, truth = scene(noise=0.006, angles=(0.0, 60.0, 120.0))
+    (found,) = solve([tracks], np.full(3, FOCAL[0]))
+    assert max(error_mm(found.joints[v], truth[v]) for v in range(3)) < 12
+
+
+def test_moving_cameras_are_followed_by_windows():
+    rng = np.random.default_rng(3)
+    body = moving_body(90, rng)
+    tracks, truth = filmed(body, rng, noise=0.003)
+    sway = rotation_matrices(np.radians(np.linspace(0, 20, 90))[:, None] * [0.0, 1.0, 0.0])
+    back = np.array([0, 0, 4.7])
+    moved_truth = np.einsum("tab,tjb->tja", sway, truth[1] - back) + back
+    xy = tracks.xy.copy()
+    xy[1] = 1500 * moved_truth[..., :2] / moved_truth[..., 2:] + [960, 540]
+    swaying = replace(tracks, xy=xy)
+    (still,) = solve([swaying], FOCAL)
+    (followed,) = solve([swaying], FOCAL, window=30)
+    assert followed.rotation.shape == (3, 2, 3, 3)
+    assert error_mm(followed.joints[0], truth[0]) < min(25, 0.7 * error_mm(still.joints[0], truth[0]))
+
+
+def test_limbs_hold_every_pair_once():
+    pairs = [pair for limb in LIMBS.values() for pair in limb]
+    assert sorted(pairs) == sorted(H36M17.pairs)

@@ -1,0 +1,134 @@
+"""Two-view 3D of takes: units, clocks, warnings and refusals."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from bodies import error_mm, filmed, moving_body
+
+from twoview.config import TriangulateConfig
+from twoview.errors import DetectorError, SyncError
+from twoview.poses import Poses2D, Poses3D
+from twoview.reconstruction.triangulation import Triangulation, solve_takes
+from twoview.skeleton import H36M17, stature
+from twoview.takes import Take
+from twoview.timeline import ClockMap, Sync
+
+START_B = 0.6  # seconds that view b began after a
+
+
+def make(seed: int = 0, frames: int = 90, offset: float = START_B, **how):
+    """A take, a stand-in for the lifter that is as wrong as one, and the truth (V, T, J, 3)."""
+    rng = np.random.default_rng(seed)
+    tracks, truth = filmed(moving_body(frames, rng), rng, **{"noise": 0.004, **how})
+    clocks = {"a": ClockMap(), "b": ClockMap(offset_s=offset)}
+    poses, lifted = {}, {}
+    for v, view in enumerate("ab"):
+        time = tracks.time + 5.0 - clocks[view].offset_s
+        poses[view] = Poses2D(tracks.xy[v], tracks.score[v], time, H36M17, (1920, 1080), view=view)
+        lifted[view] = Poses3D(tracks.start[v] - tracks.start[v][:, :1], time, view=view)
+    sync = Sync("a", {"a": ClockMap(), "b": ClockMap(offset_s=START_B)})
+    return Take("swing", poses, sync), (lambda p: lifted[p.view]), truth
+
+
+def run(config: TriangulateConfig | None = None, **how) -> tuple[Triangulation, np.ndarray]:
+    take, lift, truth = make(**how)
+    return solve_takes([take], lift, 30.0, config=config)[0], truth
+
+
+def test_every_view_gets_the_take_on_its_own_clock():
+    found, truth = run()
+    assert found.views == ("a", "b")
+    for v, view in enumerate(found.views):
+        poses = found.poses(view)
+        assert poses.unit == "screen"
+        assert poses.time[0] == pytest.approx(5.0 - START_B * v)
+        assert error_mm(found.points[view], truth[v][: len(poses)]) < 12
+    assert found.angle_deg["b"] == pytest.approx(90, abs=6)
+    assert found.warnings == ()
+    assert found.summary()["reliable"] == 1.0
+
+
+def test_screen_units_are_those_of_the_picture():
+    found, _ = run(noise=0.0)
+    points, poses = found.points["a"], found.poses("a")
+    across = (points[:, 16, 0] - points[:, 0, 0]) / points[:, 0, 2] * found.focal_px["a"] / 960
+    assert np.allclose(poses.xyz[:, 16, 0], across, atol=1e-4)
+    with pytest.raises(ValueError, match="height"):
+        found.poses("a", origin="camera")
+
+
+def test_a_height_makes_metres():
+    found, truth = run(TriangulateConfig(height_m=1.62))
+    assert found.unit == "m"
+    assert stature(found.bones_m) == pytest.approx(1.62)
+    assert found.poses("a", origin="camera").xyz[:, 0, 2].mean() > 2
+    size = np.linalg.norm(found.points["a"][:, 0] - found.points["a"][:, 10], axis=-1).mean()
+    assert 0.4 < size < 0.9
+    assert error_mm(found.points["a"], truth[0]) < 12
+
+
+def test_views_that_stand_close_together_are_warned_about():
+    found, _ = run(angles=(0.0, 18.0))
+    assert any("degrees apart" in said and "90" in said for said in found.warnings)
+
+
+def test_a_wrong_sync_is_measured_and_told():
+    found, _ = run(offset=START_B + 2 / 30, noise=0.003)
+    assert abs(found.late_s["b"]) == pytest.approx(2 / 30, abs=0.015)
+    assert any("ms" in said for said in found.warnings)
+
+
+def test_views_of_different_events_are_not_passed_off_as_one_body():
+    take, lift, _ = make(0)
+    other, other_lift, _ = make(1)
+    mixed = replace(take, poses={"a": take.poses["a"], "b": other.poses["b"]})
+    (found,) = solve_takes([mixed], lambda p: (lift if p.view == "a" else other_lift)(p), 30.0)
+    assert any("same event" in said for said in found.warnings)
+
+
+def test_unreliable_frames_are_nan_and_say_so():
+    take, lift, _ = make()
+    poses = {}
+    for view, own in take.poses.items():
+        score = own.score.copy()
+        score[20:45, 1:] = 0
+        poses[view] = replace(own, xy=np.where(score[..., None] > 0, own.xy, np.nan), score=score)
+    (found,) = solve_takes([replace(take, poses=poses)], lift, 30.0)
+    assert np.isnan(found.poses("a").xyz[28:38]).all()
+    assert np.isfinite(found.poses("a").xyz[:15]).all()
+    assert any("reliably" in said for said in found.warnings)
+
+
+def test_refusals_name_the_take_and_the_way_out():
+    take, lift, _ = make(frames=90)
+    short = {view: poses.between(poses.time[0], poses.time[0] + 0.1) for view, poses in take.poses.items()}
+    with pytest.raises(SyncError, match=r"swing.*frames"):
+        solve_takes([replace(take, poses=short)], lift, 30.0)
+    blind = {
+        **take.poses,
+        "b": replace(take.poses["b"], xy=take.poses["b"].xy * np.nan, score=take.poses["b"].score * 0),
+    }
+    nobody = replace(lift(take.poses["b"]), xyz=lift(take.poses["b"]).xyz * np.nan)
+    with pytest.raises(DetectorError, match="nobody is seen in view b"):
+        solve_takes([replace(take, poses=blind)], lambda p: nobody if p.view == "b" else lift(p), 30.0)
+    with pytest.raises(ValueError, match="two views"):
+        solve_takes([replace(take, poses={"a": take.poses["a"]})], lift, 30.0)
+
+
+def test_takes_come_back_in_order_whatever_their_cameras():
+    first, lift, _ = make(0, frames=40)
+    second, lift_two, _ = make(1, frames=40)
+    turned = {view: replace(p, size=(1080, 1920)) for view, p in second.poses.items()}
+    seen = []
+    takes = [first, replace(second, name="upright", poses=turned), replace(first, name="third")]
+    found = solve_takes(
+        takes,
+        lambda p: (lift if p.size == (1920, 1080) else lift_two)(p),
+        30.0,
+        on_progress=lambda event: seen.append(event.done),
+    )
+    assert [f.take for f in found] == ["swing", "upright", "third"]
+    assert seen == [1, 2, 3]

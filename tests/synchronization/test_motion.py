@@ -1,0 +1,165 @@
+"""Clocks from motion, on a drawn figure seen by cameras whose truth is known, and on motion capture."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from places import SHARED, TESTS
+from scenes import seen_figure as seen
+from scenes import two_cameras
+
+from twoview.errors import SyncError
+from twoview.poses import Poses2D
+from twoview.skeleton import COCO17
+from twoview.synchronization import motion
+from twoview.synchronization.clock_graph import inverse
+from twoview.synchronization.motion import match, nudge
+from twoview.timeline import ClockMap, ClockQuality, Sync
+
+MOCAP = SHARED / "data/mocap/public"
+
+
+def benchmark():
+    """The benchmark as a module."""
+    path = TESTS / "benchmarks" / "motionsync.py"
+    spec = importlib.util.spec_from_file_location("benchmark_of_motion", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    sys.path.append(str(path.parent))  # it shares how clips are filmed with its neighbours
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(path.parent))
+    return module
+
+
+def error_s(found: motion.MotionMatch, clock: ClockMap) -> float:
+    at = found.middle_s
+    return abs(float(found.clock.to_session(at)) - float(clock.to_session(at)))
+
+
+@pytest.mark.parametrize("angle", [20.0, 90.0, 150.0])
+@pytest.mark.parametrize("rate", [25.0, 60.0])
+def test_an_offset_is_found_between_frames_at_any_angle_and_rate(angle, rate):
+    a, b = two_cameras(angle)
+    clock = ClockMap(7.3141)
+    found = match(seen(a, seconds=9), seen(b, start=1.234, rate=rate, clock=clock))
+    assert found.refusal == ""
+    assert error_s(found, clock) < 0.006
+    assert found.quality.confidence > 0.9
+    assert found.quality.overlap_s == pytest.approx(7.5, abs=0.6)
+
+
+def test_slow_motion_is_related_by_its_rate():
+    a, b = two_cameras()
+    clock = ClockMap(-2.0, 1 / 4)  # 120 frames a second shown at 30
+    found = match(seen(a), seen(b, start=0.5, rate=120, clock=clock, seconds=6), stretch=(1.0, 4.0))
+    assert found.refusal == ""
+    assert error_s(found, clock) < 0.006
+    assert found.clock.rate == 1 / 4
+
+
+def test_gaps_and_lone_jumps_do_not_matter():
+    a, b = two_cameras()
+    rng, good = np.random.default_rng(3), seen(b, start=1.0, clock=ClockMap(2.0))
+    xy, score = np.array(good.xy), np.array(good.score)
+    xy[rng.random(score.shape) < 0.03] += 80.0
+    gone = rng.random(score.shape) < 0.1
+    gone[60:90, 5:11] = True
+    xy[gone], score[gone] = np.nan, 0.0
+    found = match(seen(a), replace(good, xy=xy, score=score))
+    assert found.refusal == ""
+    assert error_s(found, ClockMap(2.0)) < 0.010
+
+
+def test_other_motion_is_refused():
+    a, b = two_cameras()
+    found = match(seen(a, seed=1), seen(b, seed=2))
+    assert "too little shared motion" in found.refusal
+    assert found.quality.confidence < 0.5
+
+
+def test_someone_who_stands_still_is_refused():
+    a, b = two_cameras()
+    rng = np.random.default_rng(1)
+    still = [replace(p, xy=p.xy[:1] + rng.normal(size=p.xy.shape)) for p in (seen(a), seen(b))]
+    assert "too little shared motion" in match(*still).refusal
+
+
+def test_motion_that_repeats_itself_is_refused():
+    a, b = two_cameras()
+    wave = [np.concatenate([p.xy[:30], p.xy[30:0:-1]] * 6) for p in (seen(a, noise=0.3), seen(b, noise=0.3))]
+    both = [Poses2D(xy, np.ones(xy.shape[:2]), np.arange(len(xy)) / 30, COCO17, (480, 360)) for xy in wave]
+    assert "repeats itself" in match(both[0], both[1].between(2.5, 9.0)).refusal
+
+
+def test_a_short_or_empty_view_is_refused_with_its_length():
+    a, b = two_cameras()
+    empty = seen(b)
+    empty = replace(empty, xy=np.full_like(empty.xy, np.nan), score=np.zeros_like(empty.score))
+    assert "shows the athlete for 0.0 s, and 2 s are needed" in match(seen(a), empty).refusal
+    assert "b shows the athlete for 1." in match(seen(a), seen(b, seconds=1.5, view="b")).refusal
+
+
+@pytest.mark.parametrize("lag", [-0.05, 0.013, 0.05])
+def test_the_refinement_takes_off_what_the_sound_has_wrong(lag):
+    a, b = two_cameras()
+    clock = ClockMap(3.0, 1 + 30e-6)
+    poses = {"a": seen(a, view="a"), "b": seen(b, start=0.7, clock=clock, view="b")}
+    late, error = nudge(poses["a"], poses["b"], replace(clock, offset_s=3.0 + lag))
+    assert late == pytest.approx(-lag, abs=0.006)
+    assert error < 0.006
+    heard = Sync("a", {"a": ClockMap(), "b": replace(clock, offset_s=3.0 + lag)}, quality={"b": ClockQuality(1.0)})
+    better = motion.refined(heard, poses)
+    assert better.method == "sound+motion"
+    assert better.clocks["b"].offset_s == pytest.approx(3.0, abs=0.006)
+    assert better.clocks["b"].rate == clock.rate
+    assert bool(better.warnings) == (abs(lag) > 0.025)
+
+
+def test_the_check_tells_both_numbers_where_sound_and_motion_disagree():
+    a, b = two_cameras()
+    poses = {"a": seen(a, view="a"), "b": seen(b, start=0.7, clock=ClockMap(3.0), view="b")}
+    for wrong, said in ((0.005, False), (0.04, True)):
+        heard = Sync("a", {"a": ClockMap(), "b": ClockMap(3.0 + wrong)}, quality={"b": ClockQuality(1.0)})
+        checked = motion.check(heard, poses)
+        assert checked.clocks == heard.clocks
+        assert checked.quality["b"].motion_s == pytest.approx(-wrong, abs=0.006)
+        assert bool(checked.warnings) == said
+    assert "3.040 s after a by sound, 3.0" in checked.warnings[0]
+
+
+def test_three_views_are_solved_together_and_a_stranger_is_refused():
+    a, b = two_cameras(70)
+    c = two_cameras(140)[1]
+    poses = {
+        "a": seen(a, view="a"), "b": seen(b, start=0.5, clock=ClockMap(1.0), view="b"),
+        "c": seen(c, start=1.0, clock=ClockMap(-4.0), view="c"),
+    }  # fmt: skip
+    evidence = motion.relate(poses, reference="b")
+    assert evidence.sync.method == "motion"
+    assert evidence.sync.loop_s < 0.01
+    back = inverse(ClockMap(1.0))
+    assert evidence.sync.clocks["c"].offset_s == pytest.approx(float(back.to_session(-4.0)), abs=0.006)
+    with pytest.raises(SyncError, match="c and a, b cannot be related by motion"):
+        motion.relate({**poses, "c": seen(c, seed=9, view="c")})
+
+
+@pytest.mark.skipif(not MOCAP.exists(), reason="the prepared motion capture is not here")
+def test_the_benchmark_of_motion_holds_on_a_few_clips():
+    bench = benchmark()
+    clips = bench.read_motions(MOCAP / "target_test_same")
+    clips = [next(clip for clip in clips if clip.kind == kind) for kind in ("golf_swing", "baseball", "basketball")]
+    noise = bench.NoiseModel()
+    rows = bench.same_clip([clip for clip in clips if clip.seconds >= 4], 11, noise)
+    assert len(rows) == 3
+    for error, _, _, left in rows:
+        assert error < 1 / 60
+        assert left < 0.008
+    assert sum(accepted for _, _, accepted, _ in rows) >= 2
+    wrong, count = bench.other_clips(clips, 11, noise, alike=False, count=4)
+    assert (wrong, count) == (0, 4)

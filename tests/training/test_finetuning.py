@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_takes import PAPER, body, take
+
+from twoview.config import FinetuneConfig, LossConfig
+from twoview.errors import ConfigError, SyncError, TrainingError
+from twoview.lifting.model import load_model
+from twoview.poses import Poses2D, Source
+from twoview.takes import LoadedLater, Take, chosen_views
+from twoview.timeline import ClockMap, Sync
+from twoview.training.clips import cut, hold_out, order
+from twoview.training.finetuning import finetune
+
+
+def copied(poses: Poses2D) -> Poses2D:
+    """The same picture under another file name."""
+    return replace(poses, source=Source("copy"))
+
+
+def first_frames(whole: Take, count: int) -> Take:
+    last = whole.sync.to_view("b", 0.4) + count / 30
+    return replace(whole, poses={v: p.between(-1.0, last + (0.4 if v == "a" else 0)) for v, p in whole.poses.items()})
+
+
+def weights_of(path: Path) -> dict[str, torch.Tensor]:
+    return load_model(path).lifter.state_dict()
+
+
+def test_clips_show_one_moment_in_all_views():
+    clips = cut(take(), length=9, rate=30.0, stride=0.5)
+    assert clips[0].xy.shape == (2, 9, 17, 2)
+    assert clips[0].time[0] == pytest.approx(0.4)
+    points = body(clips[2].time) + np.array([0, 0, 4])
+    assert clips[2].xy[0] == pytest.approx(points[..., :2] / points[..., 2:] * 1000 + [640, 360], abs=2.0)
+    assert all(np.diff(clip.time) == pytest.approx(1 / 30) for clip in clips)
+
+
+def test_a_short_take_is_filled_up_with_unseen_frames():
+    (clip,) = cut(take(seconds=0.8), length=27, rate=30.0)
+    assert clip.xy.shape == (2, 27, 17, 2)
+    assert (clip.score[:, -10:] == 0).all()
+
+
+def test_views_that_do_not_overlap_are_refused():
+    with pytest.raises(SyncError, match="share only"):
+        cut(replace(take(), sync=Sync("a", {"a": ClockMap(), "b": ClockMap(100.0)})), length=9, rate=30.0)
+
+
+def test_takes_are_held_out_whole_and_clips_of_one_take_do_not_overlap():
+    clips = [c for n in range(3) for c in cut(take(f"take{n}"), length=9, rate=30.0)]
+    train, held = hold_out(clips, 0.3)
+    assert {c.take for c in held} == {"take2"}
+    assert {c.take for c in train} == {"take0", "take1"}
+    train, held = hold_out(cut(take(), length=9, rate=30.0), 0.2)
+    assert max(c.time[-1] for c in train) < min(c.time[0] for c in held)
+    assert hold_out(clips, 0.0) == (clips, [])
+
+
+def test_the_order_is_a_pure_function():
+    assert order(7, 3, 1)[0] == order(7, 3, 1)[0]
+    assert order(7, 3, 1)[0] != order(7, 3, 2)[0]
+    assert sorted(order(7, 3, 1)[0]) == list(range(7))
+
+
+def test_a_run_lowers_its_loss_and_says_what_it_did(tmp_path, start):
+    events = []
+    config = replace(PAPER, weights=str(start), epochs=6)
+    run = finetune([take(), take("take2", seed=1)], config, out=tmp_path / "run", on_progress=events.append)
+    rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert rows[-1]["loss_consistency"] < rows[0]["loss_consistency"]
+    assert {"angle_deg", "bone_spread", "mirrored", "radius", "seconds"} <= set(rows[0])
+    assert events[-1].done == events[-1].total
+    model = load_model(run.model)
+    assert model.card["views"] == "a,b"
+    assert model.card["adapted"] == run.adapted
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["finetune"]["epochs"] == 6
+
+
+def test_the_same_seed_gives_the_same_weights(tmp_path, start):
+    config = replace(PAPER, weights=str(start), epochs=2)
+    first, second = (finetune([take()], config, out=tmp_path / name).model for name in ("one", "two"))
+    assert all(torch.equal(a, b) for a, b in zip(weights_of(first).values(), weights_of(second).values(), strict=True))
+
+
+def test_a_stopped_run_continues_as_if_nothing_had_happened(tmp_path, start):
+    config = replace(PAPER, weights=str(start))
+    whole = finetune([take()], config, out=tmp_path / "whole")
+
+    def stop(event) -> None:
+        if event.done > 0.6 * event.total:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finetune([take()], config, out=tmp_path / "parts", on_progress=stop)
+    steps = []
+    parts = finetune([take()], config, out=tmp_path / "parts", on_progress=steps.append)
+    assert steps[0].done > 1
+    assert parts.after == whole.after
+    ours, theirs = (torch.load(r.folder / "last.pt", weights_only=True)["lifter"] for r in (parts, whole))
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_a_finished_run_is_only_loaded(tmp_path, start):
+    config = replace(PAPER, weights=str(start), epochs=1)
+    first = finetune([take()], config, out=tmp_path / "run")
+    events = []
+    again = finetune([take()], config, out=tmp_path / "run", on_progress=events.append)
+    assert events == []
+    assert again == first
+
+
+def test_another_run_in_the_folder_is_not_overwritten(tmp_path, start):
+    config = replace(PAPER, weights=str(start), epochs=1)
+    finetune([take()], config, out=tmp_path / "run")
+    with pytest.raises(TrainingError, match=r"other settings \(lr\)") as error:
+        finetune([take()], replace(config, lr=0.5), out=tmp_path / "run")
+    assert "--run" in error.value.hint
+    with pytest.raises(TrainingError, match="other takes"):
+        finetune([take(seed=3)], config, out=tmp_path / "run")
+
+
+def test_a_loss_that_is_no_number_names_its_term_and_keeps_the_last_state(tmp_path, start):
+    config = replace(PAPER, weights=str(start), lr=1e30, clip_norm=0.0)
+    with pytest.raises(TrainingError, match=r"the loss term '\w+' became (nan|inf)"):
+        finetune([take()], config, out=tmp_path / "run")
+
+
+def test_a_model_that_did_not_get_better_is_not_kept(tmp_path, start):
+    loss = LossConfig(reprojection=0.0, consistency=0.0, limb_variance=1e-9)
+    run = finetune([take()], replace(PAPER, weights=str(start), lr=5.0, loss=loss), out=tmp_path / "run")
+    assert not run.adapted
+    assert any("unadapted lifter" in said for said in run.warnings)
+    before = weights_of(start)
+    assert all(torch.equal(value, before[key]) for key, value in weights_of(run.model).items())
+    last = replace(PAPER, weights=str(start), lr=5.0, loss=loss, keep="last")
+    assert finetune([take()], last, out=tmp_path / "last").best_epoch == PAPER.epochs
+
+
+@pytest.mark.parametrize(
+    ("takes", "says"),
+    [
+        (lambda t: [replace(t, poses={"a": t.poses["a"]})], "one view"),
+        (lambda t: [replace(t, poses={"a": t.poses["a"], "b": t.poses["a"]})], "same video"),
+        (lambda t: [replace(t, poses={"a": t.poses["a"], "b": copied(t.poses["a"])})], "same video"),
+    ],
+)
+def test_takes_that_cannot_teach_are_refused(tmp_path, start, takes, says):
+    with pytest.raises(TrainingError, match=says):
+        finetune(takes(take()), replace(PAPER, weights=str(start)), out=tmp_path / "run")
+
+
+def test_labels_and_settings_without_effect_are_refused(tmp_path, start):
+    labels = LossConfig(reprojection=0.0, consistency=0.0, position=1.0)
+    with pytest.raises(TrainingError, match="need 3D labels"):
+        finetune([take()], replace(PAPER, weights=str(start), loss=labels), out=tmp_path / "run")
+    with pytest.raises(ConfigError, match="no effect with method phones"):
+        finetune([take()], replace(PAPER, weights=str(start), loss=labels, method="phones"), out=tmp_path / "run")
+
+
+def test_a_take_of_five_frames_is_refused_by_phones(tmp_path, start):
+    config = FinetuneConfig(weights=str(start), device="cpu")
+    with pytest.raises(TrainingError, match="enough frames"):
+        finetune([first_frames(take(), 5)], config, out=tmp_path / "run")
+    assert not (tmp_path / "run" / "model.pt").exists()
+
+
+def test_a_run_may_stop_early_and_logs_a_table(tmp_path, start):
+    loss = LossConfig(reprojection=0.0, consistency=0.0, limb_variance=1e-9)
+    config = replace(PAPER, weights=str(start), lr=5.0, loss=loss, epochs=6, patience=2)
+    finetune([take()], config, out=tmp_path / "run")
+    lines = (tmp_path / "run" / "log.csv").read_text().splitlines()
+    assert len(lines) == 1 + 2
+    assert {"epoch", "criterion", "loss_limb_variance"} <= set(lines[0].split(","))
+
+
+def test_views_are_loaded_when_they_are_asked_for(tmp_path, start):
+    whole, asked = take(), []
+
+    def load(view: str) -> Poses2D:
+        asked.append(view)
+        return whole.poses[view]
+
+    later = replace(whole, poses=LoadedLater(whole.views, load))
+    assert later.views == ("a", "b")
+    assert list(chosen_views(later.poses, ["b"])) == ["b"]
+    assert asked == []
+    config = replace(PAPER, weights=str(start), epochs=1)
+    runs = [finetune([t], config, out=tmp_path / n) for t, n in ((whole, "one"), (later, "two"))]
+    assert runs[0].after == runs[1].after
+    with pytest.raises(KeyError):
+        later.poses["c"]
+
+
+def test_nobody_seen_is_refused(tmp_path, start):
+    seen = take()
+    blind = {v: replace(p, xy=np.full_like(p.xy, np.nan), score=np.zeros_like(p.score)) for v, p in seen.poses.items()}
+    with pytest.raises(TrainingError, match="no clip of"):
+        finetune([replace(seen, poses=blind)], replace(PAPER, weights=str(start)), out=tmp_path / "run")
+
+
+def test_remembering_blocks_alone_learns_the_same_and_lifters_that_cannot_say_so(tmp_path):
+    from twoview.lifters import build
+    from twoview.lifting.model import Model, save_model
+
+    torch.manual_seed(0)
+    settings = {"dim_feat": 16, "dim_rep": 16, "depth": 2, "num_heads": 2, "maxlen": 9}
+    made = Model(build("dstformer", settings), "dstformer", settings, "box", 30.0, 9)
+    save_model(tmp_path / "m.pt", made)
+    small = replace(PAPER, weights=str(tmp_path / "m.pt"), epochs=1)
+    whole, blocks = (
+        weights_of(finetune([take()], replace(small, remember=kept), out=tmp_path / kept).model)
+        for kept in ("all", "blocks")
+    )
+    assert all(torch.allclose(whole[key], blocks[key], atol=1e-5) for key in whole)
+    with pytest.raises(TrainingError, match="'tcn' keeps all of a step"):
+        finetune([take()], replace(PAPER, remember="blocks"), out=tmp_path / "tcn")
+
+
+def test_a_run_made_before_a_setting_came_can_be_continued():
+    from twoview.training.runs import _completed
+
+    before = {"lr": 0.1, "phones": {"steps": 5}}
+    assert _completed({"lr": 0.2, "keep": "best", "phones": {"steps": 7, "swap": 0.7}}, before) == {
+        "lr": 0.1,
+        "keep": "best",
+        "phones": {"steps": 5, "swap": 0.7},
+    }

@@ -1,0 +1,61 @@
+"""What a plan says about takes before anybody trains."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from filmed_takes import takes
+
+from twoview import lifters
+from twoview.config import FinetuneConfig
+from twoview.errors import TrainingError
+from twoview.lifting.model import Model
+from twoview.training import planning
+from twoview.training.planning import plan
+
+
+@pytest.fixture
+def model():
+    settings = {"width": 32, "dilations": (1, 3)}
+    return Model(lifters.build("tcn", settings).eval(), "tcn", settings, "box", 30.0, 27)
+
+
+@pytest.fixture
+def session(monkeypatch):
+    """Two takes whose triangulation is known, as an untrained lifter could not give it."""
+    made, found = takes(2, frames=60)
+    by_name = {f.take: f for f in found}
+    monkeypatch.setattr(planning, "triangulate_takes", lambda given, *_, **__: [by_name[t.name] for t in given])
+    return made, by_name
+
+
+def test_a_plan_counts_and_measures(session, model):
+    made, _ = session
+    result = plan(made, model)
+    assert [row.take for row in result.takes] == ["take0", "take1"]
+    assert result.clips == sum(row.clips for row in result.takes) == 8
+    assert result.minutes == pytest.approx(2 * 59 / 30 / 60, rel=0.02)
+    assert 0 < result.training_minutes < 10
+    assert all(row.angle_deg == pytest.approx(90, abs=10) for row in result.takes)
+    assert any("takes" in said for said in result.advice)
+
+
+def test_more_steps_take_longer(session, model):
+    made, _ = session
+    config = FinetuneConfig()
+    longer = replace(config, phones=replace(config.phones, steps=20 * config.phones.steps))
+    assert plan(made, model, longer).training_minutes > 5 * plan(made, model, config).training_minutes
+
+
+def test_a_bad_angle_is_told(session, model):
+    made, found = session
+    for name in found:
+        found[name] = replace(found[name], angle_deg={"a": 0.0, "b": 17.0})
+    assert any("17 degrees apart" in said for said in plan(made, model).advice)
+
+
+def test_one_view_is_refused(session, model):
+    made, _ = session
+    with pytest.raises(TrainingError, match="one view"):
+        plan([replace(made[0], poses={"a": made[0].poses["a"]})], model)

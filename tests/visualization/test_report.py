@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from twoview.errors import StorageError
+from twoview.visualization.report import write_report
+
+ROWS = [
+    {"epoch": n, "loss_position": 0.5 / n, "loss_new": 0.1, "criterion": 1 - 0.1 * n, "angle_deg": 80.0, "seconds": 60}
+    for n in range(1, 5)
+]
+BEFORE, AFTER = {"criterion": 1.0, "angle_deg": 79.0}, {"criterion": 0.6, "angle_deg": 80.0}
+
+
+def page(path, *arguments, **options) -> str:
+    return write_report(path / "report.html", *arguments, title="run1", **options).read_text()
+
+
+def test_a_run_is_told_in_one_sentence_with_its_numbers(tmp_path):
+    text = page(tmp_path, ROWS, before=BEFORE, after=AFTER, best_epoch=4)
+    assert (
+        "4 epochs in 4.0 min; epoch 4 was kept: its criterion on the held-out clips is -40% against the start" in text
+    )
+    assert "<th>criterion</th><td>1</td><td>0.6</td><td class='good'>-40%</td>" in text
+    assert "<th>angle deg</th><td>79</td><td>80</td><td class=''>+1%</td>" in text
+
+
+def test_every_number_of_the_log_gets_a_curve_whatever_its_name(tmp_path):
+    text = page(tmp_path, [{**row, "brand_new": 3.0, "a_list": [1, 2], "a_text": "x"} for row in ROWS])
+    for name in ("position", "new", "criterion", "angle deg", "brand new"):
+        assert f">{name}</text>" in text
+    assert "a list" not in text
+    assert text.count("<svg") == 2
+
+
+def test_a_run_that_did_not_help_says_so(tmp_path):
+    assert "none was better on the held-out clips" in page(tmp_path, ROWS, best_epoch=0)
+    assert "No epoch was finished" in page(tmp_path, [])
+
+
+def test_warnings_are_sentences_and_text_is_escaped(tmp_path):
+    text = page(tmp_path, ROWS, warnings=["the body <shrank> & fell"], about={"views": "a,<b>", "nested": {"x": 1}})
+    assert "<li>The body &lt;shrank&gt; &amp; fell.</li>" in text
+    assert "a,&lt;b&gt;" in text
+    assert "nested" not in text
+
+
+def test_numbers_that_are_missing_leave_a_gap_and_not_an_error(tmp_path):
+    rows = [{"epoch": 1, "loss_a": 0.0, "m": float("nan")}, {"epoch": 2, "loss_a": -1.0}, {"epoch": 3, "m": 1.0}]
+    text = page(tmp_path, rows, before={"m": float("nan")}, after={"m": 1.0})
+    assert "nan" not in text[text.index("<h1>") : text.index("<svg")]
+
+
+def test_the_page_needs_no_network_and_its_drawings_are_well_formed(tmp_path):
+    text = page(tmp_path, ROWS, before=BEFORE, after=AFTER, best_epoch=2)
+    assert "src=" not in text
+    for piece in text.split("<svg")[1:]:
+        ElementTree.fromstring("<svg" + piece[: piece.index("</svg>")] + "</svg>")
+
+
+def test_the_same_run_gives_the_same_page(tmp_path):
+    assert page(tmp_path, ROWS, before=BEFORE) == page(tmp_path, ROWS, before=BEFORE)
+
+
+def test_a_page_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError):
+        page(tmp_path / "file", ROWS)

@@ -1,0 +1,87 @@
+"""The paper's experiments run on files laid out as the data sets are."""
+
+from __future__ import annotations
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+from bodies import moving_body
+from data_set_files import write_human36m, write_sportspose
+
+from twoview.errors import ConfigError, FormatError
+from twoview.workflow.reproduction import EXPERIMENTS, ROWS, as_take, compare, reproduce
+
+QUICK = ("epochs=1", "clip_length=9", "device=cpu")
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(3)
+
+
+def test_every_row_has_its_preset():
+    assert {row for experiment in EXPERIMENTS.values() for row in experiment.rows} <= set(ROWS)
+
+
+def test_a_table_on_sportspose(tmp_path, rng, start):
+    for subject in ("S06", "S08"):  # one to test on, one to train on
+        write_sportspose(tmp_path / "data_set", rng, subject)
+    options = {"out": tmp_path / "out", "weights": str(start), "detector": "truth", "settings": QUICK}
+    found = reproduce("sportspose", tmp_path / "data_set", rows=("unadapted", "L_3D", "L_2Dcon"), **options)
+    assert list(found) == ["unadapted", "L_3D", "L_2Dcon"]
+    for report in found.values():
+        assert {m.part for m in report.activities} == {"soccer"}
+        assert report.value("MPJPE, mean of activities") == pytest.approx(report.value("MPJPE", "soccer"))
+    assert found["L_3D"].value("MPJPE") != found["unadapted"].value("MPJPE")
+    assert (tmp_path / "out" / "runs" / "paper_sportspose" / "report.html").exists()
+    kept = json.loads((tmp_path / "out" / "sportspose.json").read_text())
+    assert kept["rows"]["L_2Dcon"]["rows"][0]["name"] == "MPJPE"
+
+
+def test_human36m_labels_only_the_first_subject(tmp_path, start):
+    path = tmp_path / "h36m.pkl"
+    write_human36m(path, moving_body(12, np.random.default_rng(0)))
+    content = pickle.loads(path.read_bytes())
+    people = [dict(content["test"]), dict(content["test"])]
+    for table, name in zip(people, ("s_01", "s_05"), strict=True):
+        table["source"] = [source.replace("s_09", name) for source in table["source"]]
+        for key in ("joints_2.5d_image", "2.5d_factor", "action"):
+            table.pop(key)
+    content["train"] = {key: [*people[0][key], *people[1][key]] for key in people[0]}
+    path.write_bytes(pickle.dumps(content))
+    found = reproduce(
+        "human36m", path, rows=("unadapted", "L_3D of S1 + L_2Dcon"), views=("54138969", "55011271"),
+        weights=str(start), settings=QUICK, out=tmp_path / "out",
+    )  # fmt: skip
+    assert {m.part for m in found["unadapted"].activities} == {"Direction", "Greet"}
+    rows = [json.loads(line) for line in (tmp_path / "out/runs/paper_h36m/log.jsonl").read_text().splitlines()]
+    assert {"loss_position", "loss_reprojection", "loss_consistency"} <= set(rows[0])
+    experiment = EXPERIMENTS["human36m"]
+    takes = [as_take(r, labels=experiment.labelled(r)) for r in experiment.train(path, None)]
+    assert {bool(take.truth): take.name[:4] for take in takes} == {True: "s_01", False: "s_05"}
+
+
+def test_a_perfect_answer_has_no_error(tmp_path):
+    path = tmp_path / "h36m.pkl"
+    write_human36m(path, moving_body(12, np.random.default_rng(0)))
+    recording = next(iter(EXPERIMENTS["human36m"].test(path, None)))
+    view = recording.views[0]
+    camera = recording.cameras[view]
+    from twoview.poses import Poses3D
+
+    pixels = recording.truth_mm[view] / recording.mm_per_px[view][:, None, None]
+    width, height = camera.size
+    screen = pixels / (width / 2) - np.array([1.0, height / width, 0.0])
+    found = Poses3D(screen, recording.poses[view].time, view=view)
+    assert compare(found, recording, view).errors("MPJPE").abs().max() < 1e-3
+
+
+def test_what_is_not_there_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="no data set 'sportpose'; there are sportspose"):
+        reproduce("sportpose", tmp_path, out=tmp_path / "out")
+    with pytest.raises(ConfigError, match="no row 'L_4D'"):
+        reproduce("sportspose", tmp_path, rows=("L_4D",), out=tmp_path / "out")
+    with pytest.raises(FormatError, match="no SportsPose takes"):
+        reproduce("sportspose", tmp_path, detector="truth", out=tmp_path / "out")

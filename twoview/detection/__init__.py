@@ -1,0 +1,1 @@
+"""From a video to the athlete's Poses2D."""

@@ -1,0 +1,1 @@
+"""The mathematics of bodies and cameras."""

@@ -1,0 +1,1 @@
+"""One view to 3D with a model: model files, inference, export."""

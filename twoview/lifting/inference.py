@@ -1,0 +1,189 @@
+"""3D poses from one view: a clip is cut into overlapping windows, lifted, and blended so that no border can be seen.
+
+Everything runs on seconds. The model works at the rate it was trained on; a faster video is lifted as several
+interleaved clips of that rate, so that none of its frames is thinned out, and the result has the video's own times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from twoview.config import DetectConfig, InferConfig
+from twoview.errors import LifterError
+from twoview.geometry.framing import frame_clip, to_camera, to_screen
+from twoview.geometry.similarity import mirror
+from twoview.lifting.model import Model
+from twoview.machine import keep_memory
+from twoview.poses import Poses2D, Poses3D, Source
+from twoview.progress import OnProgress, Progress, report
+from twoview.skeleton import H36M17, stature
+from twoview.storage import records
+
+Array = np.ndarray
+
+MIN_SEEN = 5  # joints of 17 that a frame must show to be lifted: training did not ask for more from less
+STEADY_S = 1.0  # the athlete's size in the picture is averaged over this long for metres
+_FRAMES_AT_ONCE = 1024  # of all windows in a batch: enough to keep a CPU busy, little memory
+_HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def infer(
+    clip: Path | str | Poses2D,
+    model: Model,
+    *,
+    config: InferConfig | None = None,
+    detect_config: DetectConfig | None = None,
+    on_progress: OnProgress | None = None,
+) -> Poses3D:
+    """3D poses from one view: a video (the athlete is detected first), saved 2D poses (`.npz`) or Poses2D.
+
+    Root-relative along the camera's axes, at the frames' own times; in metres with `config.height_m`, else in screen
+    units. Frames in which the athlete is not seen are NaN. Raises LifterError where no frame could be lifted.
+    """
+    config = config or InferConfig()
+    poses = clip if isinstance(clip, Poses2D) else _read(Path(clip), detect_config, on_progress)
+    lifted = lift(model, poses, config, on_progress=on_progress)
+    if not np.isfinite(lifted.xyz).any():
+        seen = int((poses.score > 0).any(axis=1).sum())
+        raise LifterError(
+            f"nothing to lift: the athlete is seen in {seen} of {len(poses)} frames, and never with {MIN_SEEN} of "
+            f"{len(H36M17)} joints",
+            hint="look at the detections: twoview show; or try another detector",
+        )
+    return in_metres(lifted, config.height_m) if config.height_m else lifted
+
+
+def _read(path: Path, config: DetectConfig | None, on_progress: OnProgress | None) -> Poses2D:
+    if path.suffix == ".npz":
+        return records.load_as(path, Poses2D)
+    from twoview.detection.pipeline import detect
+
+    return detect(path, config=config or DetectConfig(), view=path.stem, on_progress=on_progress)
+
+
+def lift(
+    model: Model, poses: Poses2D, config: InferConfig | None = None, *, on_progress: OnProgress | None = None
+) -> Poses3D:
+    """Poses2D with any known skeleton -> root-relative Poses3D in screen units at the same times; NaN where unseen."""
+    config = config or InferConfig()
+    keep_memory()
+    flat = poses.to(H36M17)
+    made_by = f"{model.name} {model.card.get('name', '')}".strip()
+    empty = np.full((len(flat), len(H36M17), 3), np.nan, dtype=np.float32)
+    result = Poses3D(empty, flat.time, view=poses.view, source=Source(poses.source.video, made_by))
+    if not len(flat):
+        return result
+    frame_s = float(np.median(np.diff(flat.time))) if len(flat) > 1 else 1 / model.rate_hz
+    clips = interleave(frame_s, model.rate_hz)
+    steps = max(round((flat.time[-1] - flat.time[0]) * model.rate_hz * clips), 0)
+    grid = np.linspace(flat.time[0], flat.time[-1], steps + 1) if steps else flat.time[:1]
+    gap = max(config.max_gap_s, 1.5 * frame_s, 1.5 / model.rate_hz)
+    even = flat.at(grid, max_gap=gap)
+    xyz = _blend(model, even, list(windows(len(grid), clips, model.clip_length)), config, on_progress)
+    xyz[(even.score > 0).sum(axis=1) < MIN_SEEN] = np.nan
+    return replace(result, xyz=replace(result, xyz=xyz, time=grid).at(flat.time, max_gap=gap).xyz)
+
+
+def interleave(frame_s: float, rate_hz: float) -> int:
+    """How many clips of `rate_hz` a video with a frame every `frame_s` holds between each other's frames."""
+    return max(int(np.ceil(1 / (frame_s * rate_hz) - 0.25)), 1)
+
+
+def windows(frames: int, clips: int, length: int) -> Iterator[Array]:
+    """Frame numbers (T,) of each window: T = `length` or a clip's own if that is shorter, one every third of a window.
+
+    Every clip-th frame belongs to one clip; the last window of each ends with it. By thirds, and with a say of sin^2,
+    every frame is the mean of two windows' worth of answers; by halves it would be one where windows end.
+    """
+    for first in range(min(clips, frames)):
+        own = np.arange(first, frames, clips)
+        size = min(length, len(own))
+        last = len(own) - size
+        for start in [*range(0, last, max(size // 3, 1)), last]:
+            yield own[start : start + size]
+
+
+def _blend(
+    model: Model, poses: Poses2D, cuts: Sequence[Array], config: InferConfig, on_progress: OnProgress | None
+) -> Array:
+    """All windows lifted and their mean (T, J, 3), each window's say fading to nothing at its ends; NaN without one."""
+    total = np.zeros((len(poses), len(H36M17), 3))
+    say = np.zeros((len(poses), 1, 1))
+    lifter = _prepared(model, config)
+    seen = [cut for cut in cuts if (poses.score[cut] > 0).any()]
+    done = 0
+    for batch in _batches(seen):
+        at = np.stack(batch)
+        lifted = _lift_batch(model, lifter, poses.xy[at], poses.score[at], poses.size, config)
+        fade = np.sin(np.pi * (np.arange(at.shape[1]) + 0.5) / at.shape[1])[:, None, None] ** 2
+        for cut, xyz in zip(batch, lifted, strict=True):
+            total[cut] += fade * xyz
+            say[cut] += fade
+        done += len(batch)
+        report(on_progress, Progress("lift", done, len(seen), "windows"))
+    with np.errstate(invalid="ignore"):
+        return np.where(say > 0, total / say, np.nan)
+
+
+def _batches(cuts: Sequence[Array]) -> Iterator[list[Array]]:
+    """Windows of one length together, few enough to fit in memory."""
+    by_length: dict[int, list[Array]] = {}
+    for cut in cuts:
+        by_length.setdefault(len(cut), []).append(cut)
+    for length, same in by_length.items():
+        count = max(_FRAMES_AT_ONCE // length, 1)
+        for start in range(0, len(same), count):
+            yield same[start : start + count]
+
+
+@torch.inference_mode()
+def _lift_batch(
+    model: Model,
+    lifter: Callable[[Tensor], Tensor],
+    xy: Array,
+    score: Array,
+    size: tuple[int, int],
+    config: InferConfig,
+) -> Array:
+    """Pixels xy (B, T, J, 2) and scores (B, T, J) -> root-relative (B, T, J, 3) along the camera's axes."""
+    flat = torch.from_numpy(np.nan_to_num(xy)).to(model.device)
+    belief = torch.from_numpy(score).to(model.device)
+    sizes = flat.new_tensor(size).expand(len(flat), 2)
+    focal = flat.new_full((len(flat),), config.focal) if config.focal else None
+    framing = frame_clip(flat, belief, sizes, model.framing, focal=focal)
+    screen = torch.where(belief[..., None] > 0, to_screen(flat, framing), torch.zeros_like(flat))
+    x = torch.cat([screen, belief[..., None]], dim=-1)
+    half: AbstractContextManager[object] = nullcontext()
+    if config.precision in _HALF:
+        half = torch.autocast(model.device.type, dtype=_HALF[config.precision])
+    with half:
+        answer = lifter(x)
+        if config.flip:
+            answer = (answer + mirror(lifter(mirror(x)))) / 2
+    return to_camera(answer.float(), framing).cpu().numpy()
+
+
+def _prepared(model: Model, config: InferConfig) -> Callable[[Tensor], Tensor]:
+    return torch.compile(model.lifter, dynamic=True) if config.compile else model.lifter
+
+
+def in_metres(poses: Poses3D, height_m: float) -> Poses3D:
+    """Poses in screen units -> metres, for an athlete of known standing height.
+
+    The bones, taken together and averaged over a second, say how tall the athlete is in the picture of that moment.
+    """
+    bones = np.stack([poses.xyz[:, child] - poses.xyz[:, parent] for parent, child in H36M17.bones], axis=1)
+    tall = stature(np.linalg.norm(bones, axis=-1))
+    known = np.isfinite(tall)
+    size = np.full(len(tall), np.nan)
+    for index in np.flatnonzero(known):
+        near = known & (np.abs(poses.time - poses.time[index]) <= STEADY_S / 2)
+        size[index] = tall[near].mean()
+    return replace(poses, xyz=poses.xyz * (height_m / size)[:, None, None], unit="m")

@@ -1,0 +1,279 @@
+"""Model files: a lifter's weights with all that is needed to use them, and the official checkpoints of MotionBERT.
+
+A model file is a dict of tensors and plain values. Nothing that could run code is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from twoview import lifters
+from twoview.detectors.rtmpose import safe_globals
+from twoview.errors import FormatError, LifterError
+from twoview.geometry.framing import RULES, Rule
+from twoview.lifters import motionbert
+from twoview.skeleton import Skeleton, skeleton
+from twoview.storage import records, weights
+
+FORMAT = "model"
+LIFTERS_FOLDER = weights.ASSETS / "lifters"
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A lifter and how to talk to it.
+
+    lifter       the network, in evaluation mode
+    name         its row in LIFTERS, or package.module:Class
+    config       keyword arguments that build it
+    framing      how a clip's pixels become screen units: a rule of `framing.frame_clip`
+    rate_hz      frames a second that it was trained on
+    clip_length  longest clip it takes at once, in frames
+    skeleton     name of the joints it reads and answers
+    space        "2.5d": x, y of the picture, z from the root in the same unit (see `framing`)
+    card         what a person should know: training, data, accuracy, licence; plain values
+    """
+
+    lifter: nn.Module
+    name: str
+    config: Mapping[str, Any]
+    framing: Rule
+    rate_hz: float
+    clip_length: int
+    skeleton: str = "h36m17"
+    space: Literal["2.5d"] = "2.5d"
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def joints(self) -> Skeleton:
+        """The joints as a skeleton."""
+        return skeleton(self.skeleton)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.lifter.parameters()).device
+
+    def facts(self) -> dict[str, Any]:
+        """Everything but the weights, as plain values: what a model file and an exported one say about themselves."""
+        return {
+            "lifter": {"name": self.name, "config": dict(self.config)},
+            "framing": self.framing,
+            "space": self.space,
+            "rate_hz": float(self.rate_hz),
+            "clip_length": int(self.clip_length),
+            "skeleton": self.skeleton,
+            "card": dict(self.card),
+        }
+
+
+def save_model(path: Path | str, model: Model, *, half: bool = False) -> None:
+    """Write a model file, atomically. `half` stores 16-bit weights: half the size, 3 to 4 digits.
+
+    Raises LifterError where a weight is not a number, or too large for 16 bits.
+    """
+    state = {key: value.detach().cpu() for key, value in model.lifter.state_dict().items()}
+    if half:
+        state = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
+    for key, value in state.items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise LifterError(f"{path}: weight {key} has values that are not finite{' in 16 bits' if half else ''}")
+    _write(path, {**records.header(FORMAT), **model.facts(), "state_dict": state})
+
+
+def _write(path: Path | str, content: Mapping[str, Any]) -> None:
+    with records.atomic(path) as temporary:
+        try:
+            torch.save(dict(content), temporary)
+        except RuntimeError as error:  # how torch reports a full disk
+            raise OSError(f"the weights could not be written: {str(error).splitlines()[0]}") from error
+
+
+def load_model(name_or_path: Path | str, device: str = "cpu") -> Model:
+    """A model that ships, from the weights table, or from a file: ours, MotionBERT's or mmpose's.
+
+    device  "auto" (cuda where there is one, else cpu), or any that torch knows
+    Raises LifterError with what the file seems to be where it is none of these.
+    """
+    path = find_model(name_or_path)
+    content = read_checkpoint(path)
+    model = _own(content, path) if content.get("format") == FORMAT else _official(content, path)
+    model.lifter.to(pick_device(device)).eval()
+    return model
+
+
+def pick_device(device: str) -> torch.device:
+    """The device of that name; never another one. Raises LifterError where this machine has none."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise LifterError(f"no device {device!r} here: {reason}", hint="--device cpu, or auto") from error
+
+
+def find_model(name_or_path: Path | str) -> Path:
+    """The file of a model: a path that exists, the name of one that ships, or a name of the weights table."""
+    path, name = Path(name_or_path), str(name_or_path)
+    if path.is_file():
+        return path
+    if name in weights.WEIGHTS:
+        return weights.locate(name)
+    shipped = sorted(file.stem for file in LIFTERS_FOLDER.glob("*.pt"))
+    if name in shipped:
+        return LIFTERS_FOLDER / f"{name}.pt"
+    names = f"names: {', '.join(shipped) or 'none'}; or a file; more with: twoview weights list"
+    raise LifterError(f"no model {name!r}: neither a file nor a name", hint=names)
+
+
+def add_checkpoint(path: Path | str, name: str = "") -> tuple[Model, str]:
+    """What a checkpoint is, after it was loaded strictly; a MotionBERT goes into the cache under a name, returned too.
+
+    name  a row of the weights table; "" for the one that fits. What has no row is left where it is and named "".
+    """
+    model = load_model(path)
+    fitting = motionbert.row(model.card) if Path(path).is_file() else ""
+    if name or fitting:
+        weights.add(name or fitting, path)
+    return model, name or fitting
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a torch file, tensors on the CPU. Raises LifterError for code in it, half a file, another kind."""
+    try:
+        with torch.serialization.safe_globals([*safe_globals(), *_IGNORED]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise _refusal(path, str(error)) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise _unreadable(path) from error
+    if not isinstance(content, dict):
+        raise LifterError(
+            f"{path} holds a {type(content).__name__}, and a model file holds a dict of weights",
+            hint="save the weights where the network is: torch.save({'model': net.state_dict()}, ...)",
+        )
+    return content
+
+
+class _Ignored:
+    """Stands for the log objects in mmengine's checkpoints, so that their code is neither needed nor run."""
+
+    def __new__(cls, *_: object) -> _Ignored:
+        return super().__new__(cls)
+
+    def __setstate__(self, _: object) -> None:
+        """Keep nothing."""
+
+
+_IGNORED: list[Any] = [(_Ignored, "mmengine.logging.history_buffer.HistoryBuffer"), (_Ignored, "builtins.getattr")]
+
+
+def _unreadable(path: Path) -> LifterError:
+    size = f"{path.stat().st_size / 1e6:.1f} MB" if path.exists() else "gone"
+    return LifterError(
+        f"{path} ({size}) is truncated or not a model file",
+        hint="download or copy it again, and compare its size with the original's",
+    )
+
+
+def _refusal(path: Path, reason: str) -> LifterError:
+    """Torch has one error for objects that are neither tensors nor plain values, and for files that are no pickle."""
+    culprit = re.search(r"(?:GLOBAL|global:?|class) ([\w.]+\.[\w.]+)", reason)
+    if culprit is not None:
+        what = f"holds {culprit[1]} beside its weights"
+    elif path.read_bytes()[:2] in (b"\x80\x04", b"\x80\x05"):
+        what = "is a pickle that torch.save did not write"
+    else:
+        return _unreadable(path)
+    return LifterError(
+        f"{path} {what}, which could run code when read: refused",
+        hint="if you trust it, save its weights alone where it was made: torch.save({'model': net.state_dict()}, ...)",
+    )
+
+
+def _own(content: dict[str, Any], path: Path) -> Model:
+    """Our model file."""
+    try:
+        records.checked(content, path)
+        name, config = content["lifter"]["name"], dict(content["lifter"]["config"])
+        state: dict[str, Tensor] = content["state_dict"]
+        rest = {key: content[key] for key in ("rate_hz", "clip_length", "skeleton", "card")}
+        rule, space = content["framing"], content["space"]
+    except (KeyError, TypeError) as error:
+        raise LifterError(f"{path} is a damaged model file: {error} is missing", hint="export it again") from error
+    if rule not in RULES or space != "2.5d":
+        raise FormatError(f"{path} speaks {rule!r}, {space!r}, which this version does not know")
+    lifter = lifters.build(name, config)
+    load_strictly(lifter, state, f"{path} (a model of the lifter {name!r})")
+    return Model(lifter, name, config, cast("Rule", rule), **rest)
+
+
+def _official(content: dict[str, Any], path: Path) -> Model:
+    """A checkpoint in MotionBERT's or mmpose's layout."""
+    found = motionbert.recognise(content, str(path))
+    config = dict(found.config)
+    lifter = lifters.build("dstformer", config)
+    load_strictly(lifter, found.state, f"{path} ({found.family})")
+    if motionbert.answers_root_relative(lifter):
+        config["add_root"] = True
+        lifter.add_root = True  # type: ignore[assignment]
+    card = found.card(path) | {"answers": "root-relative poses" if "add_root" in config else "poses in the picture"}
+    return Model(lifter, "dstformer", config, "screen", motionbert.RATE_HZ, config["maxlen"], card=card)
+
+
+def load_strictly(lifter: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+    """Load weights (16-bit ones become 32-bit) if every key and shape fits; else say exactly which do not."""
+    own = lifter.state_dict()
+    shapes = [
+        f"{k} {tuple(state[k].shape)} instead of {tuple(own[k].shape)}"
+        for k in own
+        if k in state and own[k].shape != state[k].shape
+    ]
+    named = {
+        "missing": [k for k in own if k not in state],
+        "unknown": [k for k in state if k not in own],
+        "of another shape": shapes,
+    }
+    wrong = [f"{len(k)} {word}: {', '.join(k[:4])}{', ...' if len(k) > 4 else ''}" for word, k in named.items() if k]
+    if wrong:
+        raise LifterError(
+            f"{what} does not fit the network; weights {'; '.join(wrong)}",
+            hint="fetch or export it again; a network that was changed is one of your own: docs/howto/own-lifter.md",
+        )
+    lifter.load_state_dict(dict(state))
+
+
+_ELSEWHERE = "for use in other programs: twoview export model.onnx --model ..."
+
+
+def convert(path: Path | str, layout: str, out: Path | str) -> Model:
+    """Write a model in another layout, weights bit by bit the same: "motionbert", "mmpose" or "twoview".
+
+    Raises LifterError where MotionBERT's and mmpose's layouts cannot hold the model: they know DSTformers only, and
+    only those that read clips framed by the rule "screen".
+    """
+    model = load_model(path)
+    if layout == "twoview":
+        save_model(out, model)
+        return model
+    if model.name != "dstformer":
+        raise LifterError(
+            f"{path} is a {model.name!r}, and the layout {layout!r} is for DSTformers only", hint=_ELSEWHERE
+        )
+    if model.framing != "screen":
+        raise LifterError(
+            f"{path} reads clips framed by {model.framing!r}, which the layout {layout!r} cannot say", hint=_ELSEWHERE
+        )
+    _write(out, motionbert.lay_out(model.lifter.state_dict(), layout))
+    return model

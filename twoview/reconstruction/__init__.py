@@ -1,0 +1,1 @@
+"""3D from several uncalibrated views."""

@@ -1,0 +1,1 @@
+"""What is kept on disk: self-describing records, the session folder, downloaded weights, torch checkpoints."""

@@ -1,0 +1,291 @@
+"""Named weights: files that ship, files in the cache, and files to download once, checked by their hash ever after."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from twoview.errors import FormatError, StorageError, TwoViewError
+from twoview.progress import OnProgress, Progress, report
+from twoview.storage import records
+
+ASSETS = Path(__file__).parents[1] / "assets"
+_CHUNK = 1 << 18
+
+
+class WeightsError(TwoViewError):
+    """Weights that are not here and cannot be fetched, or are not what their name promises."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One row of the table.
+
+    shipped  path below the package's assets, "" if it does not ship
+    url      where to download it; "" if there is no link to a file
+    page     where a person finds it
+    member   the file inside, where the download is a zip
+    sha256   of the file used; "" where unknown: it is pinned on first use
+    mb       size of the download in megabytes
+    instead  what to type to do without, where something that ships can take its place
+    """
+
+    what: str
+    licence: str
+    mb: float
+    shipped: str = ""
+    url: str = ""
+    page: str = ""
+    member: str = ""
+    sha256: str = ""
+    instead: str = ""
+
+    @property
+    def file_name(self) -> str:
+        """Name of the file that `url` gives."""
+        return self.url.rsplit("/", 1)[-1] or Path(self.shipped).name
+
+
+_RTM = "https://download.openmmlab.com/mmpose/v1/projects/rtmposev1/"
+_LIFT = "https://download.openmmlab.com/mmpose/v1/body_3d_keypoint/pose_lift/h36m/"
+_RTM_PAGE = "https://github.com/open-mmlab/mmpose/tree/main/projects/rtmpose"
+
+
+def _onnx(what: str, file: str, mb: float, sha256: str = "") -> Weights:
+    """An export of OpenMMLab's deployment kit: a zip that holds end2end.onnx."""
+    return Weights(
+        what, "Apache-2.0", mb, url=f"{_RTM}onnx_sdk/{file}.zip", page=_RTM_PAGE, member="end2end.onnx", sha256=sha256,
+        instead="--detector movenet" if file.startswith("rtmpose") else "--set detect.finder=movenet",
+    )  # fmt: skip
+
+
+def _torch(what: str, file: str, mb: float) -> Weights:
+    """A checkpoint of MMPose."""
+    return Weights(what, "Apache-2.0", mb, url=f"{_RTM}{file}.pth", page=_RTM_PAGE, instead="--detector movenet")
+
+
+def _lifter(what: str, mb: float, file: str = "") -> Weights:
+    """A MotionBERT: MMPose's port of it where there is one, else only where its authors link to it."""
+    url = f"{_LIFT}motionbert_{file}_20230531.pth" if file else ""
+    page = "https://github.com/Walter0807/MotionBERT"
+    return Weights(what, "Apache-2.0", mb, url=url, page=page, instead="--weights twoview-small")
+
+
+_BODY17 = "rtmpose-{}_simcc-body7_pt-body7_420e-256x192-{}_20230504"
+_BODY26 = "rtmpose-{}_simcc-body7_pt-body7-halpe26_700e-256x192-{}_20230605"
+_HUMAN_ART = "{}_8xb8-300e_humanart-{}"
+
+# Name -> where it is. A row with `-torch` is the same model for PyTorch. Hashes are of the file used, not of a zip.
+WEIGHTS: dict[str, Weights] = {
+    "movenet-thunder": Weights(
+        "MoveNet Thunder, keypoints of one person", "Apache-2.0", 12.6, shipped="movenet/movenet-thunder.w16.onnx",
+        sha256="23604e1c7a0904864f68c851ad4aa6e49e0b8d8751754a423e5fc9d002c7fd70",
+    ),
+    "movenet-multipose": Weights(
+        "MoveNet MultiPose, finds up to six people", "Apache-2.0", 9.6, shipped="movenet/movenet-multipose.w16.onnx",
+        sha256="8dce6e7784891a030633aca490bd81b390c3db540ea2d479243700c9b7014cfe",
+    ),
+    "rtmpose-t": _onnx("RTMPose-t, COCO-17", _BODY17.format("t", "026a1439"), 12),
+    "rtmpose-s": _onnx(
+        "RTMPose-s, COCO-17", _BODY17.format("s", "acd4a1ef"), 20,
+        "9aeb635b83f86aea45cf45d85798f7eba1a162de8e0d721c44e54fe5eebaf47d",
+    ),
+    "rtmpose-m": _onnx(
+        "RTMPose-m, COCO-17", _BODY17.format("m", "e48f03d0"), 50,
+        "5c0a4bf67953e6d2ac43ce15e77dc9d5d354ae18430a47d2c5963a7bc5683e3c",
+    ),
+    "rtmpose-l": _onnx("RTMPose-l, COCO-17", _BODY17.format("l", "4dba18fc"), 102),
+    "rtmpose-t-26": _onnx("RTMPose-t, Halpe-26", _BODY26.format("t", "6020f8a6"), 13),
+    "rtmpose-s-26": _onnx("RTMPose-s, Halpe-26", _BODY26.format("s", "7f134165"), 21),
+    "rtmpose-m-26": _onnx("RTMPose-m, Halpe-26", _BODY26.format("m", "4d3e73dd"), 51),
+    "rtmpose-l-26": _onnx("RTMPose-l, Halpe-26", _BODY26.format("l", "2abb7558"), 103),
+    "rtmpose-t-torch": _torch("RTMPose-t, COCO-17, for PyTorch", _BODY17.format("t", "026a1439"), 14),
+    "rtmpose-s-torch": _torch("RTMPose-s, COCO-17, for PyTorch", _BODY17.format("s", "acd4a1ef"), 22),
+    "rtmpose-m-torch": _torch("RTMPose-m, COCO-17, for PyTorch", _BODY17.format("m", "e48f03d0"), 55),
+    "rtmpose-l-torch": _torch("RTMPose-l, COCO-17, for PyTorch", _BODY17.format("l", "4dba18fc"), 111),
+    "rtmpose-t-26-torch": _torch("RTMPose-t, Halpe-26, for PyTorch", _BODY26.format("t", "6020f8a6"), 14),
+    "rtmpose-s-26-torch": _torch("RTMPose-s, Halpe-26, for PyTorch", _BODY26.format("s", "7f134165"), 23),
+    "rtmpose-m-26-torch": _torch("RTMPose-m, Halpe-26, for PyTorch", _BODY26.format("m", "4d3e73dd"), 56),
+    "rtmpose-l-26-torch": _torch("RTMPose-l, Halpe-26, for PyTorch", _BODY26.format("l", "2abb7558"), 113),
+    "rtmdet-nano": _onnx(
+        "RTMDet-nano, finds people", "rtmdet_nano_8xb32-100e_coco-obj365-person-05d8511e", 4,
+        "8297e829ccc5590c8e2d32d5a211f322a0585fb7467eec85eb12c9525b0b95d6",
+    ),
+    "yolox-tiny": _onnx("YOLOX-tiny, finds people", _HUMAN_ART.format("yolox_tiny", "6f3252f9"), 18),
+    "yolox-s": _onnx("YOLOX-s, finds people", _HUMAN_ART.format("yolox_s", "3ef259a7"), 32),
+    "yolox-m": _onnx("YOLOX-m, finds people", _HUMAN_ART.format("yolox_m", "c2c7a14a"), 91),
+    "motionbert": _lifter("MotionBERT full, lifts to 3D, fine-tuned on Human3.6M", 162, "ft_h36m-d80af323"),
+    "motionbert-scratch": _lifter("MotionBERT full, lifts to 3D, trained on Human3.6M alone", 162, "h36m-f554954f"),
+    "motionbert-lite": _lifter("MotionBERT Lite, lifts to 3D, fine-tuned on Human3.6M", 64),
+}  # fmt: skip
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: TWOVIEW_CACHE, or `twoview` in the user's cache folder."""
+    if own := os.environ.get("TWOVIEW_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "twoview"
+
+
+def locate(name: str, *, on_progress: OnProgress | None = None) -> Path:
+    """The file of named weights: shipped, in the cache, or downloaded into it now.
+
+    Raises WeightsError for an unknown name, where the download fails, and where the file's hash is not the known one.
+    """
+    row = _row(name)
+    if row.shipped:
+        return ASSETS / row.shipped
+    path = cached_path(name)
+    if not path.exists():
+        if not row.url:
+            raise WeightsError(f"{name} has no direct download", hint=_by_hand(name))
+        download(name, on_progress=on_progress)
+    _check_pin(name, path)
+    return path
+
+
+def cached_path(name: str) -> Path:
+    """Where the cache keeps the file of these weights, there or not."""
+    row = _row(name)
+    suffix = Path(row.member or row.file_name).suffix or ".pth"
+    return cache_folder() / f"{name}{suffix}"
+
+
+def download(name: str, *, on_progress: OnProgress | None = None) -> Path:
+    """Fetch named weights into the cache; a download that was cut off continues where it stopped."""
+    from urllib.error import URLError  # with it come HTTP, mail and encryption, which nothing else here needs
+
+    row = _row(name)
+    part = cache_folder() / f"{row.file_name}.part"
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        _fetch(row.url, part, f"download {name}", on_progress)
+    except (URLError, TimeoutError, ConnectionError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise WeightsError(
+            f"{name} ({row.mb:g} MB) is not on this machine, and {row.url} cannot be reached: {reason}",
+            hint=_by_hand(name) + (f"\n      or use what ships: {row.instead}" if row.instead else ""),
+        ) from error
+    except OSError as error:
+        raise StorageError(
+            f"cannot write {part}: {error.strerror}", hint="free some space, or set TWOVIEW_CACHE"
+        ) from error
+    try:
+        return add(name, part)
+    finally:
+        part.unlink(missing_ok=True)  # whole by now, and wrong where it was refused
+
+
+def add(name: str, file: Path | str) -> Path:
+    """Put a file that was fetched by hand (the download itself, zip or not) into the cache under its name."""
+    row, file = _row(name), Path(file)
+    if row.shipped:
+        raise WeightsError(f"{name} ships with twoview; there is nothing to add", hint="twoview weights list")
+    if not file.is_file():
+        raise WeightsError(f"no such file: {file}", hint=_by_hand(name))
+    target = cached_path(name)
+    with records.atomic(target) as temporary:
+        if row.member and zipfile.is_zipfile(file):
+            _extract(file, row.member, temporary)
+        else:
+            shutil.copyfile(file, temporary)
+        if row.sha256 and sha256(temporary) != row.sha256:
+            raise WeightsError(
+                f"{file} is not {name}: its SHA-256 starts {sha256(temporary)[:12]}, expected {row.sha256[:12]}",
+                hint=_by_hand(name),
+            )
+    _pin(name, sha256(target))
+    return target
+
+
+def listing() -> list[dict[str, str]]:
+    """One row per named weights, for people to read: name, what, licence, size, and where it is."""
+    rows = []
+    for name, row in WEIGHTS.items():
+        place = "ships" if row.shipped else "cached" if cached_path(name).exists() else "to download"
+        rows.append({"name": name, "what": row.what, "licence": row.licence, "MB": f"{row.mb:g}", "where": place})
+    return rows
+
+
+def sha256(path: Path) -> str:
+    """Hash of a whole file."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _row(name: str) -> Weights:
+    if name not in WEIGHTS:
+        raise WeightsError(f"unknown weights {name!r}; known: {', '.join(WEIGHTS)}", hint="twoview weights list")
+    return WEIGHTS[name]
+
+
+def _by_hand(name: str) -> str:
+    row = WEIGHTS[name]
+    return f"fetch {row.url or row.page} elsewhere, then: twoview weights add {name} {row.file_name or 'FILE'}"
+
+
+def _fetch(url: str, part: Path, stage: str, on_progress: OnProgress | None) -> None:
+    """Download to `part`, from where an earlier try stopped if the server allows it."""
+    import urllib.error
+    import urllib.request
+
+    done = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
+    try:
+        reply = urllib.request.urlopen(request, timeout=30)
+    except urllib.error.HTTPError as error:
+        if error.code != 416:  # 416: nothing is left to send
+            raise
+        return
+    with reply:
+        resumed = reply.status == 206
+        done = done if resumed else 0
+        length = reply.headers.get("Content-Length")
+        total = done + int(length) if length else None
+        with part.open("ab" if resumed else "wb") as file:
+            while block := reply.read(_CHUNK):
+                file.write(block)
+                done += len(block)
+                report(on_progress, Progress(stage, done, total, "bytes"))
+    if total is not None and done < total:
+        raise ConnectionError(f"the connection ended after {done} of {total} bytes; the same command continues")
+
+
+def _extract(archive: Path, member: str, target: Path) -> None:
+    try:
+        with zipfile.ZipFile(archive) as zipped:
+            name = next((n for n in zipped.namelist() if Path(n).name == member), None)
+            if name is None:
+                raise WeightsError(f"{archive} holds no {member}; it has {', '.join(zipped.namelist()[:5])}")
+            with zipped.open(name) as source, target.open("wb") as out:
+                shutil.copyfileobj(source, out)
+    except zipfile.BadZipFile as error:
+        raise WeightsError(f"{archive} is a damaged zip file", hint="delete it and download it again") from error
+
+
+def _pins() -> dict[str, str]:
+    try:
+        content = records.read_json(cache_folder() / "pins.json")
+    except FormatError:
+        return {}
+    return dict(content.get("sha256", {}))
+
+
+def _pin(name: str, digest: str) -> None:
+    records.write_json(cache_folder() / "pins.json", {**records.header("pins"), "sha256": {**_pins(), name: digest}})
+
+
+def _check_pin(name: str, path: Path) -> None:
+    """Compare with the hash in the table, else with that of the first use."""
+    known, found = WEIGHTS[name].sha256 or _pins().get(name, ""), sha256(path)
+    if not known:
+        _pin(name, found)
+    elif known != found:
+        raise WeightsError(
+            f"{path} has changed: its SHA-256 starts {found[:12]}, and it was {known[:12]}",
+            hint=f"delete it, then: twoview weights get {name}",
+        )

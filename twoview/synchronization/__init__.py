@@ -1,0 +1,1 @@
+"""How the views' clocks relate: from sound, from motion, or by hand."""

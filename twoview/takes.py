@@ -1,0 +1,76 @@
+"""A take: one event filmed by all phones, as 2D poses of each view and the relation of their clocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from twoview.errors import TrainingError
+from twoview.poses import Poses2D, Poses3D
+from twoview.timeline import Sync
+
+
+@dataclass(frozen=True)
+class Take:
+    """One event filmed by all phones: the 2D poses of each view, and how their clocks relate.
+
+    truth  camera-space 3D (origin "camera", metres) of each view where there are labels; no phone gives that
+    focal  px, of the cameras behind the truth; without, they are taken to have the default focal length
+    """
+
+    name: str
+    poses: Mapping[str, Poses2D]
+    sync: Sync
+    truth: Mapping[str, Poses3D] | None = None
+    focal: Mapping[str, float] | None = None
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Names of the views."""
+        return tuple(self.poses)
+
+
+class LoadedLater(Mapping[str, Any]):
+    """Views of a take that are read each time they are asked for, so that a session of thousands of takes fits."""
+
+    def __init__(self, views: Sequence[str], load: Callable[[str], Any]) -> None:
+        self._views, self._load = tuple(views), load
+
+    def __getitem__(self, view: str) -> Any:
+        if view not in self._views:
+            raise KeyError(view)
+        return self._load(view)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._views)
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+
+def chosen_views(poses: Mapping[str, Any], views: Sequence[str]) -> Mapping[str, Any]:
+    """Some views of a take, loaded no earlier than before."""
+    return LoadedLater(views, poses.__getitem__)
+
+
+def check_views(takes: Sequence[Take]) -> None:
+    """Raises TrainingError for takes that cannot teach anything about depth."""
+    for take in takes:
+        if len(take.poses) < 2:
+            only = ", ".join(take.views) or "none"
+            raise TrainingError(
+                f"take {take.name!r} has one view ({only}); consistency needs two", hint="twoview sync a.mp4 b.mp4"
+            )
+        first, *others = take.poses.values()
+        if any(_same(first, other) for other in others):
+            raise TrainingError(f"the views of take {take.name!r} are the same video", hint="film from two sides")
+
+
+def _same(a: Poses2D, b: Poses2D) -> bool:
+    """Whether two views are one: the same file, or the same joints to the pixel."""
+    return bool(a.source.video and a.source.video == b.source.video) or (
+        a.xy.shape == b.xy.shape and bool(np.isfinite(a.xy).any()) and np.array_equal(a.xy, b.xy, equal_nan=True)
+    )

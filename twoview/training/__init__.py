@@ -1,0 +1,1 @@
+"""Adaptation to new takes, and pretraining."""

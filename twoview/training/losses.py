@@ -1,0 +1,259 @@
+"""The loss terms, one function each; weights live in `LossConfig` under the same names.
+
+P is what the lifter answered, G the label, both (B, V, T, J, 3) in screen units. Terms on 3D labels are those of
+MotionBERT (paper equation 5), weighted by how far each label is believed; a batch without labels adds 0 to them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from itertools import combinations, permutations
+
+import torch
+from torch import Tensor
+
+from twoview.config import ConsistencyConfig, LossConfig
+from twoview.errors import ConfigError
+from twoview.geometry.similarity import bone_lengths, residuals, rooted
+from twoview.skeleton import H36M17
+from twoview.training.clips import PairBatch
+
+_TINY = 1e-12
+
+# Pairs of Human3.6M bones whose angle MotionBERT's angle losses compare.
+_ANGLES = ((0, 3), (0, 6), (3, 6), (0, 1), (1, 2), (3, 4), (4, 5), (6, 7), (7, 10), (7, 13), (8, 13), (10, 13), (7, 8),
+           (8, 9), (10, 11), (11, 12), (13, 14), (14, 15))  # fmt: skip
+
+Loss = Callable[[PairBatch, Tensor], Tensor]
+
+
+def length(vectors: Tensor) -> Tensor:
+    """Norm over the last axis with gradient 0, not NaN, at 0; what is not a number stays one."""
+    squares = vectors.square().sum(dim=-1)
+    return torch.where(squares == 0, torch.zeros_like(squares), squares.clamp(min=_TINY**2).sqrt())
+
+
+def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
+    """Mean of values by weight; 0 where nothing weighs."""
+    return (values * weight).sum() / weight.sum().clamp(min=_TINY)
+
+
+# --- terms without labels ------------------------------------------------------------------------------------------
+
+
+def reprojection(batch: PairBatch, predicted: Tensor) -> Tensor:
+    """L_2D, paper equation 7: distance in the picture to what was detected, the score inside the norm, plain mean."""
+    seen = rooted_weight(batch.score)
+    difference = rooted(predicted[..., :2]) - rooted(batch.screen)
+    return length(difference * seen[..., None]).mean()
+
+
+def consistency(batch: PairBatch, predicted: Tensor, config: ConsistencyConfig | None = None) -> Tensor:
+    """L_con, paper equations 1 to 4: what one similarity a clip leaves between the 3D of two views, mean over pairs."""
+    config = config or ConsistencyConfig()
+    points, weight = rooted(predicted), _pair_weight(batch, config)
+    if config.scale == "frame":
+        common = weight.amin(dim=1, keepdim=True)  # the same joints in every view, or sizes could not be compared
+        points = points / _radius(points, common)[..., None, None]
+    views = range(points.shape[1])
+    pairs = list(permutations(views, 2) if config.direction == "symmetric" else combinations(views, 2))
+    if config.against == "mean":
+        return _against_mean(points, weight, config)
+    losses = [_gap(points[:, a], points[:, b], weight[:, a] * weight[:, b], config) for a, b in pairs]
+    return torch.stack(losses).mean() if losses else predicted.new_zeros(())
+
+
+def limb_variance(batch: PairBatch, predicted: Tensor) -> Tensor:
+    """Variance over time of the 16 bone lengths, mean over clips and bones (MotionBERT)."""
+    lengths = bone_lengths(predicted)
+    return lengths.var(dim=2).mean() if lengths.shape[2] > 1 else predicted.new_zeros(())
+
+
+def rooted_weight(score: Tensor) -> Tensor:
+    """Score of a root-relative joint: 0 where the root was not seen."""
+    return score * (score[..., :1] > 0)
+
+
+def _pair_weight(batch: PairBatch, config: ConsistencyConfig) -> Tensor:
+    seen = rooted_weight(batch.score)
+    return seen if config.confidence else (seen > 0).to(seen)
+
+
+def _radius(points: Tensor, weight: Tensor) -> Tensor:
+    """RMS distance from the root (B, V, T)."""
+    squares = (points.square().sum(dim=-1) * weight).sum(dim=-1) / weight.sum(dim=-1).clamp(min=_TINY)
+    return squares.clamp(min=1e-8).sqrt()
+
+
+def _gap(a: Tensor, b: Tensor, weight: Tensor, config: ConsistencyConfig) -> Tensor:
+    """Mean distance (scalar) after the fit of a to b; a, b (B, T, J, 3), weight (B, T, J)."""
+    whole_clips, frames = len(a), a.shape[1]
+    window = {"sequence": frames, "frame": 1, "window": min(config.window, frames)}[config.align]
+    a, b, weight = (_windows(value, window) for value in (a, b, weight))
+    left = residuals(a, b, weight, rigid=config.rigid, detach=config.detach_transform)
+    if config.robust > 0:
+        with torch.no_grad():
+            downweighted = weight * (config.robust / length(left).clamp(min=config.robust))
+        left, weight = residuals(a, b, downweighted, rigid=config.rigid, detach=config.detach_transform), downweighted
+    enough = ((weight > 0).sum(dim=1) >= 4).to(weight)
+    distances = (length(left) * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=_TINY)
+    share = enough * weight.sum(dim=1)
+    per_clip, total = (v.reshape(whole_clips, -1).sum(dim=1) for v in (distances * share, share))
+    return weighted_mean(per_clip / total.clamp(min=_TINY), (total > 0).to(total))
+
+
+def _windows(values: Tensor, window: int) -> Tensor:
+    """(B, T, J, ...) -> (B * windows, window * J, ...), the last window filled up with zeros."""
+    missing = -values.shape[1] % window
+    if missing:
+        values = torch.cat([values, values.new_zeros(len(values), missing, *values.shape[2:])], dim=1)
+    return values.reshape(-1, window * values.shape[2], *values.shape[3:])
+
+
+def _against_mean(points: Tensor, weight: Tensor, config: ConsistencyConfig) -> Tensor:
+    """Every view against the mean of all, brought into the first view's frame: cheaper than all pairs of many views."""
+    with torch.no_grad():
+        first, total = points[:, 0], weight[:, 0]
+        mean = first * total[..., None]
+        for view in range(1, points.shape[1]):
+            both = weight[:, 0] * weight[:, view]
+            flat = (points[:, view].flatten(1, 2), first.flatten(1, 2), both.flatten(1))
+            moved = first + residuals(*flat, rigid=config.rigid).unflatten(1, first.shape[1:3])
+            seen = weight[:, view] * (both > 0)
+            mean, total = mean + moved * seen[..., None], total + seen
+        mean = mean / total.clamp(min=_TINY)[..., None]
+    losses = [_gap(mean, points[:, v], total * weight[:, v], config) for v in range(points.shape[1])]
+    return torch.stack(losses).mean()
+
+
+# --- terms with 3D labels ------------------------------------------------------------------------------------------
+
+
+def position(batch: PairBatch, predicted: Tensor) -> Tensor:
+    """MPJPE of root-relative joints (paper equation 5; MotionBERT's loss_mpjpe)."""
+    target, weight = _labels(batch, predicted)
+    return weighted_mean(length(rooted(predicted) - target), weight)
+
+
+def scale(batch: PairBatch, predicted: Tensor) -> Tensor:
+    """N-MPJPE: the same after the best scale of each frame (MotionBERT's n_mpjpe)."""
+    target, weight = _labels(batch, predicted)
+    points = rooted(predicted)
+    dot = ((target * points).sum(dim=-1) * weight).sum(dim=-1)
+    power = (points.square().sum(dim=-1) * weight).sum(dim=-1)
+    best = (dot / power.clamp(min=_TINY))[..., None, None]
+    return weighted_mean(length(best * points - target), weight)
+
+
+def velocity(batch: PairBatch, predicted: Tensor) -> Tensor:
+    """Error of the movement from frame to frame, screen units a frame (MotionBERT's loss_velocity)."""
+    target, weight = _labels(batch, predicted)
+    points = rooted(predicted)
+    if points.shape[2] < 2:
+        return predicted.new_zeros(())
+    both = torch.minimum(weight[:, :, 1:], weight[:, :, :-1])
+    return weighted_mean(length(points.diff(dim=2) - target.diff(dim=2)), both)
+
+
+def limb_length(batch: PairBatch, predicted: Tensor) -> Tensor:
+    """Mean absolute error of bone lengths (MotionBERT's loss_limb_gt)."""
+    target, weight = _labels(batch, predicted)
+    return weighted_mean((bone_lengths(predicted) - bone_lengths(target)).abs(), _bone_weight(weight))
+
+
+def angle(batch: PairBatch, predicted: Tensor) -> Tensor:
+    """Mean absolute error of 18 angles between bones, radians (MotionBERT's loss_angle)."""
+    target, weight = _labels(batch, predicted)
+    known = (weight.amin(dim=-1, keepdim=True) > 0).to(weight)
+    difference = (_angles(predicted) - _angles(target)).abs()
+    return weighted_mean(difference, known.expand_as(difference))
+
+
+def angle_velocity(batch: PairBatch, predicted: Tensor) -> Tensor:
+    """The same of the angles' changes from frame to frame (MotionBERT's loss_angle_velocity)."""
+    target, weight = _labels(batch, predicted)
+    if predicted.shape[2] < 2:
+        return predicted.new_zeros(())
+    difference = (_angles(predicted).diff(dim=2) - _angles(target).diff(dim=2)).abs()
+    known = (weight.amin(dim=-1, keepdim=True) > 0).to(weight)
+    return weighted_mean(difference, torch.minimum(known[:, :, 1:], known[:, :, :-1]).expand_as(difference))
+
+
+def _labels(batch: PairBatch, predicted: Tensor) -> tuple[Tensor, Tensor]:
+    """Root-relative labels and their weights; zeros of weight 0 for a batch without."""
+    if batch.target is None or batch.target_weight is None:
+        return torch.zeros_like(predicted), torch.zeros_like(predicted[..., 0])
+    return rooted(batch.target), batch.target_weight * (batch.target_weight[..., :1] > 0)
+
+
+def _bone_weight(weight: Tensor) -> Tensor:
+    parents, children = zip(*H36M17.bones, strict=True)
+    return torch.minimum(weight[..., list(parents)], weight[..., list(children)])
+
+
+def _angles(points: Tensor) -> Tensor:
+    """Angles (..., 18) between pairs of bones, radians."""
+    parents, children = zip(*H36M17.bones, strict=True)
+    bones = points[..., list(parents), :] - points[..., list(children), :]
+    first, second = (bones[..., list(side), :] for side in zip(*_ANGLES, strict=True))
+    cosine = (first * second).sum(dim=-1) / (length(first) * length(second)).clamp(min=_TINY)
+    return torch.acos(cosine.clamp(-1 + 1e-7, 1 - 1e-7))
+
+
+ON_LABELS = ("position", "scale", "velocity", "limb_length", "angle", "angle_velocity")
+
+LOSSES: dict[str, Loss] = {
+    "reprojection": reprojection,
+    "consistency": consistency,
+    "position": position,
+    "scale": scale,
+    "velocity": velocity,
+    "limb_variance": limb_variance,
+    "limb_length": limb_length,
+    "angle": angle,
+    "angle_velocity": angle_velocity,
+}
+
+
+def total(batch: PairBatch, predicted: Tensor, config: LossConfig) -> dict[str, Tensor]:
+    """Every term of non-zero weight that speaks of this batch, multiplied by its weight (equations 6, 8).
+
+    Terms on labels speak of batches with labels; with `config.only_unlabelled_2d` the 2D term speaks of those without.
+    The sum is what training minimises. Raises ConfigError for a weight without a term.
+    """
+    labelled = batch.target is not None
+    terms: dict[str, Tensor] = {}
+    for name, weight in weights(config).items():
+        if (name in ON_LABELS and not labelled) or (name == "reprojection" and labelled and config.only_unlabelled_2d):
+            continue
+        if name == "consistency":
+            terms[name] = weight * consistency(batch, predicted, config.alignment)
+        else:
+            terms[name] = weight * term(name)(batch, predicted)
+    return terms
+
+
+def term(name: str) -> Loss:
+    """The loss term of a name in `LOSSES`, or of `package.module:function`. Raises ConfigError for any other."""
+    if name in LOSSES:
+        return LOSSES[name]
+    module, colon, function = name.partition(":")
+    if not colon:
+        raise ConfigError(f"no loss term {name!r}; known: {', '.join(LOSSES)}, or yours as package.module:function")
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"the loss term {name!r} cannot be imported: {error}") from error
+    if not callable(found):
+        raise ConfigError(f"the loss term {name!r} is a {type(found).__name__}, and a function was expected")
+    return found
+
+
+def weights(config: LossConfig) -> Mapping[str, float]:
+    """The non-zero weights of a config by name, a user's own terms last. Raises ConfigError for what is no number."""
+    built_in = {name: value for name, value in vars(config).items() if isinstance(value, float) and value > 0}
+    for name, value in config.own.items():
+        if not isinstance(value, int | float):
+            raise ConfigError(f"loss.own: the weight of {name} should be a number, got {value!r}")
+    return {**built_in, **{name: float(value) for name, value in config.own.items() if value}}

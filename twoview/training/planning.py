@@ -1,0 +1,125 @@
+"""Before adapting: what the takes hold, how long it will take on this machine, and what to film more of."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from twoview.config import FinetuneConfig
+from twoview.errors import TwoViewError
+from twoview.lifting.model import Model
+from twoview.progress import OnProgress
+from twoview.reconstruction.triangulation import SHARP_DEG, WIDE_DEG, triangulate_takes
+from twoview.takes import Take, check_views
+from twoview.training import paper
+from twoview.training.clips import cut
+from twoview.training.distributed import precision_of
+
+GOOD_CLIPS = 30
+GOOD_TAKES = 5
+BEST_DEG = (60.0, 120.0)
+_TRIAL_STEPS = 3
+
+
+@dataclass(frozen=True)
+class TakePlan:
+    """One take: seconds that all views saw, usable clips, degrees between the views, and share of reliable frames."""
+
+    take: str
+    seconds: float
+    clips: int
+    angle_deg: float
+    reliable: float
+    trouble: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to expect of `finetune`.
+
+    takes    each take
+    minutes  filmed by all views; training_minutes: expected on this machine
+    advice   plain sentences: what to film more of, or differently
+    """
+
+    takes: tuple[TakePlan, ...]
+    minutes: float
+    clips: int
+    training_minutes: float
+    advice: tuple[str, ...]
+
+
+def plan(
+    takes: Sequence[Take],
+    model: Model,
+    config: FinetuneConfig | None = None,
+    *,
+    on_progress: OnProgress | None = None,
+) -> Plan:
+    """What adapting `model` to the takes will mean. Raises TrainingError for takes that have one view only."""
+    config = config or FinetuneConfig()
+    check_views(takes)
+    rows = tuple(_look(take, model, config, on_progress) for take in takes)
+    minutes = sum(row.seconds for row in rows) / 60
+    clips = sum(row.clips for row in rows)
+    steps = config.phones.steps if config.method == "phones" else config.epochs * -(-clips // config.batch)
+    virtual = 2 * config.phones.virtual if config.method == "phones" else config.batch
+    batch = (config.phones.batch if config.method == "phones" else config.batch) + virtual
+    half = precision_of(config, model.name) != "32-true"
+    frames = config.phones.frames if config.method == "phones" else config.clip_length or model.clip_length
+    seconds = steps * seconds_a_step(model, batch, frames, half=half)
+    return Plan(rows, minutes, clips, seconds / 60, tuple(_advice(rows, clips)))
+
+
+def seconds_a_step(model: Model, batch: int, frames: int, *, half: bool = False) -> float:
+    """How long a training step of `batch` single-view clips takes here, measured; in 16 bits if `half`."""
+    lifter = copy.deepcopy(model.lifter).train()
+    x = torch.zeros(batch, frames, len(model.joints), 3, device=model.device)
+    taken = []
+    for _ in range(_TRIAL_STEPS):
+        started = time.perf_counter()
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=half):
+            answer = lifter(x)
+        answer.float().square().mean().backward()
+        taken.append(time.perf_counter() - started)
+    return float(np.median(taken))
+
+
+def _look(take: Take, model: Model, config: FinetuneConfig, on_progress: OnProgress | None) -> TakePlan:
+    length = config.clip_length or model.clip_length
+    try:
+        clips = cut(take, length=length, rate=model.rate_hz, stride=config.stride)
+        found = triangulate_takes([take], model, config=config.phones.triangulate, on_progress=on_progress)[0]
+    except TwoViewError as error:
+        return TakePlan(take.name, 0.0, 0, float("nan"), 0.0, error.message)
+    others = [found.angle_deg[view] for view in found.views[1:]]
+    best = min(others, key=lambda angle: abs(angle - 90.0))
+    return TakePlan(
+        take.name, float(found.time[-1] - found.time[0]), len(clips), best, float(found.reliable.mean()),
+        "; ".join(found.warnings),
+    )  # fmt: skip
+
+
+def _advice(rows: Sequence[TakePlan], clips: int) -> list[str]:
+    said = [f"take {row.take}: {row.trouble}" for row in rows if row.trouble]
+    angles = [row.angle_deg for row in rows if np.isfinite(row.angle_deg)]
+    if clips < paper.FEW_CLIPS:
+        said.append(f"{clips} clips are too few to learn from; film at least {paper.FEW_CLIPS}, better {GOOD_CLIPS}")
+    elif clips < GOOD_CLIPS:
+        said.append(f"{clips} clips will do; with {GOOD_CLIPS} and more the result gets steadier")
+    if len(rows) < GOOD_TAKES:
+        said.append(
+            f"{len(rows)} takes: film {GOOD_TAKES} and more, so that one can be held out and the rest teach enough"
+        )
+    if angles:
+        middle = float(np.median(angles))
+        if middle < SHARP_DEG or middle > WIDE_DEG:
+            said.append(f"the phones stood {middle:.0f} degrees apart around the athlete; move one to about 90 degrees")
+        elif not BEST_DEG[0] <= middle <= BEST_DEG[1]:
+            said.append(f"the phones stood {middle:.0f} degrees apart; closer to 90 would be better")
+    return said or ["nothing to add: go ahead"]

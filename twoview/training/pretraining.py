@@ -1,0 +1,292 @@
+"""Train a lifter from motion capture: vary the bodies, film them with virtual phones, spoil the 2D, learn the 3D.
+
+`pretrain` is the loop. Every step draws its clips from a generator seeded by (seed, step), so a run that was stopped
+and resumed continues as if nothing had happened, and anyone can repeat it.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from twoview import lifters
+from twoview.config import PretrainConfig
+from twoview.datasets.motion import Motion
+from twoview.errors import TrainingError
+from twoview.evaluation.metrics import aligned_errors, joint_errors, scaled_errors
+from twoview.geometry.framing import Rule, to_camera
+from twoview.geometry.similarity import mirror
+from twoview.lifting.model import Model, load_model, pick_device, save_model
+from twoview.machine import keep_memory
+from twoview.progress import OnProgress, Progress, report
+from twoview.skeleton import H36M17
+from twoview.storage.records import atomic
+from twoview.training.bodies import BodyRange, coco_like, vary_bodies, vary_definition
+from twoview.training.virtual_cameras import CameraRange, Chance, Filmed, MotionBank, NoiseModel, centre, film
+
+_ROOT = H36M17.root
+_LENGTHS = ((27, 0.5), (81, 0.35), (9, 0.1), (1, 0.05))  # clip length in frames, share of the steps
+
+
+def lifting_loss(answer: Tensor, film: Filmed, config: PretrainConfig) -> Tensor:
+    """Position + scale + velocity errors of the root-relative pose, as in paper equation 5; the root in the picture."""
+    seen_joints = (film.seen[..., 2] > 0).float().mean(dim=-1)
+    weight = torch.where(seen_joints > 0.25, 1.0, 0.05)  # (B, T): nobody can lift an athlete out of the picture
+    weight = (weight / weight.mean().clamp(min=1e-6))[..., None]
+    label = film.label.clamp(-4, 4)
+    pose, truth = answer - answer[:, :, _ROOT : _ROOT + 1], label - label[:, :, _ROOT : _ROOT + 1]
+    drift = answer[:, :, _ROOT] - label[:, :, _ROOT]
+    error = _length(pose - truth)
+    position = (error * weight).mean() + (_length(drift) * weight[..., 0]).mean() / len(H36M17)
+    factor = (pose * truth).sum((-1, -2), True) / pose.square().sum((-1, -2), True).clamp(min=1e-6)
+    scale = (_length(pose * factor - truth) * weight).mean()
+    loss = position + config.scale * scale
+    if answer.shape[1] > 1:
+        change = _length((pose - truth).diff(dim=1))
+        loss = loss + config.velocity * (change * weight[:, 1:]).mean()
+    return loss
+
+
+def _length(x: Tensor) -> Tensor:
+    return (x.square().sum(-1) + 1e-10).sqrt()
+
+
+BENCHMARK = CameraRange((3.0, 8.0), (0.4, 2.6), roll=1.5, off_centre=0.3, crop=(0.9, 1.1))
+_BENCHMARK_NOISE = NoiseModel(level=(0.007, 0.007), blind=0.0, swaps=0.0)
+
+
+@torch.inference_mode()
+def score_lifter(
+    lifter: nn.Module,
+    bank: MotionBank,
+    *,
+    rule: Rule = "box",
+    frames: int = 27,
+    rate: float = 30.0,
+    cameras: int = 2,
+    seed: int = 1,
+    flip: bool = False,
+    converted: bool = False,
+    where: CameraRange = BENCHMARK,
+    noise: NoiseModel = _BENCHMARK_NOISE,
+) -> dict[str, Tensor]:
+    """Errors of every window (N * cameras,), seen by fixed random phones through a detector's errors.
+
+    In mm along the true camera's axes, root-relative, each frame scaled by the known depth of its root: MotionBERT's
+    protocol, but against the true pose instead of its 2.5D projection. Keys: mpjpe, pa_mpjpe, n_mpjpe, mpjve (mm a
+    second), and `which` motion it is.
+
+    flip       average with the prediction of the mirrored input, as `infer` does
+    converted  joints of a COCO detector after conversion, instead of those that were captured
+    """
+    motion, which = bank.windows(frames, rate)
+    motion = centre(motion.repeat(cameras, 1, 1, 1))
+    motion = coco_like(motion) if converted else motion
+    seen = film(motion, _chance(seed, bank.device), noise, where, rule)
+    answer = torch.cat([_answer(lifter, part, flip) for part in seen.seen.split(256)])
+    root = seen.points[:, :, _ROOT : _ROOT + 1]
+    metres = root[..., 2:] * (seen.cameras.size[:, 0] / 2 / seen.cameras.focal)[:, None, None, None]
+    pose, truth = to_camera(answer, seen.framing) * metres * 1000, (seen.points - root) * 1000
+    p, t = pose.flatten(0, 1), truth.flatten(0, 1)
+    errors = {"mpjpe": joint_errors(p, t), "pa_mpjpe": aligned_errors(p, t), "n_mpjpe": scaled_errors(p, t)}
+    found = {name: value.view(pose.shape[:3]).mean((1, 2)) for name, value in errors.items()}
+    if frames > 1:
+        found["mpjve"] = (pose - truth).diff(dim=1).norm(dim=-1).mean((1, 2)) * rate
+    return {**found, "which": which.repeat(cameras)}
+
+
+def _answer(lifter: nn.Module, seen: Tensor, flip: bool) -> Tensor:
+    return (lifter(seen) + mirror(lifter(mirror(seen)))) / 2 if flip else cast(Tensor, lifter(seen))
+
+
+def _chance(seed: int, device: torch.device) -> Chance:
+    return Chance(torch.Generator(device).manual_seed(seed))
+
+
+def step_seed(seed: int, step: int) -> int:
+    """The seed of one step's clips; far apart for neighbouring steps and runs."""
+    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def learning_rate(config: PretrainConfig, step: int) -> float:
+    """Factor to the highest learning rate: linear warm-up, then half a cosine down to 0 at the last step."""
+    if step < config.warmup:
+        return (step + 1) / config.warmup
+    share = (step - config.warmup) / max(config.steps - config.warmup, 1)
+    return 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+
+
+def draw_batch(
+    bank: MotionBank, config: PretrainConfig, noises: Sequence[NoiseModel], step: int, clip_length: int = 81
+) -> Filmed:
+    """The clips of one step, all of one length up to `clip_length`; a pure function of (seed, step) on each device."""
+    chance = _chance(step_seed(config.seed, step), bank.device)
+    lengths, shares = zip(*((n, share) for n, share in _LENGTHS if n <= clip_length), strict=True)
+    pick = np.random.default_rng((config.seed, step)).choice(len(lengths), p=np.divide(shares, sum(shares)))
+    length = lengths[pick]
+    motion = bank.draw(min(max(config.frames // length, 1), 1024), length, config.rate, chance)
+    motion = vary_definition(vary_bodies(centre(motion), chance, BodyRange()), chance, config.converted)
+    noise = noises[0]
+    if step >= config.noise_from and len(noises) > 1:
+        noise = noises[step % len(noises)]
+    return film(motion, chance, noise)
+
+
+def pretrain(
+    config: PretrainConfig,
+    motions: Sequence[Motion],
+    *,
+    out: Path,
+    validation: Mapping[str, Sequence[Motion]] | None = None,
+    on_progress: OnProgress | None = None,
+) -> Model:
+    """Train a lifter; returns it with its averaged weights and a card, as written to `model.pt`.
+
+    out         folder of the run: `model.pt` at every validation, `state.pt`, from which it resumes, and `log.jsonl`
+    validation  name -> motion by other subjects, measured as `score_lifter` does; never used to choose anything
+    """
+    keep_memory()
+    noises = [NoiseModel(), *map(NoiseModel.load, config.noise)]
+    device = pick_device(config.device)
+    bank = MotionBank(motions, device)
+    banks = {name: MotionBank(found, device) for name, found in (validation or {}).items()}
+    run = _Run.start(config, device)
+    if not run.resume(out, config):
+        (out / "log.jsonl").unlink(missing_ok=True)
+    losses: list[Tensor] = []
+    began = time.monotonic() - run.seconds
+    for step in range(run.step, config.steps):
+        batch = draw_batch(bank, config, noises, step, run.clip_length)
+        losses.append(run.learn(batch, config, step))
+        if on_progress is not None:  # reading the loss waits for the device
+            report(on_progress, Progress("pretrain", run.step, config.steps, values={"loss": float(losses[-1])}))
+        last = run.step == config.steps
+        if last or run.step % config.save_every == 0:
+            run.seconds = time.monotonic() - began
+            row: dict[str, Any] = {
+                "step": run.step,
+                "seconds": round(run.seconds, 1),
+                "loss": float(torch.stack(losses).mean()),
+            }
+            if last or run.step % config.validate_every == 0:
+                for name, held in banks.items():
+                    errors = score_lifter(run.average, held, rate=config.rate)
+                    row[name] = [round(float(errors[key].mean()), 2) for key in ("mpjpe", "pa_mpjpe")]
+                save_model(out / "model.pt", run.model(config, motions, row), half=True)
+            run.save(out, config)
+            with (out / "log.jsonl").open("a", encoding="utf-8") as log:
+                log.write(json.dumps(row) + "\n")
+            losses.clear()
+    return load_model(out / "model.pt")
+
+
+@dataclass
+class _Run:
+    """What changes while training. The optimizers come with their highest learning rates."""
+
+    lifter: nn.Module
+    average: nn.Module
+    optimizers: list[tuple[torch.optim.Optimizer, float]]
+    step: int = 0
+    seconds: float = 0.0
+
+    @classmethod
+    def start(cls, config: PretrainConfig, device: torch.device) -> _Run:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            lifter = lifters.build(config.lifter, config.lifter_settings).to(device)
+        return cls(lifter, copy.deepcopy(lifter), _optimizers(lifter, config))
+
+    @property
+    def clip_length(self) -> int:
+        return cast(int, self.lifter.clip_length)
+
+    def learn(self, batch: Filmed, config: PretrainConfig, step: int) -> Tensor:
+        """One step; returns its loss."""
+        factor = learning_rate(config, step)
+        for optimizer, peak in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = peak * factor
+        with torch.autocast(batch.seen.device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16"):
+            answer = self.lifter(batch.seen)
+        loss = lifting_loss(answer.float(), batch, config)
+        self.lifter.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.lifter.parameters(), 1.0)
+        for optimizer, _ in self.optimizers:
+            optimizer.step()
+        keep = min(config.average, (1 + step) / (10 + step))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.lifter.parameters()), 1 - keep)
+        self.step = step + 1
+        return loss.detach()
+
+    def model(self, config: PretrainConfig, motions: Sequence[Motion], row: Mapping[str, Any]) -> Model:
+        """The averaged weights with what is known about them."""
+        kinds = sorted({motion.kind for motion in motions} - {""})
+        card = {
+            "training": f"{len(motions)} clips, {sum(m.seconds for m in motions) / 60:.1f} min, by virtual cameras",
+            "movements": ", ".join(kinds),
+            "subjects": len({motion.subject for motion in motions}),
+            "progress": dict(row),
+            "settings": asdict(config),
+        }
+        name, settings = config.lifter, config.lifter_settings
+        return Model(copy.deepcopy(self.average).cpu(), name, settings, "box", config.rate, self.clip_length, card=card)
+
+    def save(self, out: Path, config: PretrainConfig) -> None:
+        state = {"format": "pretrain-state", "step": self.step, "seconds": self.seconds, "config": asdict(config)}
+        state |= {"lifter": self.lifter.state_dict(), "average": self.average.state_dict()}
+        state["optimizers"] = [optimizer.state_dict() for optimizer, _ in self.optimizers]
+        with atomic(out / "state.pt") as temporary:
+            torch.save(state, temporary)
+
+    def resume(self, out: Path, config: PretrainConfig) -> bool:
+        """Continue the run in this folder if there is one. Raises TrainingError if it had other settings."""
+        out.mkdir(parents=True, exist_ok=True)
+        if not (out / "state.pt").exists():
+            return False
+        state = torch.load(out / "state.pt", map_location="cpu", weights_only=True)
+        free = ("steps", "save_every", "validate_every", "data", "validation", "device")
+        known = state["config"]
+        changed = [k for k, v in asdict(config).items() if k not in free and known.get(k, v) != v]
+        if changed:
+            raise TrainingError(
+                f"{out} holds a run with another {', '.join(changed)}", hint="choose another folder, or delete that run"
+            )
+        self.lifter.load_state_dict(state["lifter"])
+        self.average.load_state_dict(state["average"])
+        for (optimizer, _), saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.step, self.seconds = int(state["step"]), float(state["seconds"])
+        return True
+
+
+def _optimizers(lifter: nn.Module, config: PretrainConfig) -> list[tuple[torch.optim.Optimizer, float]]:
+    """Muon for the hidden layers' matrices and AdamW for all else, or AdamW alone."""
+    if config.optimizer == "adamw":
+        return [(torch.optim.AdamW(lifter.parameters(), weight_decay=config.weight_decay, foreach=True), config.lr)]
+    if not hasattr(torch.optim, "Muon"):
+        raise TrainingError(
+            f"torch {torch.__version__} has no Muon", hint="torch 2.9 has; or set pretrain.optimizer=adamw"
+        )
+    named = dict(lifter.named_parameters())
+    hidden = {name for name, value in named.items() if value.ndim == 2 and "blocks" in name}
+    muon = torch.optim.Muon(
+        [named[name] for name in named if name in hidden],
+        weight_decay=config.weight_decay,
+        adjust_lr_fn="match_rms_adamw",
+    )
+    rest = [value for name, value in named.items() if name not in hidden]
+    adamw = torch.optim.AdamW(rest, weight_decay=config.weight_decay, foreach=True)
+    return [(muon, config.lr), (adamw, config.lr_rest)]

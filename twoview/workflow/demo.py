@@ -1,0 +1,180 @@
+"""The main job on the videos that ship: sync, detect, finetune, infer, with the errors against known truth."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from twoview.config import DetectConfig, FinetuneConfig, InferConfig, PhonesConfig
+from twoview.datasets.rendered import SceneView, read_scene
+from twoview.poses import Poses2D, Poses3D
+from twoview.progress import OnProgress
+from twoview.storage.session import Session
+from twoview.timeline import ClockMap, Sync
+from twoview.workflow import inference, synchronization
+from twoview.workflow import session as workflow_session
+
+ASSETS = Path(str(files("twoview") / "assets" / "demo"))
+SCENES = {"golf": ("take1", "take2", "take3", "take4", "take5"), "real": ("take1",)}
+TESTS = {"golf": ("test1", "test2"), "real": ()}
+VIEWS = ("a", "b")
+RUN, QUICK_RUN = "run1", "quick"
+QUICK = FinetuneConfig(epochs=2, phones=PhonesConfig(steps=10))
+_STATE = {True: "new", False: "up to date"}
+REAL_CLOCK = ClockMap(0.25)  # how view b of the real pair was cut, see assets/demo/real/README.md
+
+if TYPE_CHECKING:
+    from twoview.training.finetuning import Run
+
+
+@dataclass(frozen=True)
+class Table:
+    """A titled table of results."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """What the demo made: the session, tables of figures, pictures to look at, and warnings."""
+
+    session: Session
+    tables: Sequence[Table]
+    pictures: Sequence[Path]
+    warnings: Sequence[str]
+
+
+def demo(
+    folder: Path | str = "demo", *, real: bool = False, quick: bool = False, on_progress: OnProgress | None = None
+) -> Demonstration:
+    """Run the four stages on the golf session (or on two cameras of a real man) and measure against the truth.
+
+    quick  one take, one test clip and ten steps: shows that everything runs, not how good it is
+    A second run only loads what is up to date.
+    """
+    scene = "real" if real else "golf"
+    session = Session(Path(folder) / scene)
+    takes, tests = SCENES[scene], TESTS[scene]
+    if quick:
+        takes, tests = takes[:1], tests[:1]
+    names = [f"view_{view}.mp4" for view in VIEWS]
+    for take in (*takes, *tests):
+        _copy(ASSETS / scene / take, Path(folder) / scene / "videos" / take, names)
+    clocks, detections = [], []
+    for take in takes:
+        videos = [Path(folder) / scene / "videos" / take / name for name in names]
+        session, _ = workflow_session.add_videos(session.folder, videos, views=VIEWS, take=take)
+        synchronization.sync_take(session, take, on_progress=on_progress)
+    config = DetectConfig(detector="movenet")
+    for take, view, poses, fresh in workflow_session.detect_views(
+        session, views=VIEWS, takes=takes, config=config, on_progress=on_progress
+    ):
+        detections.append([*_detection_row(take, view, poses, scene), _STATE[fresh]])
+    for take in takes:  # once more, now that what the athlete's motion says can be put beside it
+        sync, fresh = synchronization.sync_take(session, take, on_progress=on_progress)
+        clocks.append([*_sync_row(take, sync, scene), _STATE[fresh]])
+    run, fresh = _finetune(session, quick, on_progress)
+    tables = [
+        Table(
+            "Clocks",
+            ["take", "b began after a (s)", "drift (ppm)", "sure", "error, with the sound's way (ms)", ""],
+            clocks,
+        ),
+        Table("2D keypoints", ["take", "view", "frames", "athlete found", "median error (px)", ""], detections),
+        Table(
+            "Adaptation", ["run", "epochs", "best", "held-out error before", "after (mm)", ""], [_run_row(run, fresh)]
+        ),
+    ]
+    pictures = [run.folder / "report.html"]
+    rows: list[list[Any]] = []
+    clips = [(test, Path(folder) / scene / "videos" / test / names[0]) for test in tests]
+    clips = clips or [(takes[0], Path(folder) / scene / "videos" / takes[0] / names[0])]
+    for name, clip in clips:
+        made, judged = _before_after(session, name, clip, scene, config, on_progress)
+        pictures += made
+        rows += judged
+    if rows:
+        mean = [f"mean of {len(rows)}", *(float(np.mean([row[k] for row in rows])) for k in range(1, 5)), ""]
+        columns = ["test clip, one view", "MPJPE before", "after (mm)", "PA-MPJPE before", "after (mm)", ""]
+        tables.append(Table("3D from one view, before and after adaptation", columns, [*rows, mean]))
+    return Demonstration(session, tables, pictures, tuple(run.warnings))
+
+
+def _finetune(session: Session, quick: bool, on_progress: OnProgress | None) -> tuple[Run, bool]:
+    """The run, and whether it learnt anything now."""
+    name = QUICK_RUN if quick else RUN
+    log = session.run_folder(name) / "log.jsonl"
+    known = log.stat().st_mtime_ns if log.exists() else None
+    run = workflow_session.finetune_session(
+        session, views=VIEWS, config=QUICK if quick else FinetuneConfig(), run=name, on_progress=on_progress
+    )
+    return run, log.stat().st_mtime_ns != known
+
+
+def _run_row(run: Run, fresh: bool) -> list[Any]:
+    from twoview.training.runs import rows
+
+    errors = [watched["criterion"] for watched in (run.before, run.after)]
+    return [run.folder.name, len(rows(run.folder)), run.best_epoch, *errors, _STATE[fresh]]
+
+
+def _copy(source: Path, target: Path, names: Sequence[str]) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        if not (target / name).exists():
+            shutil.copyfile(source / name, target / name)
+
+
+def _truth(scene: str, name: str, view: str) -> SceneView | None:
+    return read_scene(ASSETS / scene / name).views[view] if scene == "golf" else None
+
+
+def _sync_row(take: str, sync: Sync, scene: str) -> list[Any]:
+    found, quality = sync.clocks["b"], sync.quality["b"]
+    truth = _truth(scene, take, "b")
+    known = truth.clock if truth else REAL_CLOCK
+    middle = 0.5 * (truth.poses2d.time[-1] if truth else 1.0)
+    error = abs(float(found.to_session(middle) - known.to_session(middle))) * 1000
+    return [take, round(found.offset_s, 4), round(found.drift_ppm, 1), f"{quality.confidence:.0%}", round(error, 2)]
+
+
+def _detection_row(take: str, view: str, poses: Poses2D, scene: str) -> list[Any]:
+    found = f"{(poses.score > 0).any(axis=1).mean():.0%}"
+    truth = _truth(scene, take, view)
+    if truth is None:
+        return [take, view, len(poses), found, "no truth"]
+    error = np.linalg.norm(poses.xy - truth.poses2d.at(poses.time).xy, axis=-1)
+    return [take, view, len(poses), found, round(float(np.nanmedian(error)), 1)]
+
+
+def _before_after(
+    session: Session, name: str, clip: Path, scene: str, config: DetectConfig, on_progress: OnProgress | None
+) -> tuple[list[Path], list[list[Any]]]:
+    """3D of one clip from its first view with the adapted and the unadapted lifter; pictures and a row of errors."""
+    truth = _truth(scene, name, "a")
+    height = read_scene(ASSETS / scene / name).height_m if truth else 0.0
+    made = inference.infer_clip(
+        clip, session.model_path, session.results / f"{name}_a", config=InferConfig(height_m=height),
+        detect_config=config, compare=FinetuneConfig().weights, on_progress=on_progress,
+    )  # fmt: skip
+    pictures = [path for key, path in made.files.items() if key != "poses"]
+    if truth is None or made.before is None:
+        return pictures, []
+    errors = [_errors(poses, truth.poses3d) for poses in (made.before, made.poses)]
+    return pictures, [[name, errors[0][0], errors[1][0], errors[0][1], errors[1][1], _STATE[made.fresh]]]
+
+
+def _errors(poses: Poses3D, truth: Poses3D) -> tuple[float, float]:
+    """MPJPE and PA-MPJPE in mm."""
+    from twoview.evaluation.scoring import evaluate
+
+    values = {metric.name: metric.value for metric in evaluate(poses, truth).rows}
+    return values["MPJPE"], values["PA-MPJPE"]

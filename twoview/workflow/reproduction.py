@@ -1,0 +1,197 @@
+"""The paper's experiments on the public data sets: read one, train the rows of a table, measure them on its test part.
+
+Every row starts from the same lifter and sees the same takes; rows that need no labels get none. Errors are the 2.5D
+protocol's of MotionBERT: millimetres come from the root's true depth, or for Human3.6M from the file's own factors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from twoview.config import DetectConfig, FinetuneConfig, resolve
+from twoview.datasets import aspset, human36m, mpi_inf_3dhp, sportspose
+from twoview.datasets.recordings import Recording
+from twoview.errors import ConfigError, DetectorError, FormatError
+from twoview.evaluation.scoring import Matched, Report, match, summarise
+from twoview.lifting.inference import lift
+from twoview.lifting.model import Model, load_model
+from twoview.poses import Poses2D, Poses3D
+from twoview.progress import OnProgress
+from twoview.skeleton import H36M17
+from twoview.storage import records
+from twoview.takes import Take
+from twoview.training.finetuning import finetune
+
+T = TypeVar("T")
+Labelled = Callable[[Recording], bool]
+ROWS = {  # row of the paper's tables -> preset
+    "unadapted": "",
+    "Iqbal et al.": "iqbal",
+    "L_3D": "l3d",
+    "L_3Dcon": "l3dcon",
+    "L_2D": "l2d",
+    "per frame": "per_frame",
+    "L_2Dcon": "paper_sportspose",
+    "L_3D of S1 + L_2Dcon": "paper_h36m",
+    "phones": "phones",
+}
+NEED_LABELS = ("L_3D", "L_3Dcon", "L_3D of S1 + L_2Dcon")
+TRUTH = "truth"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One of the paper's experiments on one data set.
+
+    rows      of ROWS
+    train     the training takes of a folder or file, views chosen by name; test: those to measure on
+    labelled  which training takes keep their 3D in the rows that use labels
+    detected  whether the set brings its own detected 2D, or has no videos to detect in
+    """
+
+    rows: tuple[str, ...]
+    train: Callable[[Path, Sequence[str] | None], Iterable[Recording]]
+    test: Callable[[Path, Sequence[str] | None], Iterable[Recording]]
+    labelled: Labelled = lambda _: True
+    detected: bool = False
+
+
+EXPERIMENTS = {
+    "sportspose": Experiment(
+        ("unadapted", "Iqbal et al.", "L_3D", "L_3Dcon", "L_2D", "per frame", "L_2Dcon", "phones"),
+        lambda path, views: sportspose.read(path, split="train", views=views or ("right", "back")),
+        lambda path, _: sportspose.read(path, split="test", views=("right",)),
+    ),
+    "human36m": Experiment(
+        ("unadapted", "L_3D", "L_3D of S1 + L_2Dcon", "phones"),
+        lambda path, views: human36m.read(path, split="train", views=views or human36m.VIEWS),
+        lambda path, _: human36m.read(path, split="test"),
+        labelled=lambda recording: recording.subject == "S1",
+        detected=True,
+    ),
+    "aspset": Experiment(
+        ("unadapted", "L_3D", "L_2D", "L_2Dcon", "phones"),
+        lambda path, views: aspset.read(path, split="train", views=views or ("left", "mid")),
+        lambda path, _: aspset.read(path, split="test"),
+    ),
+    "mpi_inf_3dhp": Experiment(
+        ("unadapted", "L_3D", "L_2D", "L_2Dcon", "phones"),
+        lambda path, views: mpi_inf_3dhp.read_train(path / "data_train_3dhp.npz", views=views or ("0", "2")),
+        lambda path, _: mpi_inf_3dhp.read_test(path / "data_test_3dhp.npz", rate=25.0),
+        detected=True,
+    ),
+}
+
+
+def reproduce(
+    dataset: str,
+    path: Path | str,
+    *,
+    out: Path | str,
+    rows: Sequence[str] | None = None,
+    views: Sequence[str] | None = None,
+    weights: str | None = None,
+    detector: str = TRUTH,
+    settings: Sequence[str] = (),
+    on_progress: OnProgress | None = None,
+) -> dict[str, Report]:
+    """Train the rows of an experiment and measure each: row -> report, by activity and with both averages.
+
+    path      the data set as its authors lay it out: a folder, or the one file
+    views     to train on; default: the paper's
+    weights   lifter to start from
+    detector  finds the 2D in the videos, kept in `out`; "truth" projects it from the 3D instead
+    settings  `name=value` of `FinetuneConfig`, for every row
+
+    Runs are kept in `out`, and a second call continues. Raises ConfigError for names that there are not, FormatError
+    for a folder that does not hold the set.
+    """
+    path, out = Path(path), Path(out)
+    experiment = _named(dataset, EXPERIMENTS, "data set")
+    chosen = list(rows or experiment.rows)
+    presets = {row: _named(row, ROWS, "row") for row in chosen}
+
+    def prepared(recordings: Iterable[Recording]) -> Iterator[Recording]:
+        found = experiment.detected or detector == TRUTH
+        return iter(recordings) if found else _detected(recordings, out, detector, on_progress)
+
+    train = list(prepared(experiment.train(path, views)))
+    test = list(prepared(experiment.test(path, views)))
+    if not train or not test:
+        raise FormatError(f"{path} has {len(train)} takes to train on and {len(test)} to test on")
+    reports = {}
+    for row, preset in presets.items():
+        flags = {"weights": weights, "keep": "last", "held_out": 0.0}  # what a table compares is the loss alone
+        config = resolve(FinetuneConfig, file=preset or None, flags=flags, sets=settings)
+        model = load_model(config.weights)
+        if preset:
+            takes = [as_take(r, labels=row in NEED_LABELS and experiment.labelled(r)) for r in train]
+            takes = [take for take in takes if take.truth or row != "L_3D"]
+            run = finetune(takes, config, out=out / "runs" / preset, on_progress=on_progress)
+            model = load_model(run.model)
+        reports[row] = measure(model, test)
+    records.write_json(
+        out / f"{dataset}.json",
+        {**records.header("reproduction"), "rows": {row: report.to_json() for row, report in reports.items()}},
+    )
+    return reports
+
+
+def as_take(recording: Recording, *, labels: bool) -> Take:
+    """A recording as `finetune` reads it, with its 3D or without."""
+    if not labels:
+        return Take(recording.name, recording.poses, recording.sync)
+    focal = {view: float(np.mean(camera.focal)) for view, camera in recording.cameras.items()}
+    return Take(recording.name, recording.poses, recording.sync, recording.truth, focal or None)
+
+
+def measure(model: Model, recordings: Iterable[Recording]) -> Report:
+    """Errors of a lifter on every view of the recordings."""
+    return summarise([compare(lift(model, r.poses[view]), r, view) for r in recordings for view in r.views])
+
+
+def compare(found: Poses3D, recording: Recording, view: str) -> Matched:
+    """A lifter's answer in screen units against a recording's truth, in metres by what is known of the root."""
+    if recording.truth_mm:
+        camera, truth = recording.cameras[view], recording.truth_mm[view] / 1000
+        metres = human36m.to_pixel_pose(found.xyz, camera) * recording.mm_per_px[view][:, None, None] / 1000
+    else:
+        truth = recording.truth[view].xyz
+        focal = float(recording.cameras[view].focal[0])
+        width = recording.poses[view].size[0]
+        metres = (found.xyz - found.xyz[:, :1]) * truth[:, :1, 2:] * width / (2 * focal)
+    ours, theirs = (
+        Poses3D(values - values[:, :1], found.time, H36M17, "root", "m", view) for values in (metres, truth)
+    )
+    return match(ours, theirs, activity=recording.activity or recording.subject)
+
+
+def _detected(
+    recordings: Iterable[Recording], out: Path, detector: str, on_progress: OnProgress | None
+) -> Iterator[Recording]:
+    """The recordings with 2D from their videos; every video is detected once."""
+    from twoview.detection.pipeline import detect
+
+    config = DetectConfig(detector=detector)
+    for recording in recordings:
+        if not recording.videos:
+            raise DetectorError(f"{recording.name} has no videos to detect in", hint=f"--detector {TRUTH}")
+        found: dict[str, Poses2D] = {}
+        for view, video in recording.videos.items():
+            kept = out / "detections" / detector.replace(":", "_").replace("/", "_") / f"{recording.name}_{view}.npz"
+            if not kept.exists():
+                poses = detect(video, config=config, view=view, on_progress=on_progress)
+                records.save(kept, poses, inputs={"video": records.fingerprint(video)}, settings=config)
+            found[view] = records.load_as(kept, Poses2D)
+        yield recording.with_detections(found)
+
+
+def _named(name: str, table: Mapping[str, T], what: str) -> T:
+    if name not in table:
+        raise ConfigError(f"no {what} {name!r}; there are {', '.join(table)}")
+    return table[name]

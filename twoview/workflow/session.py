@@ -1,0 +1,251 @@
+"""The stages around a session folder: each loads what it needs, runs unless it is up to date, and saves its result.
+
+The functions behind the four commands, so that the command line, the demo and a notebook do exactly the same.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from twoview.config import DetectConfig, FinetuneConfig, TriangulateConfig
+from twoview.errors import SessionError, TwoViewError
+from twoview.poses import Poses2D
+from twoview.progress import OnProgress, is_first
+from twoview.storage import records
+from twoview.storage.session import Session, ViewFile, open_session
+from twoview.timeline import Sync
+
+if TYPE_CHECKING:
+    from twoview.reconstruction.triangulation import Triangulation
+    from twoview.takes import Take
+    from twoview.training.finetuning import Run
+    from twoview.training.planning import Plan
+
+NOT_SHAPING = ("device", "save_every_s")  # settings that change how a stage runs, not what it makes
+
+
+def add_videos(
+    folder: Path | str, videos: Sequence[Path], *, views: Sequence[str] | None = None, take: str | None = None
+) -> tuple[Session, str]:
+    """Put the videos of one take into the session folder (made if need be); view names default to the file stems.
+
+    Without a name for the take: the take that already holds these files, or a new one.
+    Raises SessionError for two views of one name and for a take of one view, VideoError for a file that is no video.
+    """
+    from twoview.media.video import probe
+
+    session = open_session(folder, create=True)
+    names = list(views) if views is not None else [Path(video).stem for video in videos]
+    if len(names) != len(videos):
+        raise SessionError(f"{len(names)} view names for {len(videos)} videos: {', '.join(names)}")
+    if len(set(names)) != len(names):
+        raise SessionError(f"two views would both be called {names[0]!r}", hint="name them with --views left,right")
+    files = {}
+    for name, video in zip(names, videos, strict=True):
+        info = probe(video)
+        path = Path(video).resolve()
+        files[name] = ViewFile(path, info.size, str(info.rate), records.fingerprint(video))
+    if take is None:
+        same = (known for known, held in session.takes.items() if all(held.get(n) == f for n, f in files.items()))
+        take = next(same, f"take{len(session.takes) + 1}")
+    if len({**session.takes.get(take, {}), **files}) < 2:
+        raise SessionError(
+            f"one video, {', '.join(map(str, videos))}: clocks relate two or more", hint="twoview sync a.mp4 b.mp4"
+        )
+    return session.add_take(take, files), take
+
+
+def new_views(session: Session, take: str) -> list[str]:
+    """Views of this take that no other take has: the same phone under another name, perhaps."""
+    others = {view for name, held in session.takes.items() if name != take for view in held}
+    return [view for view in session.take(take) if others and view not in others]
+
+
+def save_sync(session: Session, take: str, sync: Sync, *, settings: Mapping[str, Any]) -> None:
+    """Write a take's sync with the fingerprints of its videos."""
+    inputs = sync_header(session.take(take), settings)["inputs"]
+    records.save(session.sync_path(take), sync, inputs=inputs, settings=settings)
+
+
+def load_sync(session: Session, take: str) -> Sync:
+    """The saved sync of a take. Raises SessionError if there is none, or a video has changed since."""
+    path, files = session.sync_path(take), session.take(take)
+    videos = " ".join(file.path.name for file in files.values())
+    hint = f"twoview sync {videos} --take {take} --views {','.join(files)}"
+    if not path.exists():
+        raise SessionError(f"take {take!r} is not synchronised yet", hint=hint)
+    if records.read_header(path)["inputs"] != sync_header(files, {})["inputs"]:
+        raise SessionError(f"a video of take {take!r} has changed since it was synchronised", hint=hint)
+    return records.load_as(path, Sync)
+
+
+def detect_views(
+    session: Session,
+    *,
+    views: Sequence[str] | None = None,
+    takes: Sequence[str] | None = None,
+    config: DetectConfig | None = None,
+    source: str | None = None,
+    jobs: int = 1,
+    choose_again: bool = False,
+    detect_again: bool = False,
+    on_progress: OnProgress | None = None,
+) -> Iterator[tuple[str, str, Poses2D, bool]]:
+    """Find the athlete in every video, one (take, view, poses, fresh) at a time; what is up to date is only loaded.
+
+    source        other tools' detections to take instead, see `detection.bring`
+    jobs          videos at once
+    choose_again  also where a person was picked by hand before
+    detect_again  also where another tool's detections were brought before
+    """
+    from twoview.workflow import detection
+
+    config = config or DetectConfig()
+    wanted = session.check_views(views)
+    again = {"choose_again": choose_again, "detect_again": detect_again}
+    own, syncs = [], {}
+    for take in takes or session.takes:
+        for view, file in session.take(take).items():
+            if view in wanted:
+                path, head = session.detection_path(take, view), _detection_header(file, config)
+                own.append(detection.View(take, view, file.path, path, head))
+        with suppress(TwoViewError):  # views that are not synchronised each choose for themselves
+            syncs[take] = load_sync(session, take)
+    for row in own:
+        if row.video.exists() or source is not None or not row.is_kept(**again):
+            present(session.take(row.take)[row.name], row.name)
+    if source is not None:
+        return detection.bring(source, own, config=config)
+    return detection.find(own, config=config, syncs=syncs, jobs=jobs, on_progress=on_progress, **again)
+
+
+def load_takes(session: Session, views: Sequence[str] | None = None) -> list[Take]:
+    """Every take that has at least two of these views, with its sync, and its detections as they are asked for.
+
+    Raises SessionError naming the stage that is missing.
+    """
+    from twoview.takes import LoadedLater, Take
+
+    wanted = session.check_views(views)
+    loaded = []
+    for name, files in session.takes.items():
+        present = [view for view in wanted if view in files]
+        if len(present) < 2:
+            continue
+        paths = {view: session.detection_path(name, view) for view in present}
+        for view, path in paths.items():
+            if not path.exists():
+                raise SessionError(f"view {view!r} of take {name!r} is not detected yet", hint="twoview detect")
+            if records.read_header(path)["inputs"] != {"video": files[view].fingerprint}:
+                raise SessionError(f"the video of view {view!r}, take {name!r}, has changed", hint="twoview detect")
+        poses = LoadedLater(present, lambda view, paths=paths: records.load_as(paths[view], Poses2D))  # type: ignore[misc]
+        loaded.append(Take(name, poses, load_sync(session, name)))
+    if not loaded:
+        raise SessionError(
+            f"no take in {session.folder} has two of the views {', '.join(wanted)}",
+            hint="twoview sync a.mp4 b.mp4, then twoview detect",
+        )
+    return loaded
+
+
+def finetune_session(
+    session: Session,
+    *,
+    views: Sequence[str] | None = None,
+    config: FinetuneConfig | None = None,
+    run: str = "run1",
+    on_progress: OnProgress | None = None,
+) -> Run:
+    """Adapt the lifter to a session's takes; the best model becomes the session's `model.pt`."""
+    from twoview.training.finetuning import finetune
+
+    takes = load_takes(session, views)
+    result = finetune(
+        takes, config or FinetuneConfig(), out=session.run_folder(run), views=views, on_progress=on_progress
+    )
+    if is_first():
+        with records.atomic(session.model_path) as temporary:
+            shutil.copyfile(result.model, temporary)
+    return result
+
+
+def plan_session(
+    session: Session,
+    *,
+    views: Sequence[str] | None = None,
+    config: FinetuneConfig | None = None,
+    on_progress: OnProgress | None = None,
+) -> Plan:
+    """What adapting to a session's takes will mean, before anybody trains."""
+    from twoview.lifting.model import load_model
+    from twoview.training.planning import plan
+
+    config = config or FinetuneConfig()
+    return plan(load_takes(session, views), load_model(config.weights), config, on_progress=on_progress)
+
+
+def triangulate_session(
+    session: Session,
+    *,
+    views: Sequence[str] | None = None,
+    model: str = "twoview-small",
+    config: TriangulateConfig | None = None,
+    on_progress: OnProgress | None = None,
+) -> list[tuple[Triangulation, list[Path]]]:
+    """Two-view 3D of every take; written as one Poses3D file a view beside the take's detections."""
+    from twoview.lifting.model import load_model
+    from twoview.reconstruction.triangulation import triangulate_takes
+
+    config, takes = config or TriangulateConfig(), load_takes(session, views)
+    found = triangulate_takes(takes, load_model(model), config=config, on_progress=on_progress)
+    written = []
+    for result in found:
+        folder = session.folder / "takes" / result.take / "triangulated"
+        inputs = {view: session.take(result.take)[view].fingerprint for view in result.views}
+        for view in result.views:
+            records.save(folder / f"{view}.npz", result.poses(view), inputs=inputs, settings=config)
+        written.append((result, [folder / f"{view}.npz" for view in result.views]))
+    return written
+
+
+def load(path: Path | str) -> Any:
+    """Any file of this project: Poses2D, Poses3D, a Sync, or a model (`.pt`)."""
+    if Path(path).suffix == ".pt":
+        from twoview.lifting.model import load_model
+
+        return load_model(path)
+    return records.load(path)
+
+
+def present(file: ViewFile, view: str) -> Path:
+    """The path of a view's video. Raises SessionError if it is gone, or another file than the session knows."""
+    if not file.path.exists():
+        raise SessionError(
+            f"the video of view {view!r} is gone: {file.path}",
+            hint="put it back, or run `twoview sync` with its new place and the same --take and --views",
+        )
+    if records.fingerprint(file.path) != file.fingerprint:
+        raise SessionError(
+            f"the video of view {view!r} has changed: {file.path}",
+            hint="put the old one back, or run `twoview sync` with the same --take and --views again",
+        )
+    return file.path
+
+
+def sync_header(files: Mapping[str, ViewFile], settings: Mapping[str, Any]) -> records.Header:
+    """What the header of a take's sync says of its inputs and settings."""
+    return records.header("sync", inputs={view: file.fingerprint for view, file in files.items()}, settings=settings)
+
+
+def _detection_header(file: ViewFile, config: DetectConfig) -> records.Header:
+    return records.header("poses2d", inputs={"video": file.fingerprint}, settings=shaping(config))
+
+
+def shaping(config: Any) -> dict[str, Any]:
+    """The settings that shape a result, as a plain mapping."""
+    return {key: value for key, value in asdict(config).items() if key not in NOT_SHAPING}

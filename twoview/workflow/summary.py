@@ -1,0 +1,104 @@
+"""What a file or a session holds, as rows for a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from twoview.errors import FormatError
+from twoview.poses import Poses2D, Poses3D
+from twoview.storage import records
+from twoview.storage.session import Session
+from twoview.timeline import Sync
+
+if TYPE_CHECKING:
+    from twoview.lifting.model import Model
+
+MODELS = (".pt", ".pth", ".bin")  # suffixes of files that hold a lifter
+Row = dict[str, Any]
+
+
+def describe_session(session: Session) -> list[Row]:
+    """One row a take: its views, and which stages are done."""
+    rows = []
+    for status in session.status():
+        undetected = [view for view in status["views"] if view not in status["detected"]]
+        rows.append(
+            {
+                "take": status["take"],
+                "views": ", ".join(status["views"]),
+                "videos": "gone: " + ", ".join(status["missing"]) if status["missing"] else "there",
+                "clocks": "synchronised" if status["synchronised"] else "not yet",
+                "athlete": "missing in " + ", ".join(undetected) if undetected else "detected",
+            }
+        )
+    return rows
+
+
+def describe_file(path: Path | str) -> list[Row]:
+    """Name and value of everything worth knowing about one file: a video, poses, a sync or a model.
+
+    Raises FormatError or VideoError for a file that is none of these.
+    """
+    path = Path(path)
+    if path.suffix in MODELS:
+        from twoview.lifting.model import load_model
+
+        content = describe_model(load_model(path))
+    elif path.suffix in (".npz", ".json"):
+        content = _describe_artefact(path)
+    else:
+        content = _describe_video(path)
+    return [{"what": name, "value": value} for name, value in content.items()]
+
+
+def _describe_artefact(path: Path) -> Row:
+    head = records.read_json(path) if path.suffix == ".json" else records.read_header(path)
+    start: Row = {"format": f"{head['format']} version {head['version']}", "made by": head["made_by"]}
+    try:
+        value = records.load(path)
+    except FormatError:
+        return start  # ours, but nothing to load: a session or a run's settings
+    if isinstance(value, Sync):
+        clocks = {view: f"began {value.clocks[view].offset_s:+.4f} s, {value.clocks[view].drift_ppm:+.1f} ppm"
+                  for view in value.views}  # fmt: skip
+        return {**start, "method": value.method, "reference": value.reference, **clocks}
+    start |= {"view": value.view, "skeleton": value.skeleton.name, "frames": len(value), "seconds": _span(value)}
+    if isinstance(value, Poses2D):
+        return {**start, "picture": f"{value.size[0]} x {value.size[1]} px", "seen": f"{(value.score > 0).mean():.1%}",
+                "detector": value.source.made_by}  # fmt: skip
+    return {**start, "unit": value.unit, "origin": value.origin, "model": value.source.made_by}
+
+
+def _span(poses: Poses2D | Poses3D) -> str:
+    return f"{poses.time[0]:.3f} to {poses.time[-1]:.3f}" if len(poses) else "none"
+
+
+def describe_model(model: Model) -> Row:
+    """What a lifter is, how it is to be talked to, and what its card says in a word each."""
+    card = {str(name): value for name, value in model.card.items() if not isinstance(value, dict | list)}
+    return {
+        "lifter": model.name,
+        "weights": f"{sum(value.numel() for value in model.lifter.state_dict().values()):,}",
+        "clip length": model.clip_length,
+        "frames a second": model.rate_hz,
+        "framing": model.framing,
+        **card,
+    }
+
+
+def _describe_video(path: Path) -> Row:
+    from twoview.media.video import probe
+
+    info = probe(path)
+    sound = f"from {info.audio_start_s:.3f} s" if info.has_audio else "none"
+    notes = {f"note {number}": text for number, text in enumerate(info.warnings, 1)}
+    return {
+        "picture": f"{info.size[0]} x {info.size[1]} px",
+        "frames a second": str(info.rate),
+        "codec": info.codec,
+        "seconds": round(info.duration_s, 3),
+        "turned by": f"{info.rotation} degrees",
+        "sound": sound,
+        **notes,
+    }
