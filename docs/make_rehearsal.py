@@ -31,7 +31,7 @@ def main(path: Path) -> None:
         body = torch.from_numpy(motion.joints[:: round(motion.rate / RATE)]).float()[None]
         body = vary_bodies(body, chance, BodyRange(tumbling=0.0, leaning=0.0)) if number % 2 else body
         for away in (1.0, 1.5, 2.0, 3.0):  # until the athlete stays in the picture
-            where = CameraRange(distance=(3.0 * away, 8.0 * away), roll=1.5, off_centre=0.3, crop=(0.9, 1.1))
+            where = CameraRange(distance=(3.0 * away, 8.0 * away), roll=1.5, off_center=0.3, crop=(0.9, 1.1))
             cameras = place_cameras(body, chance, where)
             joints = coco_like(body) if number % 4 < 2 else body
             xy, score = detect_like(cameras.project(cameras.see(joints)), cameras.size, chance, noise)

@@ -1,6 +1,6 @@
-"""3D from one view: a clip nobody trained on, its joints in metres, and how fast the wrists move.
+"""3D from one view: a clip nobody trained on, its joints in meters, and how fast the wrists move.
 
-python examples/04_infer_clip.py [clip.mp4] [model.pt] [height of the athlete in metres]
+python examples/04_infer_clip.py [clip.mp4] [model.pt] [height of the athlete in meters]
 """
 
 import sys

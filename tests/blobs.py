@@ -58,7 +58,7 @@ class Crops(Blobs):
 
 
 def film(path: Path, *people, frames: int = 90, hidden=()) -> Path:
-    """White figures of (x, y, height) at each frame on grey; frames in `hidden` show nobody."""
+    """White figures of (x, y, height) at each frame on gray; frames in `hidden` show nobody."""
     with VideoWriter(path, SIZE, RATE) as writer:
         for frame in range(frames):
             rgb = np.full((SIZE[1], SIZE[0], 3), 60, np.uint8)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy import ndarray as Array
 
 from twoview.reconstruction.bundle_adjustment import rotation_matrices
 from twoview.reconstruction.self_calibration import Tracks
 from twoview.skeleton import H36M17
 
-Array = np.ndarray
 _OFFSET = {
     "right_hip": (-0.13, 0, 0), "right_knee": (0, 0.42, 0), "right_ankle": (0, 0.42, 0), "left_hip": (0.13, 0, 0),
     "left_knee": (0, 0.42, 0), "left_ankle": (0, 0.42, 0), "spine": (0, -0.22, 0), "thorax": (0, -0.26, 0),

@@ -9,12 +9,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 from bodies import around, moving_body
+from numpy import ndarray as Array
 
 from twoview.datasets import human36m, mpi_inf_3dhp
 from twoview.datasets.recordings import Camera
 from twoview.skeleton import COCO17, H36M17
 
-Array = np.ndarray
 FRAMES = 12
 
 
@@ -46,11 +46,11 @@ def write_sportspose(
         upside = a_camera(rng, angle=45.0 * index)
         size = (1936, 1216) if turns[index] % 2 else (1216, 1936)
         cameras.append(
-            Camera(upside.rotation, upside.translation, upside.focal, upside.centre, size, upside.distortion)
+            Camera(upside.rotation, upside.translation, upside.focal, upside.center, size, upside.distortion)
         )
     rows = [
         {
-            "f": c.focal[None], "c": c.centre[None], "k": c.distortion, "T": c.translation, "R": c.rotation,
+            "f": c.focal[None], "c": c.center[None], "k": c.distortion, "T": c.translation, "R": c.rotation,
             "tpr": cv2.Rodrigues(c.rotation)[0][:, 0],
         }
         for c in cameras
@@ -71,9 +71,9 @@ def write_sportspose(
 
 
 def pixel_pose(points: Array, camera: Camera) -> tuple[Array, Array]:
-    """LCN's recipe: pixels with z at the scale of a 2 m box around the root, and its millimetres a pixel."""
+    """LCN's recipe: pixels with z at the scale of a 2 m box around the root, and its millimeters a pixel."""
     mm, root = points * 1000, points[:, :1] * 1000
-    xy = mm[..., :2] / mm[..., 2:] * camera.focal + camera.centre
+    xy = mm[..., :2] / mm[..., 2:] * camera.focal + camera.center
     ratio = camera.focal[0] / root[..., 2] + 1 / 2000
     return np.concatenate([xy, ratio[..., None] * (mm[..., 2:] - root[..., 2:])], axis=-1), 1 / ratio[:, 0]
 

@@ -1,4 +1,4 @@
-"""Coloured dots as joints: the detector for drawn scenes, where the truth is known to a fraction of a pixel."""
+"""Colored dots as joints: the detector for drawn scenes, where the truth is known to a fraction of a pixel."""
 
 from __future__ import annotations
 
@@ -6,25 +6,24 @@ import colorsys
 
 import cv2
 import numpy as np
+from numpy import ndarray as Array
 
 from twoview.detectors import Person
 from twoview.skeleton import COCO17
 
-Array = np.ndarray
-
-LEAST_SATURATION = 0.45  # of a dot's pixel; what surrounds the dots has to be greyer
+LEAST_SATURATION = 0.45  # of a dot's pixel; what surrounds the dots has to be grayer
 LEAST_VALUE = 0.3
 LEAST_PIXELS = 5
 
-# One hue a joint, evenly round the circle; neighbours on the body get distant hues, so that touching dots stay apart.
+# One hue a joint, evenly round the circle; neighbors on the body get distant hues, so that touching dots stay apart.
 HUES = tuple((5 * joint % len(COCO17)) / len(COCO17) for joint in range(len(COCO17)))
-COLOURS: tuple[tuple[int, int, int], ...] = tuple(
+COLORS: tuple[tuple[int, int, int], ...] = tuple(
     (round(255 * r), round(255 * g), round(255 * b)) for r, g, b in (colorsys.hsv_to_rgb(h, 1.0, 1.0) for h in HUES)
 )
 
 
 class Markers:
-    """Finds one dot of each colour in COLOURS; scores are 1 where a dot was found and 0 where it was not."""
+    """Finds one dot of each color in COLORS; scores are 1 where a dot was found and 0 where it was not."""
 
     name = "markers"
     skeleton = COCO17
@@ -40,10 +39,10 @@ class Markers:
         xy, score = np.full((len(HUES), 2), np.nan), np.zeros(len(HUES))
         for joint, hue in enumerate(HUES):
             dot = (vivid & (nearest == round(hue * len(HUES)))).astype(np.uint8)
-            _, _, stats, centres = cv2.connectedComponentsWithStats(dot, connectivity=8)
+            _, _, stats, centers = cv2.connectedComponentsWithStats(dot, connectivity=8)
             areas = stats[1:, cv2.CC_STAT_AREA]
             if len(areas) and areas.max() >= LEAST_PIXELS:
-                xy[joint], score[joint] = centres[1 + int(areas.argmax())], 1.0
+                xy[joint], score[joint] = centers[1 + int(areas.argmax())], 1.0
         found = score > 0
         if found.sum() < 3:
             return []

@@ -15,8 +15,6 @@ from twoview.poses import Poses2D, Poses3D
 from twoview.skeleton import COCO17, H36M17, to_h36m
 from twoview.timeline import ClockMap
 
-Array = np.ndarray
-
 
 def small_scene(folder: Path, **options: Any) -> Scene:
     """Two short films of one figure, 320 x 240, with claps; see `twoview.synthetic.write_scene`."""
@@ -25,7 +23,7 @@ def small_scene(folder: Path, **options: Any) -> Scene:
 
 
 def swinging_person(frames: int = 60, *, rate: float = 30.0, seed: int = 0) -> Poses3D:
-    """A figure in front of a camera, metres, Human3.6M-17."""
+    """A figure in front of a camera, meters, Human3.6M-17."""
     time = np.arange(frames) / rate
     seen = two_cameras()[0].see(figure(time, seed=seed))
     xyz = to_h36m(seen, np.ones(seen.shape[:2]), COCO17)[0]

@@ -14,7 +14,7 @@ PAPER = FinetuneConfig(method="paper", epochs=4, batch=4, lr=1e-3, device="cpu",
 
 
 def body(time: np.ndarray, seed: int = 0) -> np.ndarray:
-    """A body (T, 17, 3) in metres, y down, that swings about."""
+    """A body (T, 17, 3) in meters, y down, that swings about."""
     random = np.random.default_rng(seed)
     rest = random.normal(size=(17, 3)) * [0.2, 0.5, 0.15]
     rest -= rest[0]

@@ -1,4 +1,4 @@
-"""A drawn scene with known truth: a swinging figure of coloured dots, two virtual phones, claps that both hear.
+"""A drawn scene with known truth: a swinging figure of colored dots, two virtual phones, claps that both hear.
 
 The `markers` detector finds the dots, so the whole chain can be tested on video files in a second, without a network.
 Everything is a function of session time, so views of any rate, start and drift show the same motion.
@@ -11,7 +11,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from markers import COLOURS
+from markers import COLORS
+from numpy import ndarray as Array
 
 from twoview.datasets.rendered import Scene, SceneView
 from twoview.media.video import Audio, VideoWriter
@@ -19,13 +20,11 @@ from twoview.poses import Poses2D, Poses3D
 from twoview.skeleton import COCO17, H36M17, to_h36m
 from twoview.timeline import ClockMap
 
-Array = np.ndarray
-
 HEIGHT_M = 1.75
 SOUND_RATE = 48000
 _GREY = (118, 118, 118)
 
-# Rest position of a joint against the one it hangs on, metres; x to the right of the picture, y down, z away. The
+# Rest position of a joint against the one it hangs on, meters; x to the right of the picture, y down, z away. The
 # figure faces the camera; its head is drawn wide so that the dots of the face stay apart.
 _HANGS: dict[str, tuple[str, tuple[float, float, float]]] = {
     "left_hip": ("pelvis", (0.13, 0.0, 0.0)), "right_hip": ("pelvis", (-0.13, 0.0, 0.0)),
@@ -43,7 +42,7 @@ _HANGS: dict[str, tuple[str, tuple[float, float, float]]] = {
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera without distortion: `seen = rotation @ world + translation`, in metres; focal length in px."""
+    """A pinhole camera without distortion: `seen = rotation @ world + translation`, in meters; focal length in px."""
 
     rotation: Array
     translation: Array
@@ -57,8 +56,8 @@ class Camera:
     def project(self, points: Array) -> Array:
         """World points (..., 3) -> pixels (..., 2)."""
         seen = self.see(points)
-        centre = (np.array(self.size) - 1) / 2
-        return seen[..., :2] / seen[..., 2:] * self.focal_px + centre
+        center = (np.array(self.size) - 1) / 2
+        return seen[..., :2] / seen[..., 2:] * self.focal_px + center
 
 
 def camera_around(angle_deg: float, *, distance: float = 4.2, size: tuple[int, int] = (480, 360)) -> Camera:
@@ -67,7 +66,7 @@ def camera_around(angle_deg: float, *, distance: float = 4.2, size: tuple[int, i
 
 
 def figure(time: Array, *, seed: int = 0) -> Array:
-    """COCO-17 joints (T, 17, 3) in metres at session times (T,): swings, turns, bends, sways; bones keep their length.
+    """COCO-17 joints (T, 17, 3) in meters at session times (T,): swings, turns, bends, sways; bones keep their length.
 
     seed  another seed is another motion of the same body
     """
@@ -155,7 +154,7 @@ def _film(path: Path, camera: Camera, body: Array, time: Array, rate: float, sou
             rgb = np.full((camera.size[1], camera.size[0], 3), _GREY, np.uint8)
             for joint in np.argsort(-far):
                 x, y = (round(float(value) * 16) for value in xy[joint])
-                cv2.circle(rgb, (x, y), round(radius * 16), COLOURS[joint], -1, cv2.LINE_AA, 4)
+                cv2.circle(rgb, (x, y), round(radius * 16), COLORS[joint], -1, cv2.LINE_AA, 4)
             writer.write(rgb, float(moment))
 
 

@@ -49,7 +49,7 @@ class DetectConfig:
     """How the athlete is found in every frame."""
 
     detector: str = setting("rtmpose-m", "name in the detector table, an .onnx or .pth file, or package.module:Name")
-    device: str = setting("auto", "auto, cpu or cuda; honoured or refused, never replaced")
+    device: str = setting("auto", "auto, cpu or cuda; honored or refused, never replaced")
     finder: str = setting(
         "", "who finds people for RTMPose: a name of the weights table or an .onnx file; empty: its own"
     )
@@ -82,7 +82,7 @@ class ConsistencyConfig:
     against: str = setting("pairs", "all pairs of views, or every view against their mean", choices=("pairs", "mean"))
     confidence: bool = setting(True, "weigh joints by the product of both scores, in the fit and in the loss")
     robust: float = setting(0.0, "screen units beyond which a joint's say falls; 0: never", low=0.0)
-    rigid: bool = setting(False, "no scale in the transform; for models that speak metres")
+    rigid: bool = setting(False, "no scale in the transform; for models that speak meters")
     detach_transform: bool = setting(False, "no gradient through the fitted transform")
 
 
@@ -111,7 +111,7 @@ class TriangulateConfig:
     """How two uncalibrated views of a take become 3D."""
 
     height_m: float = setting(
-        0.0, "the athlete's height in metres; 0 leaves the result in screen units", low=0.0, high=3.0
+        0.0, "the athlete's height in meters; 0 leaves the result in screen units", low=0.0, high=3.0
     )
     same_athlete: bool = setting(
         True, "all takes show one athlete by the same phones: bones and focal lengths are found from all of them"
@@ -136,7 +136,7 @@ class PhonesConfig:
     swap: float = setting(0.7, "share of clips that get another clip's 2D errors", low=0.0, high=1.0)
     scale: float = setting(0.5, "weight of the scale-free error, paper equation 5", low=0.0)
     velocity: float = setting(20 / 27, "weight of the velocity error, paper equation 5 (20 of 27 frames)", low=0.0)
-    doubt_m: float = setting(0.05, "standard deviation in metres at which a triangulated joint counts half", low=0.001)
+    doubt_m: float = setting(0.05, "standard deviation in meters at which a triangulated joint counts half", low=0.001)
     triangulate: TriangulateConfig = field(default_factory=TriangulateConfig)
 
 
@@ -230,7 +230,7 @@ class InferConfig:
 
     flip: bool = setting(True, "average with the prediction of the mirrored input")
     height_m: float = setting(
-        0.0, "the athlete's height in metres; 0 leaves the result in screen units", low=0.0, high=3.0
+        0.0, "the athlete's height in meters; 0 leaves the result in screen units", low=0.0, high=3.0
     )
     focal: float = setting(0.0, "focal length in pixels where it is known; 0: 0.8 of the long side", low=0.0)
     max_gap_s: float = setting(0.1, "longest time without a sight of a joint that is bridged", low=0.0)

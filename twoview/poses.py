@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 import numpy as np
+from numpy import ndarray as Array
 
 from twoview.skeleton import H36M17, HeadRule, Skeleton, to_h36m
 
-Array = np.ndarray
 MAX_GAP_S = 0.1  # a joint is interpolated between two sightings at most this far apart
 
 
@@ -41,7 +41,7 @@ def _check_time(time: Array, kind: str) -> None:
 class Poses2D:
     """One person in one view over time.
 
-    xy     (T, J, 2) float32  pixels of the upright picture; x right, y down, (0, 0) the centre of the top left
+    xy     (T, J, 2) float32  pixels of the upright picture; x right, y down, (0, 0) the center of the top left
                               pixel; NaN where unseen
     score  (T, J)    float32  0..1; 0 exactly where xy is NaN
     time   (T,)      float64  seconds on this view's own clock, strictly increasing

@@ -10,10 +10,10 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
+from numpy import ndarray as Array
 
 from twoview.errors import FormatError
 
-Array = np.ndarray
 HeadRule = Literal["eyes", "ears"]
 
 

@@ -17,7 +17,7 @@ from twoview.timeline import Sync
 class Take:
     """One event filmed by all phones: the 2D poses of each view, and how their clocks relate.
 
-    truth  camera-space 3D (origin "camera", metres) of each view where there are labels; no phone gives that
+    truth  camera-space 3D (origin "camera", meters) of each view where there are labels; no phone gives that
     focal  px, of the cameras behind the truth; without, they are taken to have the default focal length
     """
 

@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
+from numpy import ndarray as Array
 
 from twoview.errors import SyncError
-
-Array = np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +104,7 @@ class Sync:
         return (self.reference, *(v for v in self.clocks if v != self.reference))
 
     def clock(self, view: str) -> ClockMap:
-        """The clock map of one view. Raises SyncError if the view was not synchronised."""
+        """The clock map of one view. Raises SyncError if the view was not synchronized."""
         if view not in self.clocks:
             raise SyncError(
                 f"view {view!r} is not in the sync, which has {', '.join(self.views)}",

@@ -88,7 +88,7 @@ def place(body: Tensor, azimuth: float, chance: Chance):
     for stretch in (1.0, 1.3, 1.7, 2.2, 3.0, 4.0):
         where = CameraRange(
             distance=(3.0 * stretch, 8.0 * stretch), height=(0.4, 2.6), azimuth=(azimuth, azimuth + 1e-3), roll=1.5,
-            off_centre=0.3, crop=(0.9, 1.1),
+            off_center=0.3, crop=(0.9, 1.1),
         )  # fmt: skip
         cameras = place_cameras(body, chance, where)
         points = cameras.see(body)
@@ -148,15 +148,15 @@ def adapt(
     """
     lifter = copy.deepcopy(model.lifter).train()
     wrapped = Half(lifter)
-    optimiser = torch.optim.Adam(lifter.parameters(), lr)
+    optimizer = torch.optim.Adam(lifter.parameters(), lr)
     for step in range(steps):
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = lr * (1 - step / steps)
         loss = torch.stack(list(objective.terms(wrapped, *divmod(step, objective.steps)).values())).sum()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(lifter.parameters(), 1.0)
-        optimiser.step()
+        optimizer.step()
         if after is not None:
             after(step + 1, replace(model, lifter=lifter))
             lifter.train()
@@ -166,8 +166,8 @@ def adapt(
 def errors(found: Poses3D, take: Take, view: str = "a") -> np.ndarray:
     """MPJPE and PA-MPJPE (T, 2), mm, of every frame that was lifted; the root's true depth makes mm of screen units."""
     truth = take.truth[view].at(found.time).xyz
-    metres = truth[:, :1, 2:] * take.poses[view].size[0] / (2 * take.focal[view])
-    pose = (found.xyz - found.xyz[:, :1]) * metres
+    meters = truth[:, :1, 2:] * take.poses[view].size[0] / (2 * take.focal[view])
+    pose = (found.xyz - found.xyz[:, :1]) * meters
     known = np.isfinite(pose).all((1, 2)) & np.isfinite(truth).all((1, 2))
     pose, truth = torch.from_numpy(pose[known]).float(), torch.from_numpy(truth[known])
     own = (pose - (truth - truth[:, :1])).norm(dim=-1).mean(-1)

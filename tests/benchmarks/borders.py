@@ -18,6 +18,7 @@ from unittest import mock
 import numpy as np
 import torch
 from adapting import MOCAP, RATE, Shoot, film
+from numpy import ndarray as Array
 
 from twoview.datasets.motion import read_motions
 from twoview.evaluation.metrics import acceleration_errors
@@ -25,8 +26,6 @@ from twoview.lifting import inference
 from twoview.lifting.inference import lift, windows
 from twoview.lifting.model import LIFTERS_FOLDER, Model, load_model
 from twoview.takes import Take
-
-Array = np.ndarray
 
 
 def one_after_the_other(frames: int, clips: int, length: int) -> Iterator[Array]:
@@ -56,8 +55,8 @@ def jolts(model: Model, take: Take, cut: Cut) -> Array:
     with mock.patch.object(inference, "windows", cut):
         found = lift(model, take.poses["a"])
     truth = take.truth["a"].xyz
-    metres = truth[:, :1, 2:] * take.poses["a"].size[0] / (2 * take.focal["a"])
-    p, t = (torch.from_numpy(np.array(value)).double() for value in (found.xyz * metres, truth))
+    meters = truth[:, :1, 2:] * take.poses["a"].size[0] / (2 * take.focal["a"])
+    p, t = (torch.from_numpy(np.array(value)).double() for value in (found.xyz * meters, truth))
     return acceleration_errors(p, t, torch.from_numpy(take.truth["a"].time.copy())).mean(dim=1).numpy()
 
 

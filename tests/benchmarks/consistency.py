@@ -95,13 +95,13 @@ def share_of_step(device: str, repeats: int) -> None:
     """Time of a step of MotionBERT Lite with and without the loss."""
     batch, answer = pairs(1, 243, device)
     lifter = DSTformer(**LITE).to(device)  # type: ignore[arg-type]
-    optimiser = torch.optim.Adam(lifter.parameters(), lr=2e-4)
+    optimizer = torch.optim.Adam(lifter.parameters(), lr=2e-4)
 
     def step() -> None:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         lifted = batch.lifted(lifter(batch.x))
         (reprojection(batch, lifted) + 0.3 * consistency(batch, lifted)).backward()
-        optimiser.step()
+        optimizer.step()
 
     whole = seconds(step, device, repeats)
     alone = seconds(lambda: gradient(consistency, batch, answer), device, 5)  # type: ignore[arg-type,return-value]

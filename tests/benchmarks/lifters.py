@@ -1,4 +1,4 @@
-"""Errors of lifters in true millimetres: motion capture before fixed virtual phones, and real detections.
+"""Errors of lifters in true millimeters: motion capture before fixed virtual phones, and real detections.
 
     python tests/benchmarks/lifters.py [LIFTER ...] [--quick] [--noise movenet] [--no-flip] [--classes]
     python tests/benchmarks/lifters.py [LIFTER ...] --pixels [--work work/lifters] [--quick]
@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from adapting import MOCAP
 from beside import ROOT
+from numpy import ndarray as Array
 
 from twoview.config import DetectConfig, InferConfig
 from twoview.datasets import Motion, motion
@@ -42,7 +43,6 @@ from twoview.storage.weights import ASSETS
 from twoview.training.pretraining import BENCHMARK, score_lifter
 from twoview.training.virtual_cameras import MotionBank, NoiseModel
 
-Array = np.ndarray
 DATA = ROOT.parent / "shared/data"
 SETS = ("source_val", "target_test", "target_test_same")
 VIEWS = {"any": BENCHMARK, "right": replace(BENCHMARK, azimuth=(-15.0, 15.0))}
@@ -173,8 +173,8 @@ def errors(model: Model, exam: Exam, flip: bool) -> Array:
     """MPJPE, PA-MPJPE, N-MPJPE and velocity error of one view, mm."""
     found = lift(model, exam.poses, InferConfig(flip=flip)).at(exam.truth.time).xyz
     truth = exam.truth.xyz
-    metres = truth[:, :1, 2:] * exam.poses.size[0] / (2 * exam.focal)
-    p, t = (found * metres)[:, exam.joints], truth[:, exam.joints]
+    meters = truth[:, :1, 2:] * exam.poses.size[0] / (2 * exam.focal)
+    p, t = (found * meters)[:, exam.joints], truth[:, exam.joints]
     known = np.isfinite(p).all((1, 2)) & np.isfinite(t).all((1, 2))
     time = torch.from_numpy(np.array(exam.truth.time[known]))
     p, t = torch.from_numpy(p[known]).double(), torch.from_numpy(np.array(t[known])).double()

@@ -24,7 +24,7 @@ ROWS = {
     "  views 20 degrees apart": Shoot(angles=(20.0,)),
     "  view b 17 ms late": Shoot(late_s=0.017),
     "  view b 67 ms late": Shoot(late_s=0.067),
-    "  travelling 3 m through depth": Shoot(travel_m=3.0),
+    "  traveling 3 m through depth": Shoot(travel_m=3.0),
     "  three views": Shoot(angles=(60.0, 120.0)),
 }
 

@@ -72,7 +72,7 @@ def plot(path: Path, name: str, found: Mapping[float, Sequence[float]], labels: 
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(6, 4))
-    axes.axhline(start, color="grey", linestyle=":", label="unadapted")
+    axes.axhline(start, color="gray", linestyle=":", label="unadapted")
     for label, values in zip(labels, zip(*found.values(), strict=True), strict=True):
         axes.plot(list(found), values, marker="o", label=label)
     axes.set(xlabel=name, ylabel="MPJPE, mm", ylim=(0, None))

@@ -7,5 +7,5 @@ from adapting import Shoot
 from sweep import sweep
 
 if __name__ == "__main__":
-    settings = {float(metres): Shoot(travel_m=float(metres)) for metres in (0, 1, 2, 3, 4)}
+    settings = {float(meters): Shoot(travel_m=float(meters)) for meters in (0, 1, 2, 3, 4)}
     sweep("travel, m", __doc__, settings, (0.0, 3.0), ("L_2Dcon (paper)", "phones"))

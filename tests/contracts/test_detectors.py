@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 import pytest
-from markers import COLOURS
+from markers import COLORS
 from places import SHARED
 
 from twoview.detection.estimation import surroundings
@@ -31,8 +31,8 @@ def a_person() -> np.ndarray:
 
 def dots() -> np.ndarray:
     rgb = np.full((240, 320, 3), 90, np.uint8)
-    for joint, colour in enumerate(COLOURS):
-        cv2.circle(rgb, (30 + 60 * (joint % 5), 40 + 50 * (joint // 5)), 7, colour, -1, cv2.LINE_AA)
+    for joint, color in enumerate(COLORS):
+        cv2.circle(rgb, (30 + 60 * (joint % 5), 40 + 50 * (joint // 5)), 7, color, -1, cv2.LINE_AA)
     return rgb
 
 

@@ -31,7 +31,7 @@ def test_every_format_writes_one_frame(tmp_path, poses, name):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_poses_without_a_scale_are_refused_where_numbers_mean_metres(tmp_path, poses, name):
+def test_poses_without_a_scale_are_refused_where_numbers_mean_meters(tmp_path, poses, name):
     shape = replace(poses, unit="screen")
     if name not in METRIC:
         assert write(shape, tmp_path / f"out.{name}").exists()

@@ -223,9 +223,9 @@ def test_every_weight_has_a_term_and_every_term_a_weight():
 
 
 def test_terms_speak_of_the_batches_they_can():
-    labelled, bare = batch(), batch(target=False)
+    labeled, bare = batch(), batch(target=False)
     config = LossConfig(position=1.0, only_unlabelled_2d=True)
-    assert set(total(labelled, answers(labelled), config)) == {"consistency", "position"}
+    assert set(total(labeled, answers(labeled), config)) == {"consistency", "position"}
     assert set(total(bare, answers(bare), config)) == {"reprojection", "consistency"}
 
 

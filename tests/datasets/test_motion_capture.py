@@ -80,7 +80,7 @@ def test_an_amc_with_another_subjects_skeleton_says_so(tmp_path):
         motion_capture.read_amc(tmp_path / "none.amc", asf, rate=120.0)
 
 
-def test_prepared_files_are_read_in_metres(tmp_path):
+def test_prepared_files_are_read_in_meters(tmp_path):
     joints = np.arange(2 * 17 * 3, dtype=np.int16).reshape(2, 17, 3)
     np.savez(tmp_path / "set.npz", a=joints)
     (tmp_path / "set.json").write_text(json.dumps([{"key": "a", "cls": "walk", "subject": "s1"}]))
@@ -106,7 +106,7 @@ def test_the_real_files_hold_people():
     assert 1.3 < np.median(tall) < 1.8
 
 
-def test_written_motion_is_read_back_to_half_a_millimetre(tmp_path):
+def test_written_motion_is_read_back_to_half_a_millimeter(tmp_path):
     random = np.random.default_rng(3)
     swing = random.normal(size=(90, 17, 3)).astype(np.float32).cumsum(axis=0) * 0.01
     walk = Motion("walk", swing, 60.0, "walk", "me")

@@ -11,14 +11,13 @@ import numpy as np
 import pytest
 from bodies import around, moving_body
 from data_set_files import FRAMES, a_camera, to_3dhp, write_c3d, write_human36m, write_sportspose
+from numpy import ndarray as Array
 
 from twoview.datasets import aspset, c3d, human36m, mpi_inf_3dhp, sportspose
 from twoview.datasets.recordings import Camera, h36m_points, read_objects, read_pickle
 from twoview.errors import FormatError
 from twoview.poses import Poses2D
 from twoview.skeleton import COCO17, H36M17
-
-Array = np.ndarray
 
 
 @pytest.fixture
@@ -146,7 +145,7 @@ def test_human36m_truth_is_the_true_shape_up_to_its_unit(tmp_path, body):
         solid = take.truth[view].xyz.astype(np.float64)
         solid, true = solid - solid[:, :1], points[view] - points[view][:, :1]
         scale = (solid * true).sum((1, 2)) / (solid**2).sum((1, 2))
-        # what is left: the principal point (0.7 degrees off the picture's centre) and the 1/2000 of the recipe
+        # what is left: the principal point (0.7 degrees off the picture's center) and the 1/2000 of the recipe
         assert np.linalg.norm(solid * scale[:, None, None] - true, axis=-1).mean() < 0.012
 
 
@@ -182,7 +181,7 @@ def test_3dhp_joints_are_put_in_our_order(tmp_path, rng, body):
     for view in take.views:
         np.testing.assert_allclose(take.truth[view].xyz, points[view], atol=1e-5)
         np.testing.assert_allclose(take.cameras[view].focal, lens.focal, rtol=1e-6)
-        np.testing.assert_allclose(take.cameras[view].centre, lens.centre, rtol=1e-6)
+        np.testing.assert_allclose(take.cameras[view].center, lens.center, rtol=1e-6)
     np.testing.assert_allclose(np.diff(take.poses["0"].time), 1 / 25)
 
 

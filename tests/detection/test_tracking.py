@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from twoview.detection.athlete import choose, choose_together, summarise
+from twoview.detection.athlete import choose, choose_together, summarize
 from twoview.detection.tracking import People, Tracker, apart, join
 from twoview.detectors import Person
 from twoview.errors import DetectorError
@@ -28,8 +28,8 @@ def clip(*paths: tuple[int, int, object], frames: int = 100, rate: float = 30.0,
     rows = []
     for track, (first, count, where) in enumerate(paths):
         for frame in range(first, first + count):
-            colour = looks[track] if looks else [0.5] * 6
-            rows.append((frame, track, person(*where(frame)), colour))  # type: ignore[operator]
+            color = looks[track] if looks else [0.5] * 6
+            rows.append((frame, track, person(*where(frame)), color))  # type: ignore[operator]
     bodies = {name: np.array([getattr(r[2], name) for r in rows]) for name in ("xy", "score", "box")}
     return People(
         np.arange(frames) / rate, np.array([r[0] for r in rows]), np.array([r[1] for r in rows]), **bodies,
@@ -60,12 +60,12 @@ def test_a_track_lost_for_two_seconds_is_continued():
     assert join(people).tracks == (0,)
 
 
-def test_a_track_is_not_continued_by_another_size_colour_or_place():
+def test_a_track_is_not_continued_by_another_size_color_or_place():
     before = (0, 30, lambda f: (100, 240))
     assert join(clip(before, (40, 30, lambda f: (110, 240, 3.0)))).tracks == (0, 1)
     assert join(clip(before, (40, 30, lambda f: (600, 240)))).tracks == (0, 1)
-    colours = [[0.1] * 6, [0.9] * 6]
-    assert join(clip(before, (40, 30, lambda f: (110, 240)), looks=colours)).tracks == (0, 1)
+    colors = [[0.1] * 6, [0.9] * 6]
+    assert join(clip(before, (40, 30, lambda f: (110, 240)), looks=colors)).tracks == (0, 1)
 
 
 def test_two_tracks_on_one_body_become_one_with_the_longer_ones_rows():
@@ -85,7 +85,7 @@ def test_the_athlete_is_chosen_from_the_whole_clip():
     still_at_the_edge = (0, 100, lambda f: (610, 240, 1.6))
     people = clip(athlete, nearer_but_brief, still_at_the_edge)
     assert choose(people, SIZE) == 0
-    assert next(row.track for row in summarise(people, SIZE)) == 0
+    assert next(row.track for row in summarize(people, SIZE)) == 0
     assert choose(people, SIZE, person=2) == 2
 
 

@@ -48,7 +48,7 @@ def test_points_go_through_the_letterbox_and_back():
     assert small.shape == (320, 320, 3)
     assert scale == 0.5
     assert (small[240:] == 114).all()
-    np.testing.assert_allclose(crops.unletterbox(np.array([0.0, 0.0]), 0.5), [0.5, 0.5])  # centre of four pixels
+    np.testing.assert_allclose(crops.unletterbox(np.array([0.0, 0.0]), 0.5), [0.5, 0.5])  # center of four pixels
 
 
 def test_of_two_boxes_on_one_person_the_surer_stays():
@@ -82,7 +82,7 @@ def test_the_simcc_fixture_decodes_as_its_outputs_say():
             np.testing.assert_allclose(xy[0, joint], [x[0, joint].argmax() / 2, y[0, joint].argmax() / 2])
 
 
-def test_rgb_is_normalised_with_means_in_rgb_order():
+def test_rgb_is_normalized_with_means_in_rgb_order():
     red = np.zeros((1, 64, 48, 3), np.uint8)
     red[..., 0] = 255
     middle = rtmpose.prepare(red)[0, :, 32, 24]

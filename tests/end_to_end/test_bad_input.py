@@ -47,7 +47,7 @@ def synced(pair, tmp_path) -> Path:
 
 
 def write_video(path: Path, *, sound: np.ndarray | None, seconds: float = 4.0) -> Path:
-    """A grey clip without anybody in it, with or without sound (mono, 48 kHz)."""
+    """A gray clip without anybody in it, with or without sound (mono, 48 kHz)."""
     from twoview.media.video import Audio, VideoWriter
 
     audio = None if sound is None else Audio(sound.astype(np.float32).reshape(-1, 1), 48000, 0.0)

@@ -18,7 +18,7 @@ DETECTOR = ("--detector", "blobs:Blobs")
 
 @pytest.fixture
 def two_people(tmp_path) -> Path:
-    """A session of one synchronised take; in view b the bystander is nearer than the athlete."""
+    """A session of one synchronized take; in view b the bystander is nearer than the athlete."""
     videos = [
         film(tmp_path / "a.mp4", jumper(140, 120), walker(250, 60), frames=120),
         film(tmp_path / "b.mp4", jumper(80, 95), walker(170, 130), frames=120),

@@ -9,7 +9,7 @@ from bodies import moving_body
 from scipy.spatial.transform import Rotation
 
 from twoview.errors import FormatError, SyncError
-from twoview.evaluation.scoring import compare_views, evaluate, match, summarise
+from twoview.evaluation.scoring import compare_views, evaluate, match, summarize
 from twoview.poses import Poses3D
 from twoview.skeleton import H36M17
 from twoview.timeline import ClockMap, Sync
@@ -26,8 +26,8 @@ def changed(poses: Poses3D, xyz: np.ndarray, **more) -> Poses3D:
     return replace(poses, xyz=xyz, origin="root", **more)
 
 
-def noisy(poses: Poses3D, metres: float, seed: int = 1) -> Poses3D:
-    shift = np.random.default_rng(seed).normal(0, metres, poses.xyz.shape)
+def noisy(poses: Poses3D, meters: float, seed: int = 1) -> Poses3D:
+    shift = np.random.default_rng(seed).normal(0, meters, poses.xyz.shape)
     shift[:, 0] = 0
     return changed(poses, poses.xyz - poses.xyz[:, :1] + shift)
 
@@ -40,7 +40,7 @@ def test_a_perfect_prediction_has_no_error():
     assert report.value("joints compared") == 100
 
 
-def test_the_mpjpe_is_that_of_root_relative_joints_in_millimetres():
+def test_the_mpjpe_is_that_of_root_relative_joints_in_millimeters():
     true = truth()
     xyz = true.xyz - true.xyz[:, :1]
     xyz = xyz + 0.0
@@ -73,7 +73,7 @@ def test_times_are_matched_in_seconds():
         evaluate(replace(half, time=half.time + 100), true)
 
 
-def test_screen_units_have_no_millimetres_until_a_scale_is_named():
+def test_screen_units_have_no_millimeters_until_a_scale_is_named():
     true = truth()
     screen = changed(true, (true.xyz - true.xyz[:, :1]) * 0.4, unit="screen")
     report = evaluate(screen, true)
@@ -85,7 +85,7 @@ def test_screen_units_have_no_millimetres_until_a_scale_is_named():
     assert evaluate(screen, true, scale=2.0).value("MPJPE") > 50
     with pytest.raises(ValueError, match="expected a scale among fit, bones"):
         evaluate(screen, true, scale="guess")
-    with pytest.raises(FormatError, match="truth in metres"):
+    with pytest.raises(FormatError, match="truth in meters"):
         evaluate(true, screen)
 
 
@@ -104,7 +104,7 @@ def test_unknown_joints_are_left_out():
 def test_both_ways_of_averaging():
     long, short = truth(300), truth(100, seed=5)
     clips = [match(noisy(long, 0.02), long, activity="golf"), match(noisy(short, 0.06), short, activity="jump")]
-    report = summarise(clips)
+    report = summarize(clips)
     golf, jump = report.value("MPJPE", "golf"), report.value("MPJPE", "jump")
     assert report.value("MPJPE") == pytest.approx((300 * golf + 100 * jump) / 400)
     assert report.value("MPJPE, mean of activities") == pytest.approx((golf + jump) / 2)
@@ -114,7 +114,7 @@ def test_the_interval_holds_the_truth_as_often_as_it_says():
     held = 0
     for seed in range(60):
         true = truth(240, seed)
-        level = np.repeat(np.random.default_rng(seed).normal(0.05, 0.02, 8), 30)  # neighbouring frames err alike
+        level = np.repeat(np.random.default_rng(seed).normal(0.05, 0.02, 8), 30)  # neighboring frames err alike
         xyz = true.xyz - true.xyz[:, :1]
         xyz = xyz + level[:, None, None] * np.where(np.arange(17) > 0, 1, 0)[:, None] * [1, 0, 0]
         row = next(m for m in evaluate(changed(true, xyz), true).rows if m.name == "MPJPE")
@@ -162,10 +162,10 @@ def test_folders_are_judged_by_activity(tmp_path):
     from twoview.storage import records
     from twoview.workflow.evaluation import evaluate_files, write_evaluation
 
-    for activity, seed, metres in (("golf", 0, 0.02), ("jump", 1, 0.06)):
+    for activity, seed, meters in (("golf", 0, 0.02), ("jump", 1, 0.06)):
         true = truth(60, seed)
         records.save(tmp_path / "truth" / activity / "a.npz", true)
-        records.save(tmp_path / "found" / activity / "a.npz", noisy(true, metres))
+        records.save(tmp_path / "found" / activity / "a.npz", noisy(true, meters))
     report = evaluate_files(tmp_path / "found", tmp_path / "truth")
     assert report.value("MPJPE", "jump") > 2 * report.value("MPJPE", "golf")
     write_evaluation(tmp_path / "page.html", report, title="All")

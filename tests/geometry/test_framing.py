@@ -48,7 +48,7 @@ def test_screen_label_is_the_projection_and_the_scaled_depth():
     points, focal, size, xy = people(1)
     framing = frame_clip(xy, torch.ones(xy.shape[:3]), size, "screen", focal=focal)
     label = from_camera(points, focal, framing)
-    ratio = focal[:, None, None] / points[:, :, :1, 2]  # px a metre at the root's depth
+    ratio = focal[:, None, None] / points[:, :, :1, 2]  # px a meter at the root's depth
     depth = (points[..., 2] - points[:, :, :1, 2]) * ratio / (size[:, None, None, 0] / 2)
     assert torch.allclose(label[..., :2], to_screen(xy, framing), atol=1e-12)
     assert torch.allclose(label[..., 2], depth, atol=1e-12)
@@ -59,12 +59,12 @@ def test_to_camera_undoes_perspective_exactly_where_the_focal_length_is_known(ru
     points, focal, size, xy = people(2, aside=1.5)
     framing = frame_clip(xy, torch.ones(xy.shape[:3]), size, rule, focal=focal)
     pose = to_camera(from_camera(points, focal, framing), framing)
-    metres = pose * (points[:, :, :1, 2:] / focal[:, None, None, None] * size[:, None, None, :1] / 2)
-    assert torch.allclose(metres, points - points[:, :, :1], atol=1e-10)
+    meters = pose * (points[:, :, :1, 2:] / focal[:, None, None, None] * size[:, None, None, :1] / 2)
+    assert torch.allclose(meters, points - points[:, :, :1], atol=1e-10)
 
 
 def test_a_walk_through_depth_keeps_its_bones():
-    """What MotionBERT's 2.5D loses: the same body at 3 m and at 6 m, without its floor of centimetres."""
+    """What MotionBERT's 2.5D loses: the same body at 3 m and at 6 m, without its floor of centimeters."""
     points, focal, size, _ = people(3, aside=0.5, clips=2, frames=1)
     points = torch.cat([points, points + torch.tensor([0.0, 0.0, 3.0])], dim=1)
     xy = points[..., :2] / points[..., 2:] * focal[:, None, None, None] + size[:, None, None] / 2
@@ -79,11 +79,11 @@ def test_a_walk_through_depth_keeps_its_bones():
 
 def test_box_rule_does_not_turn_somebody_at_the_edge_of_the_picture():
     points, focal, size, _ = people(4, aside=0.0, clips=2)
-    centre = points - points.mean(dim=(1, 2), keepdim=True)
+    center = points - points.mean(dim=(1, 2), keepdim=True)
     labels = []
     for angle in (0.0, 0.45):
         direction = torch.tensor([angle, 0.0], dtype=torch.float64).expand(2, 2)
-        turned = centre @ turn_towards(direction)[0]  # the body turns with the direction it is seen from
+        turned = center @ turn_towards(direction)[0]  # the body turns with the direction it is seen from
         place = torch.nn.functional.normalize(torch.tensor([angle, 0.0, 1.0], dtype=torch.float64), dim=0) * 5
         seen = turned + place
         xy = seen[..., :2] / seen[..., 2:] * focal[:, None, None, None] + size[:, None, None] / 2

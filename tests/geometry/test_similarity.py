@@ -47,10 +47,10 @@ def test_moving_turning_or_scaling_a_changes_nothing(seed):
 def test_the_gradient_has_no_part_along_similarities_of_a():
     a, b = cloud().requires_grad_(), cloud(seed=1)
     (g,) = torch.autograd.grad(gap(a, b), a)
-    centred = a - a.mean(dim=1, keepdim=True)
+    centered = a - a.mean(dim=1, keepdim=True)
     assert g.sum(dim=1).abs().max() < 1e-14
-    assert (g * centred).sum(dim=(1, 2)).abs().max() < 1e-14
-    assert torch.linalg.cross(centred, g).sum(dim=1).abs().max() < 1e-14
+    assert (g * centered).sum(dim=(1, 2)).abs().max() < 1e-14
+    assert torch.linalg.cross(centered, g).sum(dim=1).abs().max() < 1e-14
 
 
 def test_doubling_b_doubles_the_value():
@@ -78,7 +78,7 @@ def test_a_detached_transform_gives_nearly_the_same_gradient_where_views_agree()
 
 
 @pytest.mark.parametrize("rigid", [False, True])
-def test_no_optimiser_finds_a_better_fit(rigid):
+def test_no_optimizer_finds_a_better_fit(rigid):
     a, b = cloud(1)[0].numpy(), cloud(1, seed=1)[0].numpy()
     weight = np.random.default_rng(2).uniform(size=30)
 

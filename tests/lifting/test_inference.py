@@ -183,7 +183,7 @@ def test_detectors_skeletons_are_converted():
     assert np.isfinite(lift(model(), walker(20, skeleton=COCO17)).xyz).all()
 
 
-def test_metres_follow_the_height():
+def test_meters_follow_the_height():
     tall, small = (infer(walker(30), model(), config=InferConfig(height_m=h)) for h in (1.8, 0.9))
     assert tall.unit == "m"
     assert np.allclose(tall.xyz, 2 * small.xyz, atol=1e-5)

@@ -83,7 +83,7 @@ def test_official_layouts_load_and_say_what_they_are(wild, lite, tmp_path):
 
 
 def test_published_accuracy_goes_by_the_names_that_the_files_are_published_under(lite):
-    found = motionbert.recognise({"model_pos": lite}, "x")
+    found = motionbert.recognize({"model_pos": lite}, "x")
     full = replace(found, family="MotionBERT full")
     for folder, mm in (("MB_train_h36m", "39.2"), ("FT_MB_release_MB_ft_h36m", "37.2"), ("mine", "which it is")):
         assert mm in full.card(weights.Path("/x") / folder / "best_epoch.bin")["published"]
@@ -224,7 +224,7 @@ def test_conversions_that_would_lose_what_the_model_means(tmp_path):
     assert not (tmp_path / "out.bin").exists()
 
 
-def test_a_recognised_checkpoint_goes_into_the_cache_under_its_name(lite, tmp_path, cache):
+def test_a_recognized_checkpoint_goes_into_the_cache_under_its_name(lite, tmp_path, cache):
     torch.save({"model_pos": lite}, tmp_path / "best_epoch.bin")
     added, name = add_checkpoint(tmp_path / "best_epoch.bin")
     assert name == "motionbert-lite"

@@ -23,7 +23,7 @@ def noise(size: tuple[int, int], format: str = "yuv420p", *, wide: bool = False)
 
 
 def smooth(size: tuple[int, int], *, wide: bool = False) -> av.VideoFrame:
-    """A decoded frame whose colours change slowly."""
+    """A decoded frame whose colors change slowly."""
     rgb = np.random.default_rng(3).integers(0, 255, (size[1], size[0], 3), np.uint8)
     rgb = cv2.normalize(cv2.GaussianBlur(rgb, (0, 0), 16), None, 20, 235, cv2.NORM_MINMAX)
     frame = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format="yuv420p", dst_colorspace="ITU709")
@@ -49,7 +49,7 @@ def test_a_part_is_what_the_whole_picture_shows_there(matrix, wide):
         assert bottom >= min(box[3], height)
 
 
-def test_colours_do_not_change_with_the_part():
+def test_colors_do_not_change_with_the_part():
     frame = noise((64, 48))
     for space in (1, 5):  # BT.709 and BT.601
         frame.colorspace = space

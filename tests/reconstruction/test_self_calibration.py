@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from bodies import error_mm, filmed, moving_body, turn_error_deg
 
-from twoview.reconstruction.bundle_adjustment import Noise, linearise, moved, rotation_matrices
+from twoview.reconstruction.bundle_adjustment import Noise, linearize, moved, rotation_matrices
 from twoview.reconstruction.self_calibration import LIMBS, _prepare, exchange, solve
 from twoview.skeleton import H36M17
 
@@ -23,7 +23,7 @@ def scene(seed: int = 0, frames: int = 90, **how):
 def test_gradients_are_those_of_the_cost():
     tracks, _ = scene(frames=6, noise=0.01)
     problem, state = _prepare(tracks, FOCAL, Noise(), window=0)
-    normal = linearise(problem, state)
+    normal = linearize(problem, state)
     rng = np.random.default_rng(1)
     for part in ("inner", "outer"):
         for _ in range(8):
@@ -31,7 +31,7 @@ def test_gradients_are_those_of_the_cost():
             (inner if part == "inner" else outer)[...] = rng.normal(size=(inner if part == "inner" else outer).shape)
             wanted = (inner * normal.inner_grad).sum() + (outer * normal.outer_grad).sum()
             step = 1e-6
-            ahead, behind = (linearise(problem, moved(state, s * inner, s * outer)).cost for s in (step, -step))
+            ahead, behind = (linearize(problem, moved(state, s * inner, s * outer)).cost for s in (step, -step))
             assert (ahead - behind) / (2 * step) == pytest.approx(wanted, rel=1e-4)
 
 

@@ -60,7 +60,7 @@ def test_screen_units_are_those_of_the_picture():
         found.poses("a", origin="camera")
 
 
-def test_a_height_makes_metres():
+def test_a_height_makes_meters():
     found, truth = run(TriangulateConfig(height_m=1.62))
     assert found.unit == "m"
     assert stature(found.bones_m) == pytest.approx(1.62)

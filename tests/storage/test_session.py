@@ -32,7 +32,7 @@ def test_status_tells_what_is_missing(tmp_path):
     session = open_session(tmp_path / "s", create=True).add_take("take1", {"a": view(tmp_path / "a.mp4")})
     (tmp_path / "a.mp4").unlink()
     assert session.status() == [
-        {"take": "take1", "views": ["a"], "missing": ["a"], "synchronised": False, "detected": []}
+        {"take": "take1", "views": ["a"], "missing": ["a"], "synchronized": False, "detected": []}
     ]
 
 

@@ -25,7 +25,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def server(tmp_path):
-    """Serves BODY at any path; honours ranges; the test may make it stop after some bytes."""
+    """Serves BODY at any path; honors ranges; the test may make it stop after some bytes."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         stop_after = None

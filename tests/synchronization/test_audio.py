@@ -206,7 +206,7 @@ def test_a_real_call_that_is_cut_a_tenth_of_a_second_later_is_found_there():
 
 
 @pytest.mark.parametrize("number", range(4, 9))
-def test_a_real_call_over_19_metres_is_never_a_wrong_offset(number):
+def test_a_real_call_over_19_meters_is_never_a_wrong_offset(number):
     """One second at places 19 m apart: too short by default, and still refused where that much is said to do."""
     pair = [recorded(f"pairs_opensoundscape/LOCA_2021_09_24_652_{which}.wav") for which in (3, number)]
     assert match(*pair, SyncConfig(min_overlap_s=0.5)).refusal

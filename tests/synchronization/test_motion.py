@@ -29,7 +29,7 @@ def benchmark():
     spec = importlib.util.spec_from_file_location("benchmark_of_motion", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    sys.path.append(str(path.parent))  # it shares how clips are filmed with its neighbours
+    sys.path.append(str(path.parent))  # it shares how clips are filmed with its neighbors
     try:
         spec.loader.exec_module(module)
     finally:

@@ -30,7 +30,7 @@ finetune([take(), take("take2", seed=1)], replace(PAPER, weights={start!r}, epoc
 """
 
 
-def test_two_processes_minimise_what_one_does(tmp_path, start):
+def test_two_processes_minimize_what_one_does(tmp_path, start):
     config = replace(PAPER, weights=str(start), epochs=2, batch=5)
     finetune([take(), take("take2", seed=1)], config, out=tmp_path / "one")
     script, tests = tmp_path / "script.py", TESTS

@@ -80,8 +80,8 @@ def test_answers_are_the_body_before_the_camera():
     batch = to_batch(replace(clips, focal=torch.full((8,), 0.8 * 1920)), "box")  # the focal length that frames assume
     pose = to_camera(batch.target[:, 0], batch.framing)
     truth = clips.points - clips.points[:, :, :1]
-    metres = clips.points[:, :, :1, 2:] * 1920 / (2 * 0.8 * 1920)
-    assert torch.allclose(pose * metres, truth, atol=1e-4)
+    meters = clips.points[:, :, :1, 2:] * 1920 / (2 * 0.8 * 1920)
+    assert torch.allclose(pose * meters, truth, atol=1e-4)
 
 
 def test_swapped_errors_are_another_clips_in_the_size_of_the_body():

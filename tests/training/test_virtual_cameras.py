@@ -22,7 +22,7 @@ def chance(seed: int = 0) -> Chance:
 
 def test_cameras_are_upright_look_at_the_athlete_and_keep_their_distance():
     motion = standing_people(200, 9)
-    cameras = place_cameras(motion, chance(), CameraRange(off_centre=0.0, roll=0.0, distance=(4.0, 6.0)))
+    cameras = place_cameras(motion, chance(), CameraRange(off_center=0.0, roll=0.0, distance=(4.0, 6.0)))
     points = cameras.see(motion)
     assert torch.allclose(cameras.rotation @ cameras.rotation.mT, torch.eye(3).expand(200, 3, 3), atol=1e-5)
     assert torch.allclose(torch.linalg.det(cameras.rotation), torch.ones(200), atol=1e-5)
@@ -34,7 +34,7 @@ def test_cameras_are_upright_look_at_the_athlete_and_keep_their_distance():
 
 def test_azimuth_0_sees_the_right_side():
     motion = standing_people(50, 3)
-    cameras = place_cameras(motion, chance(), CameraRange(azimuth=(0.0, 0.0), off_centre=0.0))
+    cameras = place_cameras(motion, chance(), CameraRange(azimuth=(0.0, 0.0), off_center=0.0))
     points = cameras.see(motion)
     assert (points[:, :, 1, 2] < points[:, :, 4, 2]).all(), "the right hip is nearer than the left one"
 
@@ -52,7 +52,7 @@ def test_pixels_are_those_of_a_pinhole():
 
 def test_detections_err_as_much_as_asked_and_scores_follow():
     motion = standing_people(400, 27)
-    cameras = place_cameras(motion, chance(), CameraRange(crop=(1.3, 1.5), off_centre=0.0))
+    cameras = place_cameras(motion, chance(), CameraRange(crop=(1.3, 1.5), off_center=0.0))
     xy = cameras.project(cameras.see(motion))
     noise = NoiseModel(joint=(1.0,) * 17, level=(0.01, 0.01), outliers=0.0, swaps=0.0)
     found, score = detect_like(xy, cameras.size, chance(2), noise)
@@ -67,7 +67,7 @@ def test_detections_err_as_much_as_asked_and_scores_follow():
 
 def test_errors_hold_over_time():
     motion = standing_people(300, 27)
-    cameras = place_cameras(motion, chance(), CameraRange(crop=(1.3, 1.5), off_centre=0.0))
+    cameras = place_cameras(motion, chance(), CameraRange(crop=(1.3, 1.5), off_center=0.0))
     xy = cameras.project(cameras.see(motion))
     found, score = detect_like(xy, cameras.size, chance(3), NoiseModel(outliers=0.0, swaps=0.0, missing=0.0, blind=0.0))
     error = (found - xy)[(score > 0).all(dim=1).all(dim=-1)]
@@ -87,7 +87,7 @@ def test_joints_outside_the_picture_are_unseen():
 
 def test_swaps_exchange_whole_legs():
     motion = standing_people(200, 27)
-    cameras = place_cameras(motion, chance(), CameraRange(off_centre=0.0, crop=(1.3, 1.5)))
+    cameras = place_cameras(motion, chance(), CameraRange(off_center=0.0, crop=(1.3, 1.5)))
     xy = cameras.project(cameras.see(motion))
     quiet = NoiseModel(level=(1e-6, 1e-6), outliers=0.0, missing=0.0, blind=0.0, swaps=1.0)
     found, score = detect_like(xy, cameras.size, chance(5), quiet)

@@ -21,11 +21,11 @@ def view(tmp_path_factory):
     return small_scene(tmp_path_factory.mktemp("scene"), seconds=0.5, sound=False).views["a"]
 
 
-def near(rgb: np.ndarray, colour: tuple[int, int, int], within: int = 40) -> np.ndarray:
-    return (np.abs(rgb.astype(int) - colour) < within).all(axis=-1)
+def near(rgb: np.ndarray, color: tuple[int, int, int], within: int = 40) -> np.ndarray:
+    return (np.abs(rgb.astype(int) - color) < within).all(axis=-1)
 
 
-def test_the_overlay_lies_on_the_joints_in_their_sides_colours():
+def test_the_overlay_lies_on_the_joints_in_their_sides_colors():
     rgb = np.zeros((100, 100, 3), np.uint8)
     xy = np.full((17, 2), np.nan)
     score = np.zeros(17)

@@ -59,7 +59,7 @@ def test_human36m_labels_only_the_first_subject(tmp_path, start):
     rows = [json.loads(line) for line in (tmp_path / "out/runs/paper_h36m/log.jsonl").read_text().splitlines()]
     assert {"loss_position", "loss_reprojection", "loss_consistency"} <= set(rows[0])
     experiment = EXPERIMENTS["human36m"]
-    takes = [as_take(r, labels=experiment.labelled(r)) for r in experiment.train(path, None)]
+    takes = [as_take(r, labels=experiment.labeled(r)) for r in experiment.train(path, None)]
     assert {bool(take.truth): take.name[:4] for take in takes} == {True: "s_01", False: "s_05"}
 
 

@@ -78,7 +78,7 @@ def finetune(
 
 
 def _prepare(videos: list[Path], session: Path, detector: str | None) -> list[str]:
-    """Synchronise and detect the files given instead of view names; returns the view names."""
+    """Synchronize and detect the files given instead of view names; returns the view names."""
     from twoview.workflow import session as workflow_session
     from twoview.workflow import synchronization
 
@@ -119,7 +119,7 @@ def infer(
         )  # fmt: skip
     poses = result.poses
     span = f"{poses.time[0]:.2f} to {poses.time[-1]:.2f} s" if len(poses) else "no frames"
-    unit = "metres" if poses.unit == "m" else "screen units (give --height for metres)"
+    unit = "meters" if poses.unit == "m" else "screen units (give --height for meters)"
     console.result(f"{len(poses)} frames, {span}, {unit}, model {chosen}" + ("" if result.fresh else "  (up to date)"))
     console.saved(*result.files.values(), next=f"twoview show {console.short(result.files['poses'])}")
 
@@ -140,7 +140,7 @@ def evaluate(
     predicted: Annotated[Path | None, typer.Argument(help="Poses3D to judge (.npz), or a folder of them.")] = None,
     truth: Annotated[Path | None, typer.Argument(help="True Poses3D of the same clip, or a folder.")] = None,
     scale: Annotated[
-        str | None, typer.Option(help="Metres from screen units: fit, bones, or a number of metres a unit.")
+        str | None, typer.Option(help="Meters from screen units: fit, bones, or a number of meters a unit.")
     ] = None,
     take: TakeName = None,
     model: Annotated[str | None, typer.Option(help="With --take: a model file or name.")] = None,

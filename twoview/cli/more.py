@@ -172,7 +172,7 @@ def weights_add(
     name: Annotated[str, typer.Argument(help="A name of `twoview weights list`, or a lifter's checkpoint alone.")],
     file: Annotated[Path | None, typer.Argument(help="The file as downloaded, zip or not.")] = None,
 ) -> None:
-    """Put weights fetched by hand into the cache; a lifter's checkpoint alone is recognised, tried and described."""
+    """Put weights fetched by hand into the cache; a lifter's checkpoint alone is recognized, tried and described."""
     from twoview.lifting import model as lifting_model
     from twoview.storage import weights
     from twoview.workflow import summary

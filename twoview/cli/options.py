@@ -25,7 +25,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instea
 Detector = Annotated[
     str | None, typer.Option(help="A name (rtmpose-m, movenet, ...), an .onnx or .pth file, or package.module:Name.")
 ]
-Height = Annotated[float | None, typer.Option(help="The athlete's height in metres: gives results in metres.")]
+Height = Annotated[float | None, typer.Option(help="The athlete's height in meters: gives results in meters.")]
 
 
 def names(text: str | None) -> list[str] | None:

@@ -41,7 +41,7 @@ def sync(
         list[str] | None,
         typer.Option(help="Slow motion: frames a second in filming, b=240; default: what the file says."),
     ] = None,
-    distance: Annotated[list[str] | None, typer.Option(help="Metres from the source of the sound: a=3,b=8.")] = None,
+    distance: Annotated[list[str] | None, typer.Option(help="Meters from the source of the sound: a=3,b=8.")] = None,
     session: SessionFolder = DEFAULT_SESSION,
     config: ConfigFile = None,
     sets: Sets = None,

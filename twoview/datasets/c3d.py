@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy import ndarray as Array
 
 from twoview.errors import FormatError
 
-Array = np.ndarray
 _BLOCK = 512
 _INTEL = 84
 _TYPES = {-1: "S1", 1: "u1", 2: "<i2", 4: "<f4"}
@@ -19,7 +19,7 @@ _MM = {"mm": 1.0, "cm": 10.0, "m": 1000.0}
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """Labelled points (T, N, 3) in millimetres, NaN where a point was not seen, `rate` a second."""
+    """Labelled points (T, N, 3) in millimeters, NaN where a point was not seen, `rate` a second."""
 
     labels: tuple[str, ...]
     points: Array

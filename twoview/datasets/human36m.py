@@ -14,19 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy import ndarray as Array
 
 from twoview.datasets.recordings import Camera, Recording, read_pickle
 from twoview.errors import FormatError
 from twoview.poses import Poses2D, Poses3D
 from twoview.skeleton import H36M17
 
-Array = np.ndarray
-
 RATE = 50.0
 BAD_TAKES = ("s_09_act_05_subact_02", "s_09_act_10_subact_02", "s_09_act_13_subact_01")
 """Takes of S9 whose 3D is shifted; MotionBERT leaves them out of its evaluation, the two-view paper's code does not."""
 
-# focal x, y; centre x, y; k1 k2 p1 p2 k3; size
+# focal x, y; center x, y; k1 k2 p1 p2 k3; size
 _LENSES = {
     "54138969": ((1145.0494, 1143.7811), (512.5415, 515.4515),
                  (-0.2070989, 0.2477752, -0.0009757, -0.0014245, -0.0030752), (1000, 1002)),
@@ -42,8 +41,8 @@ VIEWS = tuple(_LENSES)
 
 def lens(view: str) -> Camera:
     """Intrinsics of a camera of Human3.6M; its place in the room is not in the file, so its pose is the identity."""
-    focal, centre, bend, size = _LENSES[view]
-    return Camera(np.eye(3), np.zeros(3), np.array(focal), np.array(centre), size, np.array(bend))
+    focal, center, bend, size = _LENSES[view]
+    return Camera(np.eye(3), np.zeros(3), np.array(focal), np.array(center), size, np.array(bend))
 
 
 def read(
@@ -117,7 +116,7 @@ def _detections(table: Mapping[str, Any], at: Array, time: Array, view: str) -> 
 def from_pixel_pose(pixels: Array, camera: Camera) -> Array:
     """Points (T, 17, 3) before a camera, unit "screen" (half the picture's width at the root's depth), of pixel poses.
 
-    pixels (T, 17, 3): x, y in the picture and z = (Z - Z_root) * focal / Z_root, all px. The picture's centre is taken
+    pixels (T, 17, 3): x, y in the picture and z = (Z - Z_root) * focal / Z_root, all px. The picture's center is taken
     as the principal point, as everywhere in this package.
     """
     width, height = camera.size
@@ -128,7 +127,7 @@ def from_pixel_pose(pixels: Array, camera: Camera) -> Array:
 
 
 def to_pixel_pose(screen: Array, camera: Camera) -> Array:
-    """Pixel poses (T, 17, 3) from what a lifter of the "screen" rule answers: the inverse of its normalisation."""
+    """Pixel poses (T, 17, 3) from what a lifter of the "screen" rule answers: the inverse of its normalization."""
     width, height = camera.size
     return (screen + np.array([1.0, height / width, 0.0])) * (width / 2)
 
@@ -136,7 +135,7 @@ def to_pixel_pose(screen: Array, camera: Camera) -> Array:
 def errors(recording: Recording, view: str, screen: Array) -> Array:
     """Error (T, 17) mm of a lifter's answer (T, 17, 3) in screen units, as MotionBERT's evaluation measures it.
 
-    Both are root-aligned, and the truth is `joints_2.5d_image`, not the camera's millimetres.
+    Both are root-aligned, and the truth is `joints_2.5d_image`, not the camera's millimeters.
     """
     found = to_pixel_pose(screen, recording.cameras[view]) * recording.mm_per_px[view][:, None, None]
     truth = recording.truth_mm[view]

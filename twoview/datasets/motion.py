@@ -1,6 +1,6 @@
 """Prepared motion capture: 17 Human3.6M joints of many clips in one `.npz`, with a `.json` of what each clip is.
 
-The arrays are int16 in units of half a millimetre, 60 frames a second, z up; see `docs/howto/pretrain.md`.
+The arrays are int16 in units of half a millimeter, 60 frames a second, z up; see `docs/howto/pretrain.md`.
 """
 
 from __future__ import annotations
@@ -12,18 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy import ndarray as Array
 
 from twoview.errors import FormatError
 from twoview.storage import records
-
-Array = np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
 class Motion:
     """One person moving through a room.
 
-    joints   (T, 17, 3) float32  metres, Human3.6M order, z up, the floor near z = 0
+    joints   (T, 17, 3) float32  meters, Human3.6M order, z up, the floor near z = 0
     rate     frames a second
     kind     what is done ("walk", "golf_swing"); "" where unknown
     subject  who does it
@@ -77,7 +76,7 @@ def read_motion_files(paths: Iterable[Path | str]) -> list[Motion]:
 
 
 def write_motions(path: Path | str, motions: Sequence[Motion]) -> None:
-    """The inverse of `read`: clips at 60 frames a second, to half a millimetre, with the list of them beside it.
+    """The inverse of `read`: clips at 60 frames a second, to half a millimeter, with the list of them beside it.
 
     Other rates are interpolated. Raises FormatError for two clips of one name, for joints that are not finite, and for
     people who walk further than 16 m from the origin: move them.

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy import ndarray as Array
 
 from twoview.datasets.motion import Motion
 from twoview.errors import FormatError
 from twoview.skeleton import H36M17
 
-Array = np.ndarray
-Points = Mapping[str, Array]  # name -> (T, 3) metres
+Points = Mapping[str, Array]  # name -> (T, 3) meters
 
 
 def axis_rotation(axis: str, degrees: Array) -> Array:
@@ -92,9 +92,9 @@ def read_bvh(
     rate: float | None = None,
     cmu: bool = False,
 ) -> Motion:
-    """One take as motion in metres, z up.
+    """One take as motion in meters, z up.
 
-    unit_m  metres a unit of the file, which does not say (CMU's conversions: 0.0254 / 0.45)
+    unit_m  meters a unit of the file, which does not say (CMU's conversions: 0.0254 / 0.45)
     joints  Human3.6M joint -> joint of the file, or two whose middle it is; "NAME end" is an end site
     rate    frames a second where the file's own frame time is wrong
     cmu     put back the two bones that CMU's conversions lack
@@ -225,7 +225,7 @@ class _Bone:
 
 
 def read_amc(path: Path | str, asf: Path | str, *, rate: float) -> Motion:
-    """One take as motion in metres, z up.
+    """One take as motion in meters, z up.
 
     asf   the subject's skeleton
     rate  frames a second; the files do not say (CMU: 120, but 60 for a few subjects)
@@ -246,7 +246,7 @@ def read_amc(path: Path | str, asf: Path | str, *, rate: float) -> Motion:
 
 
 def _amc_positions(bones: dict[str, _Bone], angles: dict[str, Array], unit: float) -> dict[str, Array]:
-    """Far end (T, 3) of each bone in metres: parent's turn, then axis * angles * axis^-1, then along the bone."""
+    """Far end (T, 3) of each bone in meters: parent's turn, then axis * angles * axis^-1, then along the bone."""
     root = angles[_ROOT]
     frames = len(root)
     turns = {_ROOT: rotation("zyx", root[:, [5, 4, 3]])}
@@ -267,7 +267,7 @@ def _amc_positions(bones: dict[str, _Bone], angles: dict[str, Array], unit: floa
 
 
 def _skeleton(text: str) -> tuple[dict[str, _Bone], float]:
-    """Bones, parents before children, and metres a unit."""
+    """Bones, parents before children, and meters a unit."""
     bones: dict[str, _Bone] = {}
     order: list[str] = []
     section, name, unit = "", "", 1.0

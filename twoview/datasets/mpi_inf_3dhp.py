@@ -1,4 +1,4 @@
-"""MPI-INF-3DHP in the files of P-STMO: eight synchronised cameras around eight people, universal skeleton.
+"""MPI-INF-3DHP in the files of P-STMO: eight synchronized cameras around eight people, universal skeleton.
 
 `data_train_3dhp.npz` holds data["S1 Seq1"] = [{camera: {data_2d (T, 17, 2) px, data_3d (T, 17, 3) mm}}, rate], and
 `data_test_3dhp.npz` data["TS1"] = {data_2d, data_3d, valid}. Where to get them: `docs/howto/reproduce-the-paper.md`.
@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy import ndarray as Array
 
 from twoview.datasets.recordings import Camera, Recording, read_objects
 from twoview.errors import FormatError
 from twoview.poses import Poses2D, Poses3D
 from twoview.skeleton import H36M17
-
-Array = np.ndarray
 
 VIEWS = ("0", "1", "2", "4", "5", "6", "7", "8")
 SIZE = (2048, 2048)
@@ -75,12 +74,12 @@ def _recording(
 
 
 def fitted_lens(points: Array, xy: Array, size: tuple[int, int]) -> Camera:
-    """The focal lengths and centre that take points (N, 3) before the camera to pixels (N, 2), by least squares.
+    """The focal lengths and center that take points (N, 3) before the camera to pixels (N, 2), by least squares.
 
     The files leave the calibration out; a body scaled about the camera projects as before, so nothing is lost.
     """
-    focal, centre = np.empty(2), np.empty(2)
+    focal, center = np.empty(2), np.empty(2)
     for axis in range(2):
         ray = points[:, axis] / points[:, 2]
-        focal[axis], centre[axis] = np.polyfit(ray, xy[:, axis], 1)
-    return Camera(np.eye(3), np.zeros(3), focal, centre, size)
+        focal[axis], center[axis] = np.polyfit(ray, xy[:, axis], 1)
+    return Camera(np.eye(3), np.zeros(3), focal, center, size)

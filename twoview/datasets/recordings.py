@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy import ndarray as Array
 from numpy.lib import format as npy
 
 from twoview.errors import FormatError
@@ -77,14 +78,11 @@ def _load(file: Any) -> Any:
     return _Reader(file, encoding="latin1").load()
 
 
-Array = np.ndarray
-
-
 @dataclass(frozen=True, eq=False)
 class Camera:
     """A calibrated camera in OpenCV's model: `camera = rotation @ world + translation`, then lens, then pixels.
 
-    rotation (3, 3), translation (3,) m; focal (2,) px; centre (2,) px
+    rotation (3, 3), translation (3,) m; focal (2,) px; center (2,) px
     distortion  up to 8 numbers: k1 k2 p1 p2 k3 k4 k5 k6
     size        (width, height) px
     """
@@ -92,7 +90,7 @@ class Camera:
     rotation: Array
     translation: Array
     focal: Array
-    centre: Array
+    center: Array
     size: tuple[int, int]
     distortion: Array = field(default_factory=lambda: np.zeros(0))
 
@@ -109,12 +107,12 @@ class Camera:
         radial = (1 + r2 * (k1 + r2 * (k2 + r2 * k3))) / (1 + r2 * (k4 + r2 * (k5 + r2 * k6)))
         bent_x = x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x)
         bent_y = y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y
-        return np.stack([bent_x, bent_y], axis=-1) * self.focal + self.centre
+        return np.stack([bent_x, bent_y], axis=-1) * self.focal + self.center
 
     def turned(self, times: int) -> Camera:
         """The camera of the picture turned clockwise by 90 degrees that many times.
 
-        Pixel (x, y) of a picture (w, h) goes to (h - 1 - y, x), as (0, 0) is the centre of a pixel and not its corner.
+        Pixel (x, y) of a picture (w, h) goes to (h - 1 - y, x), as (0, 0) is the center of a pixel and not its corner.
         """
         if times % 4 == 0:
             return self
@@ -126,7 +124,7 @@ class Camera:
             quarter @ self.rotation,
             quarter @ self.translation,
             self.focal[::-1],
-            np.array([self.size[1] - 1 - self.centre[1], self.centre[0]]),
+            np.array([self.size[1] - 1 - self.center[1], self.center[0]]),
             (self.size[1], self.size[0]),
             bend,
         )
@@ -138,7 +136,7 @@ class Recording:
     """One take of a data set. All views share one clock: row i of every array is the same moment.
 
     poses       2D of each view in pixels of the upright picture, Human3.6M joints
-    truth       3D of each view in the camera's axes, origin "camera"; "m" where the data set gives metres
+    truth       3D of each view in the camera's axes, origin "camera"; "m" where the data set gives meters
     cameras     of each view, where the data set has them
     videos      file of each view and, in video_time, the second of it that each row shows
     truth_mm    (T, 17, 3) of each view and mm_per_px (T,): what MotionBERT's evaluation on Human3.6M compares with

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy import ndarray as Array
 
 from twoview.errors import FormatError
 from twoview.poses import Poses2D, Poses3D
 from twoview.skeleton import COCO17, H36M17, HeadRule, to_h36m
 from twoview.timeline import ClockMap
-
-Array = np.ndarray
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class SceneView:
     video     the file it is the truth of
     clock     of this view against view a's clock; sound_offset_s is what its sound obeys (sound travels)
     poses2d   COCO-17 in pixels
-    poses3d   Human3.6M-17 in camera space, metres, origin "camera": the COCO-17 joints through the same conversion
+    poses3d   Human3.6M-17 in camera space, meters, origin "camera": the COCO-17 joints through the same conversion
               that detections go through, so that both mean the same points
     focal_px  focal length in pixels of the upright picture
     """
@@ -38,7 +37,7 @@ class SceneView:
 
 @dataclass(frozen=True)
 class Scene:
-    """A rendered scene: its views by name, and the athlete's height in metres."""
+    """A rendered scene: its views by name, and the athlete's height in meters."""
 
     views: dict[str, SceneView]
     height_m: float

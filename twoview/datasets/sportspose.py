@@ -21,8 +21,6 @@ from twoview.datasets.recordings import Camera, Recording, h36m_points, read_pic
 from twoview.errors import FormatError
 from twoview.skeleton import HeadRule
 
-Array = np.ndarray
-
 VIEWS = ("front-right", "right", "back-right", "back", "back-left", "left", "front-left")
 SPLITS = {  # paper section 4.1; everybody else trains
     "validation": ("S04", "S07", "S09", "S14", "S22"),

@@ -12,14 +12,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy import ndarray as Array
 
 from twoview.detection.tracking import People, height_of, middle_of
 from twoview.errors import DetectorError
 from twoview.media.video import frames
 from twoview.storage import records
 from twoview.timeline import Sync
-
-Array = np.ndarray
 
 TIE = 0.4  # tracks that look at least this much like the athlete, as a share of the likeliest, are worth a second look
 MOST_TIED = 4
@@ -54,7 +53,7 @@ class TrackSummary:
         return self.coverage * self.size * self.score * (0.5 + 0.5 * self.central) * moving
 
 
-def summarise(people: People, size: tuple[int, int]) -> list[TrackSummary]:
+def summarize(people: People, size: tuple[int, int]) -> list[TrackSummary]:
     """One summary per track, the likeliest athlete first. size (width, height) px of the picture."""
     rows = []
     for track in people.tracks:
@@ -72,7 +71,7 @@ def summarise(people: People, size: tuple[int, int]) -> list[TrackSummary]:
 
 
 def _motion(own: People, height: float) -> float:
-    """How fast joints move about the body's centre in its liveliest tenth of the time, body sizes a second."""
+    """How fast joints move about the body's center in its liveliest tenth of the time, body sizes a second."""
     step = np.diff(own.time[own.frame])
     near = (step > 0) & (step < 0.2)
     if not near.any():
@@ -87,7 +86,7 @@ def choose(people: People, size: tuple[int, int], person: int | None = None) -> 
 
     Raises DetectorError where nobody was seen, and for a track id that there is not.
     """
-    ranked = summarise(people, size)
+    ranked = summarize(people, size)
     if not ranked:
         raise DetectorError(
             f"no person found in any of {len(people.time)} frames",
@@ -111,7 +110,7 @@ def choose_together(views: Mapping[str, tuple[People, tuple[int, int]]], sync: S
     tied: dict[str, list[TrackSummary]] = {}
     for view, (people, size) in views.items():
         best = choose(people, size)
-        ranked = summarise(people, size)
+        ranked = summarize(people, size)
         least = TIE * next(row.athlete for row in ranked if row.track == best)
         tied[view] = [row for row in ranked if row.athlete >= least][:MOST_TIED]
     motion = {
@@ -194,7 +193,7 @@ def _shot(video: Path, size: tuple[int, int], time: float, box: Array) -> Array:
     if frame is None:
         return np.full((SIDE, SIDE, 3), 245, np.uint8)
     half = max((box[2:] - box[:2]).max() * (0.5 + MARGIN), 2.0)
-    centre = (box[:2] + box[2:]) / 2
+    center = (box[:2] + box[2:]) / 2
     matrix = np.array([[SIDE / 2 / half, 0, 0], [0, SIDE / 2 / half, 0]])
-    matrix[:, 2] = SIDE / 2 - centre * matrix[0, 0]
+    matrix[:, 2] = SIDE / 2 - center * matrix[0, 0]
     return cv2.warpAffine(frame.rgb, matrix, (SIDE, SIDE), flags=cv2.INTER_AREA, borderValue=(230, 230, 230))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
+from numpy import ndarray as Array
 
 from twoview.detectors import Cropping, Detector, Person, TopDown
 from twoview.detectors.crops import around, crop_matrix, overlap, uncrop, unletterbox
@@ -19,7 +20,6 @@ from twoview.media.pixels import Pixels, Stored
 if TYPE_CHECKING:
     from twoview.media.pixels import Stored
 
-Array = np.ndarray
 SURE = 0.2  # joints below this score do not tell where a person is
 
 MOST_PEOPLE = 5  # followed at once; the surest of those found

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy import ndarray as Array
 
 from twoview.config import DetectConfig
 from twoview.detection.athlete import choose
@@ -31,8 +32,6 @@ from twoview.errors import FormatError
 from twoview.poses import Poses2D, Source
 from twoview.skeleton import COCO17, HALPE26, Skeleton
 from twoview.storage import records
-
-Array = np.ndarray
 
 # OpenPose's BODY_25 by our names ("" where we have none); its older COCO order lacks the hip's middle and the feet.
 _FACE = ("right_eye", "left_eye", "right_ear", "left_ear")

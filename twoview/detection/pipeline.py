@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from twoview.config import DetectConfig
-from twoview.detection.athlete import choose, choose_together, draw_people, summarise
+from twoview.detection.athlete import choose, choose_together, draw_people, summarize
 from twoview.detection.estimation import ahead, searched, windows
 from twoview.detection.repair import repair, smooth
 from twoview.detection.tracking import Follower, People, join
@@ -29,8 +29,6 @@ from twoview.progress import OnProgress, Progress, report
 from twoview.skeleton import Skeleton
 from twoview.storage import records
 from twoview.timeline import Sync
-
-Array = np.ndarray
 
 MOST_SIDE = 2560  # px of a picture's longer side; larger ones (4K, 8K) are scaled down while decoding
 
@@ -68,7 +66,7 @@ def detect(
     except DetectorError as error:
         raise DetectorError(f"{video}: {error.message}", hint=error.hint) from error
     if partial is not None and len(people.tracks) > 1:
-        draw_people(video, size, people, summarise(people, size), athlete, partial.with_suffix(".png"))
+        draw_people(video, size, people, summarize(people, size), athlete, partial.with_suffix(".png"))
     poses = enlarge(single_out(people, athlete, detector.skeleton, size, least=config.score), info.size)
     if config.repair:
         poses, repairs = repair(poses)

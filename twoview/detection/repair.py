@@ -9,17 +9,16 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from numpy import ndarray as Array
 
 from twoview.poses import Poses2D
 from twoview.skeleton import Skeleton
-
-Array = np.ndarray
 
 LIMBS = {"arms": ("elbow", "wrist"), "legs": ("hip", "knee", "ankle"), "head": ("eye", "ear"), "chest": ("shoulder",)}
 HABIT = 0.05  # cost of a frame with exchanged sides, in body sizes: without evidence nothing is exchanged
 LEAST_APART = 0.05  # left and right nearer than this, in body sizes, are left as they are
 FARTHEST = 0.5  # a change of speed costs at most this, in body sizes a frame
-JUMP = 0.15  # a joint this far, in body sizes, from where its neighbours in time put it has jumped
+JUMP = 0.15  # a joint this far, in body sizes, from where its neighbors in time put it has jumped
 LONGEST_JUMP_S = 0.1
 ONE_EURO_BETA = 0.02  # how much the one-euro cutoff (Hz) rises with speed (px/s)
 

@@ -16,18 +16,17 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
+from numpy import ndarray as Array
 
 from twoview.detection.estimation import SURE, Glimpse, Picture, glimpse, is_among, is_there, poses
 from twoview.detectors import Cropping, Detector, Person, TopDown
 from twoview.machine import cores
 from twoview.media.pixels import Pixels, Stored
 
-Array = np.ndarray
-
 FARTHEST = 1.0  # a person moves at most this share of its size, off the expected way, between two searches
 MOST_GAP_S = 3.0  # a track may be lost for so long and still be continued by a later one
 ONE_BODY = 0.1  # median distance of joints, in body sizes, below which two tracks are one person
-LOOKS = 0.35  # tracks whose mean colours differ more (0 to 1) are not joined
+LOOKS = 0.35  # tracks whose mean colors differ more (0 to 1) are not joined
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +96,7 @@ class Tracker:
         """Remember where a track is, and how fast it moves."""
         if track in self.last:
             before, old = self.last[track]
-            self.speed[track] = (centre(person) - centre(old)) / max(frame - before, 1)
+            self.speed[track] = (center(person) - center(old)) / max(frame - before, 1)
         self.last[track] = (frame, person)
 
     def new(self) -> int:
@@ -111,7 +110,7 @@ class Tracker:
         self.speed.pop(track, None)
 
 
-def centre(person: Person) -> Array:
+def center(person: Person) -> Array:
     """Middle of the sure joints (2,), or of the box where there are none."""
     sure = person.score >= SURE
     return np.median(person.xy[sure], axis=0) if sure.any() else (person.box[:2] + person.box[2:]) / 2
@@ -122,7 +121,7 @@ def apart(a: Person, b: Person, shift: Array) -> float:
     size = max(float(np.max(a.box[2:] - a.box[:2])), float(np.max(b.box[2:] - b.box[:2])), 1.0)
     both = (a.score >= SURE) & (b.score >= SURE)
     if both.sum() < 3:
-        return float(np.linalg.norm(centre(b) - centre(a) - shift)) / size
+        return float(np.linalg.norm(center(b) - center(a) - shift)) / size
     return float(np.linalg.norm(b.xy[both] - a.xy[both] - shift, axis=-1).mean()) / size
 
 
@@ -130,7 +129,7 @@ def apart(a: Person, b: Person, shift: Array) -> float:
 
 
 def join(people: People) -> People:
-    """Tracks that one person left, each continued by the track that began near its end in place, size and colours.
+    """Tracks that one person left, each continued by the track that began near its end in place, size and colors.
 
     Looks at the whole clip: a gap of up to MOST_GAP_S is bridged, nearest in time first; the earliest id is kept. Two
     tracks may also lie on one body for a while; there the rows of the longer one stay.
@@ -198,12 +197,12 @@ def height_of(box: Array) -> Array:
 
 
 def middle_of(box: Array) -> Array:
-    """Centres (N, 2) of boxes (N, 4)."""
+    """Centers (N, 2) of boxes (N, 4)."""
     return (box[:, :2] + box[:, 2:]) / 2
 
 
 FOLD = 1000  # rows kept as objects before they become arrays
-SAMPLES = 12  # across and down the upper and the lower body, of whose colours the mean is taken
+SAMPLES = 12  # across and down the upper and the lower body, of whose colors the mean is taken
 NO_LOOKS = np.full(6, np.nan, np.float32)
 
 
@@ -364,7 +363,7 @@ class Follower:
 
 
 def looks_of(pixels: Stored | Pixels, box: Array) -> Array:
-    """Mean colours (6,) of the upper and the lower body inside a person's box, 0..1; NaN outside the picture."""
+    """Mean colors (6,) of the upper and the lower body inside a person's box, 0..1; NaN outside the picture."""
     corner, size = box[:2], box[2:] - box[:2]
     out = NO_LOOKS.copy()
     for part, (low, high) in enumerate(((0.2, 0.5), (0.55, 0.85))):
@@ -372,6 +371,6 @@ def looks_of(pixels: Stored | Pixels, box: Array) -> Array:
         if (end - start >= 1).all():
             scale = SAMPLES / (end - start)
             matrix = np.column_stack([np.diag(scale), scale * (0.5 - start) - 0.5])
-            colours = pixels.crop(matrix, (SAMPLES, SAMPLES))
-            out[3 * part : 3 * part + 3] = colours.reshape(-1, 3).mean(axis=0) / 255
+            colors = pixels.crop(matrix, (SAMPLES, SAMPLES))
+            out[3 * part : 3 * part + 3] = colors.reshape(-1, 3).mean(axis=0) / 255
     return out

@@ -14,19 +14,18 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from numpy import ndarray as Array
 
 from twoview.detectors.crops import crop, crop_matrix, uncrop
 from twoview.errors import DetectorError
 from twoview.skeleton import Skeleton
-
-Array = np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
 class Person:
     """One person in one picture.
 
-    xy     (J, 2) px of the picture, (0, 0) the centre of its top left pixel; NaN where not located
+    xy     (J, 2) px of the picture, (0, 0) the center of its top left pixel; NaN where not located
     score  (J,)   0..1
     box    (4,)   left, top, right, bottom in px
     """

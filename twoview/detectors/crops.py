@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-
-Array = np.ndarray
+from numpy import ndarray as Array
 
 
 def letterbox(rgb: Array, size: tuple[int, int], fill: int) -> tuple[Array, float]:
@@ -19,7 +18,7 @@ def letterbox(rgb: Array, size: tuple[int, int], fill: int) -> tuple[Array, floa
 
 
 def unletterbox(xy: Array, scale: float | Array) -> Array:
-    """Points in a letterboxed picture back to the original, pixel centres on pixel centres."""
+    """Points in a letterboxed picture back to the original, pixel centers on pixel centers."""
     return (xy + 0.5) / scale - 0.5
 
 
@@ -56,19 +55,19 @@ def keep_best(boxes: Array, *, most_overlap: float) -> Array:
 
 
 def crop_matrix(box: Array, size: tuple[int, int], *, padding: float) -> Array:
-    """The affine map (2, 3) from picture px to crop px: the box's centre to the crop's, grown to the crop's shape.
+    """The affine map (2, 3) from picture px to crop px: the box's center to the crop's, grown to the crop's shape.
 
     box      left, top, right, bottom; size (width, height) of the crop
     padding  how much larger than the box the crop is (1.25 in RTMPose)
-    The convention is that of MMPose: crop px = (picture px - centre) * width / w + width / 2.
+    The convention is that of MMPose: crop px = (picture px - center) * width / w + width / 2.
     """
     width, height = size
-    centre = (box[:2] + box[2:4]) / 2
+    center = (box[:2] + box[2:4]) / 2
     w, h = np.maximum((box[2:4] - box[:2]) * padding, 1.0)
     w = max(w, h * width / height)
     scale = width / w
     return np.array(
-        [[scale, 0.0, width / 2 - scale * centre[0]], [0.0, scale, height / 2 - scale * centre[1]]], np.float64
+        [[scale, 0.0, width / 2 - scale * center[0]], [0.0, scale, height / 2 - scale * center[1]]], np.float64
     )
 
 

@@ -20,14 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy import ndarray as Array
 
 from twoview.detectors import Person, everyone
 from twoview.detectors.person_finders import build_finder
 from twoview.detectors.rtmpose import DEFAULT_FINDER, safe_globals
 from twoview.errors import DetectorError, MissingBackend
 from twoview.skeleton import COCO17, H36M17, HALPE26, Skeleton
-
-Array = np.ndarray
 
 INSTALL = 'pip install "twoview[mmpose]" && pip install --no-deps mmpose==1.3.2'
 SKELETONS: dict[int, tuple[Skeleton, ...]] = {17: (COCO17, H36M17), 26: (HALPE26,)}

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy import ndarray as Array
 
 from twoview.detectors import Person, everyone, pose_in_crops
 from twoview.detectors.onnx_runtime import open_session, pick_device
 from twoview.detectors.person_finders import build_finder
 from twoview.skeleton import COCO17
 from twoview.storage.weights import locate
-
-Array = np.ndarray
 
 CROP_SIDE = 256
 PADDING = 1.15  # the crop's side over the longer side of the person's box

@@ -7,19 +7,18 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from numpy import ndarray as Array
 
 from twoview.detectors.crops import keep_best, letterbox, unletterbox
 from twoview.detectors.onnx_runtime import misfit, open_session
 from twoview.errors import DetectorError
 from twoview.storage.weights import WEIGHTS, locate
 
-Array = np.ndarray
-
 LEAST_SCORE = 0.3
 MOST_OVERLAP = 0.65  # two boxes that share more are one person
 SEARCH_SIDES = (256, 512)  # longer side of the picture MultiPose searches, and of a second search if nobody was found
 MULTIPOSE_LEAST_SCORE = 0.15
-FILL = 114  # grey around a picture that does not have the network's shape, OpenMMLab
+FILL = 114  # gray around a picture that does not have the network's shape, OpenMMLab
 PERSON = 0  # class number of people in COCO
 # Mean and spread of blue, green, red that RTMDet was trained with; YOLOX takes plain values.
 RTMDET_MEAN = np.array([103.53, 116.28, 123.675], np.float32)
@@ -51,7 +50,7 @@ def build_finder(name: str, *, device: str = "auto") -> Finder:
             hint="--set detect.finder=movenet ships with twoview and needs no download",
         )
     path = locate(name) if name in WEIGHTS else Path(name)
-    return OnnxFinder(path, normalise=kind == "rtmdet", device=device)
+    return OnnxFinder(path, normalize=kind == "rtmdet", device=device)
 
 
 class MultiPose:
@@ -84,13 +83,13 @@ class MultiPose:
 class OnnxFinder:
     """A person detector in ONNX: OpenMMLab's end-to-end exports (boxes, classes), or either network's raw heads."""
 
-    def __init__(self, path: Path, *, normalise: bool, device: str = "auto") -> None:
+    def __init__(self, path: Path, *, normalize: bool, device: str = "auto") -> None:
         self.name = path.stem
         self._session = open_session(path, device=device)
-        self._normalise = normalise
+        self._normalize = normalize
         shape = self._session.get_inputs()[0].shape
         if len(self._session.get_inputs()) != 1 or len(shape) != 4 or shape[1] != 3:
-            raise misfit(path, self._session, "one input of 3 colour planes [N, 3, H, W]")
+            raise misfit(path, self._session, "one input of 3 color planes [N, 3, H, W]")
         self._path = path
         self._size = tuple(side if isinstance(side, int) else 640 for side in shape[2:])
         self.side = max(self._size)
@@ -99,7 +98,7 @@ class OnnxFinder:
         """Boxes of people (N, 5), left, top, right, bottom in px and score, best first."""
         picture, scale = letterbox(rgb, self._size, FILL)  # type: ignore[arg-type]
         values = picture[..., ::-1].astype(np.float32)
-        if self._normalise:
+        if self._normalize:
             values -= RTMDET_MEAN
             values /= RTMDET_STD
         feed = {self._session.get_inputs()[0].name: np.ascontiguousarray(values.transpose(2, 0, 1)[None])}
@@ -140,6 +139,6 @@ def _grid(rows: Array, size: tuple[int, ...]) -> Array:
         cells.append(np.stack([x, y], axis=-1).reshape(-1, 2))
         strides.append(np.full((cells[-1].shape[0], 1), stride))
     cell, stride_ = np.concatenate(cells), np.concatenate(strides)
-    centre, half = (rows[:, :2] + cell) * stride_, np.exp(rows[:, 2:4]) * stride_ / 2
+    center, half = (rows[:, :2] + cell) * stride_, np.exp(rows[:, 2:4]) * stride_ / 2
     score = rows[:, 4:5] * rows[:, 5 + PERSON : 6 + PERSON]
-    return np.concatenate([centre - half, centre + half, score], axis=1)
+    return np.concatenate([center - half, center + half, score], axis=1)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from numpy import ndarray as Array
 
 from twoview.detectors import Person, everyone, pose_in_crops
 from twoview.detectors.onnx_runtime import misfit, open_session, pick_device
@@ -17,8 +18,6 @@ from twoview.detectors.person_finders import build_finder
 from twoview.errors import DetectorError
 from twoview.skeleton import COCO17, HALPE26, Skeleton
 from twoview.storage.weights import WEIGHTS, locate
-
-Array = np.ndarray
 
 PADDING = 1.25  # the crop over the person's box, MMPose
 MEAN = np.array([123.675, 116.28, 103.53], np.float32)  # of the training pictures, red, green, blue
@@ -29,9 +28,9 @@ def prepare(crops: Array) -> Array:
     """Network input (N, 3, height, width) float32 of RGB crops (N, height, width, 3) uint8."""
     inputs = np.empty((len(crops), 3, *crops.shape[1:3]), np.float32)
     for crop, planes in zip(crops, inputs, strict=True):
-        for colour in range(3):  # each plane at once: a quarter of the time that numpy takes for all three
-            np.subtract(crop[..., colour], MEAN[colour], out=planes[colour], dtype=np.float32)
-            planes[colour] /= STD[colour]
+        for color in range(3):  # each plane at once: a quarter of the time that numpy takes for all three
+            np.subtract(crop[..., color], MEAN[color], out=planes[color], dtype=np.float32)
+            planes[color] /= STD[color]
     return inputs
 
 

@@ -205,7 +205,7 @@ class RTMPoseNet(nn.Module):
         self.head = SimCCHead(int(1024 * width), joints, picture)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised RGB crops (N, 3, height, width) -> bins along x (N, J, 2 * width) and y (N, J, 2 * height)."""
+        """Normalized RGB crops (N, 3, height, width) -> bins along x (N, J, 2 * width) and y (N, J, 2 * height)."""
         return self.head(self.backbone(x))
 
 

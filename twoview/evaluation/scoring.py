@@ -1,6 +1,6 @@
-"""How good are 3D poses: against truth in true millimetres, against another view of the same moment, or by themselves.
+"""How good are 3D poses: against truth in true millimeters, against another view of the same moment, or by themselves.
 
-`evaluate` judges one clip, `summarise` a test set of them by activity, `compare_views` two views of a take. Poses are
+`evaluate` judges one clip, `summarize` a test set of them by activity, `compare_views` two views of a take. Poses are
 matched on seconds. Errors are root-relative; a joint that either side does not know is left out.
 """
 
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy import ndarray as Array
 from torch import Tensor
 
 from twoview.errors import FormatError, SyncError
@@ -21,10 +22,8 @@ from twoview.geometry.similarity import bone_lengths, fit_similarity, residuals,
 from twoview.poses import Poses3D
 from twoview.timeline import Sync, common_grid
 
-Array = np.ndarray
-
 PCK_MM = 150.0  # MPI-INF-3DHP's threshold
-BLOCK_S = 1.0  # neighbouring frames err alike: seconds that the bootstrap keeps together
+BLOCK_S = 1.0  # neighboring frames err alike: seconds that the bootstrap keeps together
 RESAMPLES = 2000
 SCALES = ("fit", "bones")
 _MM = 1000.0
@@ -84,7 +83,7 @@ class Report:
 
 @dataclass(frozen=True, eq=False)
 class Matched:
-    """A prediction and its truth at the same moments: root-relative, in metres after the named scale.
+    """A prediction and its truth at the same moments: root-relative, in meters after the named scale.
 
     predicted, truth (T, J, 3), 0 where unknown; known (T, J) bool; time (T,) s
     """
@@ -109,29 +108,29 @@ def evaluate(
 ) -> Report:
     """Judge one clip.
 
-    truth  in metres; without it only what a body should have by itself is measured
-    scale  makes metres of screen units: "fit" (the one factor a clip that errs least), "bones" (the truth's body size,
-           which is what a person's height gives), or metres a unit. Poses in metres stay as they are
+    truth  in meters; without it only what a body should have by itself is measured
+    scale  makes meters of screen units: "fit" (the one factor a clip that errs least), "bones" (the truth's body size,
+           which is what a person's height gives), or meters a unit. Poses in meters stay as they are
 
     Without a scale, poses in screen units have no MPJPE, and a note says so. Raises FormatError for truth in screen
     units or of another time.
     """
     if truth is None:
-        return Report(tuple(by_itself(predicted)), notes=("no truth was given, so there is no error in millimetres",))
-    return summarise([match(predicted, truth, scale=scale, activity=activity)], metres=has_metres(predicted, scale))
+        return Report(tuple(by_itself(predicted)), notes=("no truth was given, so there is no error in millimeters",))
+    return summarize([match(predicted, truth, scale=scale, activity=activity)], meters=has_meters(predicted, scale))
 
 
-def has_metres(predicted: Poses3D, scale: str | float | None) -> bool:
-    """Whether these poses have millimetres to be compared in."""
+def has_meters(predicted: Poses3D, scale: str | float | None) -> bool:
+    """Whether these poses have millimeters to be compared in."""
     return predicted.unit == "m" or scale is not None
 
 
 def match(predicted: Poses3D, truth: Poses3D, *, scale: str | float | None = None, activity: str = "") -> Matched:
     """A prediction at the moments of its truth, root-relative."""
     if truth.unit != "m":
-        raise FormatError("the truth is in screen units: errors in millimetres need truth in metres")
+        raise FormatError("the truth is in screen units: errors in millimeters need truth in meters")
     if isinstance(scale, str) and scale not in SCALES:
-        raise ValueError(f"expected a scale among {', '.join(SCALES)} or metres a unit, got {scale!r}")
+        raise ValueError(f"expected a scale among {', '.join(SCALES)} or meters a unit, got {scale!r}")
     p, t = rooted(_tensor(predicted.at(truth.time).xyz)), rooted(_tensor(truth.xyz))
     known = torch.isfinite(p).all(dim=-1) & torch.isfinite(t).all(dim=-1)
     rows = known.sum(dim=1) >= 4
@@ -153,7 +152,7 @@ def _tensor(values: Array) -> Tensor:
 
 
 def _factor(p: Tensor, t: Tensor, known: Tensor, scale: str | float) -> float:
-    """Metres a unit of the prediction."""
+    """Meters a unit of the prediction."""
     if scale == "fit":
         return float((p * t).sum() / p.square().sum().clamp(min=1e-12))
     if scale == "bones":
@@ -163,14 +162,14 @@ def _factor(p: Tensor, t: Tensor, known: Tensor, scale: str | float) -> float:
     return float(scale)
 
 
-def summarise(clips: Sequence[Matched], *, metres: bool = True) -> Report:
+def summarize(clips: Sequence[Matched], *, meters: bool = True) -> Report:
     """Judge a test set: every frame counts the same in `rows`, and "mean of activities" counts every activity the same.
 
-    metres  False leaves out what needs metres on the predicted side: MPJPE, PCK, AUC, velocity and acceleration
+    meters  False leaves out what needs meters on the predicted side: MPJPE, PCK, AUC, velocity and acceleration
     """
     if not clips:
-        raise ValueError("summarise: expected at least one clip, got none")
-    kinds = ("MPJPE", "PA-MPJPE", "N-MPJPE") if metres else ("PA-MPJPE", "N-MPJPE")
+        raise ValueError("summarize: expected at least one clip, got none")
+    kinds = ("MPJPE", "PA-MPJPE", "N-MPJPE") if meters else ("PA-MPJPE", "N-MPJPE")
     errors = {kind: [clip.errors(kind) for clip in clips] for kind in kinds}
     blocks = _blocks(clips)
     rows = [_with_interval(kind, [e.nanmean(dim=1).numpy() for e in errors[kind]], blocks) for kind in kinds]
@@ -186,8 +185,8 @@ def summarise(clips: Sequence[Matched], *, metres: bool = True) -> Report:
             of_activity.append(replace(found, part=name))
             means.append(found.value)
         rows.append(Metric(f"{kind}, mean of activities", float(np.mean(means)), "mm"))
-    if metres:
-        rows += _in_metres(clips, torch.cat(errors["MPJPE"]))
+    if meters:
+        rows += _in_meters(clips, torch.cat(errors["MPJPE"]))
     else:
         notes.append(
             "the poses are in screen units, so there is no MPJPE: give the height when inferring (--height 1.78), or "
@@ -208,7 +207,7 @@ def _joints(errors: Tensor) -> Sequence[str]:
     return H36M17.joints if errors.shape[1] == len(H36M17) else [str(j) for j in range(errors.shape[1])]
 
 
-def _in_metres(clips: Sequence[Matched], errors: Tensor) -> list[Metric]:
+def _in_meters(clips: Sequence[Matched], errors: Tensor) -> list[Metric]:
     known = errors[torch.isfinite(errors)]
     pairs = [
         (metrics.velocity_errors, "velocity error (MPJVE)", "mm/s"),
@@ -260,7 +259,7 @@ def by_itself(poses: Poses3D) -> list[Metric]:
 def compare_views(poses: Mapping[str, Poses3D], sync: Sync) -> Report:
     """How well the views of a take agree: what one similarity a clip, and one a frame, leave between their poses.
 
-    In shares of the body's size (RMS distance from the root), so that screen units and metres can be read alike, and
+    In shares of the body's size (RMS distance from the root), so that screen units and meters can be read alike, and
     with the angle between each view and the first. Raises SyncError where views share no time.
     """
     names = list(poses)

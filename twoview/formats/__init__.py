@@ -1,7 +1,7 @@
 """Files that other programs read: 3D poses as tables, biomechanics files and a page to look at.
 
 A writer is any function `f(poses, path)`. FORMATS names them; `write` adds what all of them need: the file appears
-whole or not at all, and formats whose readers take numbers for metres refuse poses without a scale.
+whole or not at all, and formats whose readers take numbers for meters refuse poses without a scale.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ METRIC = ("trc", "c3d")  # their readers take every number for a length
 def write(poses: Poses3D, path: Path | str, format: str = "", *, force: bool = False) -> Path:
     """Write poses in one of FORMATS, by default that of the path's suffix.
 
-    force  write screen units into a format that means metres
+    force  write screen units into a format that means meters
 
     Raises FormatError for an unknown format or poses without a scale, StorageError when the disk is full,
     MissingBackend where a format needs a package that is not installed.
@@ -43,8 +43,8 @@ def write(poses: Poses3D, path: Path | str, format: str = "", *, force: bool = F
         raise FormatError(f"there is no pose to write to {path}", hint="was anyone found in the video?")
     if name in METRIC and poses.unit != "m" and not force:
         raise FormatError(
-            f"{path.name}: these poses have no scale (unit {poses.unit!r}), and {name} files mean metres",
-            hint="give the athlete's height in metres: twoview infer --height 1.78",
+            f"{path.name}: these poses have no scale (unit {poses.unit!r}), and {name} files mean meters",
+            hint="give the athlete's height in meters: twoview infer --height 1.78",
         )
     module, _, function = FORMATS[name].partition(":")
     writer: Writer = getattr(importlib.import_module(module), function)

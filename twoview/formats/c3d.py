@@ -12,7 +12,7 @@ from twoview.poses import Poses3D
 
 
 def write_c3d(poses: Poses3D, path: Path) -> None:
-    """Points in metres, y up, at the true rate; a gap has the residual -1. Raises MissingBackend without ezc3d."""
+    """Points in meters, y up, at the true rate; a gap has the residual -1. Raises MissingBackend without ezc3d."""
     try:
         import ezc3d
     except ImportError as error:

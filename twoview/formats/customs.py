@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy import ndarray as Array
 
 from twoview.poses import Poses3D
 from twoview.skeleton import Skeleton
-
-Array = np.ndarray
 
 _UNEVEN = 0.02  # share of a frame's step by which times may differ from an even grid
 

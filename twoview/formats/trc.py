@@ -14,7 +14,7 @@ _KEYS = ("DataRate", "CameraRate", "NumFrames", "NumMarkers", "Units", "OrigData
 
 
 def write_trc(poses: Poses3D, path: Path) -> None:
-    """Markers in metres, y up, at the true rate; a gap is empty. Times are those of the view's clock."""
+    """Markers in meters, y up, at the true rate; a gap is empty. Times are those of the view's clock."""
     even, rate = evenly(poses)
     names = marker_names(even.skeleton)
     speed = f"{rate:.6f}".rstrip("0").rstrip(".")

@@ -4,9 +4,9 @@ A lifter reads x, y in *screen units* of its clip's frame and answers x, y, z in
 z = (Z - Z_root) / Z_root * focal / scale, the "2.5D" pose whose scale is that of the picture at the root's depth.
 
 Two rules make a frame.
-"screen"  MotionBERT's: the picture's centre is 0 and half its width is 1.
+"screen"  MotionBERT's: the picture's center is 0 and half its width is 1.
 "box"     A virtual camera turned towards the athlete (so that nobody looks turned for standing at the picture's edge),
-          with the centre of the clip's joints at 0 and twice their RMS distance from it as 1.
+          with the center of the clip's joints at 0 and twice their RMS distance from it as 1.
 
 Both are exact and invertible once the focal length is named. It is the user's, or DEFAULT_FOCAL.
 """
@@ -37,7 +37,7 @@ class Framing:
     rotation  (B, 3, 3)  from the camera's axes to the frame's; identity for the rule "screen"
     scale     (B,) px    length of one screen unit in the turned picture
     focal     (B,) px    focal length that was assumed
-    size      (B, 2) px  width and height of the upright picture; its centre is taken as the principal point
+    size      (B, 2) px  width and height of the upright picture; its center is taken as the principal point
     """
 
     rotation: Tensor
@@ -80,9 +80,9 @@ def frame_clip(xy: Tensor, score: Tensor, size: Tensor, rule: Rule = "box", *, f
     total = weight.sum(dim=(1, 2))
     some = total > 0
     total = total.clamp(min=1e-6)
-    centre = torch.where(some, (weight * seen).sum(dim=(1, 2)) / total, size / 2)
-    turned = Framing(turn_towards((centre - size / 2) / focal[:, None]), torch.ones_like(focal), focal, size)
-    squares = weight * to_screen(torch.where(weight > 0, xy, centre[:, None, None]), turned).square()
+    center = torch.where(some, (weight * seen).sum(dim=(1, 2)) / total, size / 2)
+    turned = Framing(turn_towards((center - size / 2) / focal[:, None]), torch.ones_like(focal), focal, size)
+    squares = weight * to_screen(torch.where(weight > 0, xy, center[:, None, None]), turned).square()
     spread = 2 * (squares.sum(dim=(1, 2, 3)) / total[:, 0]).sqrt()
     scale = torch.where(some[:, 0] & (spread > 0), spread, whole.scale)
     return Framing(turned.rotation, scale, focal, size)
@@ -105,7 +105,7 @@ def from_screen(screen: Tensor, framing: Framing) -> Tensor:
 def to_camera(lifted: Tensor, framing: Framing) -> Tensor:
     """What a lifter answered (B, T, J, 3) -> root-relative poses along the camera's own axes, perspective undone.
 
-    The unit is half the picture's width at the root's depth, so metres are this times Z_root * width / (2 * focal), one
+    The unit is half the picture's width at the root's depth, so meters are this times Z_root * width / (2 * focal), one
     factor a frame. Exact for an exact answer and focal length; nothing of MotionBERT's 2.5D floor is left.
     """
     ratio = _like(framing.scale / framing.focal, lifted)

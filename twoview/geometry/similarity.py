@@ -36,7 +36,7 @@ class Similarity:
 class _Fitted:
     """What the fit leaves for its gradient. Column convention: `scale * rotation @ a ~ b`.
 
-    a, b    (B, 3, N)  centred; coordinates first, so that every product reads memory in one go
+    a, b    (B, 3, N)  centered; coordinates first, so that every product reads memory in one go
     weight  (B, N)     summing to 1 in every set (to 0 where nothing weighs)
     sigma   (B, 3)     singular values, the last negative for a mirror-like pair; basis: right singular vectors
     power   (B,)       weighted mean of squares of a

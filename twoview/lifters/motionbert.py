@@ -35,7 +35,7 @@ _UNKNOWN = "37.2 mm fine-tuned, 39.2 mm from scratch; the file does not say whic
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """A recognised checkpoint: its layout, size by name, the DSTformer's settings, and its weights under our names."""
+    """A recognized checkpoint: its layout, size by name, the DSTformer's settings, and its weights under our names."""
 
     layout: str
     family: str
@@ -51,7 +51,7 @@ class Found:
         card: dict[str, Any] = {
             "name": self.family,
             "layout": self.layout,
-            "normalisation": "screen: the picture's centre is 0, half its width 1; third input: the detector's score",
+            "normalization": "screen: the picture's center is 0, half its width 1; third input: the detector's score",
             "published": f"MPJPE on Human3.6M with stacked-hourglass detections: {accuracy}",
             "source": path.name,
         }
@@ -66,7 +66,7 @@ def row(card: Mapping[str, Any]) -> str:
     return f"{name}-scratch" if name and str(card["published"]).endswith(_SCRATCH) else name
 
 
-def recognise(content: Mapping[str, Any], where: str) -> Found:
+def recognize(content: Mapping[str, Any], where: str) -> Found:
     """The DSTformer in a checkpoint. Raises LifterError that says what the file seems to be instead."""
     state = _weights_of(content)
     if not state:
@@ -126,7 +126,7 @@ def from_mmpose(key: str) -> str:
 
 @torch.no_grad()
 def answers_root_relative(lifter: nn.Module) -> bool:
-    """Whether a lifter answers poses with the pelvis at 0, tried on a figure that stands beside the picture's centre.
+    """Whether a lifter answers poses with the pelvis at 0, tried on a figure that stands beside the picture's center.
 
     Published weights come both ways, and nothing in their files tells which.
     """

@@ -1,7 +1,7 @@
 """A small temporal network: residual blocks of dilated taps over time, in the manner of VideoPose3D.
 
 x and y are the input plus a correction, so that all capacity goes into depth and into mending bad detections. Every
-frame of the clip is answered; beyond its ends the first and last frames stand for their neighbours.
+frame of the clip is answered; beyond its ends the first and last frames stand for their neighbors.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Taps(nn.Module):
 
 
 class Block(nn.Module):
-    """A residual block: normalise, taps, GELU, mix."""
+    """A residual block: normalize, taps, GELU, mix."""
 
     def __init__(self, width: int, dilation: int) -> None:
         super().__init__()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy import ndarray as Array
 from torch import Tensor
 
 from twoview.config import DetectConfig, InferConfig
@@ -26,10 +27,8 @@ from twoview.progress import OnProgress, Progress, report
 from twoview.skeleton import H36M17, stature
 from twoview.storage import records
 
-Array = np.ndarray
-
 MIN_SEEN = 5  # joints of 17 that a frame must show to be lifted: training did not ask for more from less
-STEADY_S = 1.0  # the athlete's size in the picture is averaged over this long for metres
+STEADY_S = 1.0  # the athlete's size in the picture is averaged over this long for meters
 _FRAMES_AT_ONCE = 1024  # of all windows in a batch: enough to keep a CPU busy, little memory
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -44,7 +43,7 @@ def infer(
 ) -> Poses3D:
     """3D poses from one view: a video (the athlete is detected first), saved 2D poses (`.npz`) or Poses2D.
 
-    Root-relative along the camera's axes, at the frames' own times; in metres with `config.height_m`, else in screen
+    Root-relative along the camera's axes, at the frames' own times; in meters with `config.height_m`, else in screen
     units. Frames in which the athlete is not seen are NaN. Raises LifterError where no frame could be lifted.
     """
     config = config or InferConfig()
@@ -57,7 +56,7 @@ def infer(
             f"{len(H36M17)} joints",
             hint="look at the detections: twoview show; or try another detector",
         )
-    return in_metres(lifted, config.height_m) if config.height_m else lifted
+    return in_meters(lifted, config.height_m) if config.height_m else lifted
 
 
 def _read(path: Path, config: DetectConfig | None, on_progress: OnProgress | None) -> Poses2D:
@@ -174,8 +173,8 @@ def _prepared(model: Model, config: InferConfig) -> Callable[[Tensor], Tensor]:
     return torch.compile(model.lifter, dynamic=True) if config.compile else model.lifter
 
 
-def in_metres(poses: Poses3D, height_m: float) -> Poses3D:
-    """Poses in screen units -> metres, for an athlete of known standing height.
+def in_meters(poses: Poses3D, height_m: float) -> Poses3D:
+    """Poses in screen units -> meters, for an athlete of known standing height.
 
     The bones, taken together and averaged over a second, say how tall the athlete is in the picture of that moment.
     """

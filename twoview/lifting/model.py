@@ -221,7 +221,7 @@ def _own(content: dict[str, Any], path: Path) -> Model:
 
 def _official(content: dict[str, Any], path: Path) -> Model:
     """A checkpoint in MotionBERT's or mmpose's layout."""
-    found = motionbert.recognise(content, str(path))
+    found = motionbert.recognize(content, str(path))
     config = dict(found.config)
     lifter = lifters.build("dstformer", config)
     load_strictly(lifter, found.state, f"{path} ({found.family})")

@@ -9,11 +9,10 @@ from typing import Any
 
 import av
 import numpy as np
+from numpy import ndarray as Array
 
 from twoview.errors import VideoError
 from twoview.media import containers
-
-Array = np.ndarray
 
 _GAP_S = 0.005  # sound whose timestamps jump by more than this is put where they say
 _TOGETHER = 1 << 18  # samples that are resampled at once: for packets of 1,024 the calls cost more than the work

@@ -10,14 +10,14 @@ import av
 import cv2
 import numpy as np
 from av.sidedata.sidedata import Type as SideData
+from numpy import ndarray as Array
 
-Array = np.ndarray
 Matrix = tuple[int, int, int, int]
 
 _PLANAR = ("yuv420p", "yuvj420p")  # what phones' 8-bit video is decoded to
 _GRID = 4  # px that parts of such pictures begin and end on; PyAV takes no other heights
 _BLACK = {False: 16, True: 0}  # brightness, by whether a picture uses all values of a byte
-# Shares of red and blue in the brightness, by the colour space's number in ITU-T H.273; all others are BT.601.
+# Shares of red and blue in the brightness, by the color space's number in ITU-T H.273; all others are BT.601.
 _SHARES = {1: (0.2126, 0.0722), 4: (0.3, 0.11), 7: (0.212, 0.087), 9: (0.2627, 0.0593)}
 _BT601 = (0.299, 0.114)
 
@@ -96,7 +96,7 @@ class Stored:
         return upright(_cut(self._decoded, rows, columns), self._matrix, None), (left, top)
 
     def crop(self, matrix: Array, size: tuple[int, int]) -> Array:
-        """As of `Pixels`, to two or three values of 255: colours are made of what was interpolated, not before it.
+        """As of `Pixels`, to two or three values of 255: colors are made of what was interpolated, not before it.
 
         That takes a quarter of the time. Only of pictures in the usual format, as `part`.
         """
@@ -104,11 +104,11 @@ class Stored:
         a, b, c, d = self._matrix
         shown = np.array([[a, c, (width - 1) * (a + c < 0)], [b, d, (height - 1) * (b + d < 0)], [0, 0, 1]])
         bright = matrix @ shown
-        colour = bright @ np.array([[2, 0, 0.5], [0, 2, 0.5], [0, 0, 1]])  # such a pixel lies between four bright ones
+        color = bright @ np.array([[2, 0, 0.5], [0, 2, 0.5], [0, 0, 1]])  # such a pixel lies between four bright ones
         wide = decoded.color_range == 2 or decoded.format.name == "yuvj420p"
         planes = []
         for plane, step, outside in zip(
-            _planes(decoded), (bright, colour, colour), (_BLACK[wide], 128, 128), strict=True
+            _planes(decoded), (bright, color, color), (_BLACK[wide], 128, 128), strict=True
         ):
             planes.append(cv2.warpAffine(plane, step, size, flags=cv2.INTER_LINEAR, borderValue=outside))
         return cv2.transform(cv2.merge(planes), _to_rgb(decoded.colorspace, wide))
@@ -122,7 +122,7 @@ def _inside(box: Array, width: int, height: int) -> tuple[int, int, int, int]:
 
 
 def _cut(decoded: Any, rows: slice, columns: slice) -> Any:
-    """The part of a frame of brightness and two half-size colour planes; all bounds are multiples of _GRID."""
+    """The part of a frame of brightness and two half-size color planes; all bounds are multiples of _GRID."""
     height, width = rows.stop - rows.start, columns.stop - columns.start
     values = np.empty(height * width * 3 // 2, np.uint8)
     place = 0
@@ -142,7 +142,7 @@ def _planes(decoded: Any) -> list[Array]:
 
 @cache
 def _to_rgb(space: int, wide: bool) -> Array:
-    """The affine map (3, 4) from brightness and the two colour differences, 0..255, to red, green, blue."""
+    """The affine map (3, 4) from brightness and the two color differences, 0..255, to red, green, blue."""
     red, blue = _SHARES.get(space, _BT601)
     green = 1 - red - blue
     of_blue, of_red = 2 * (1 - blue), 2 * (1 - red)
@@ -172,6 +172,6 @@ def upright(decoded: Any, matrix: Matrix, size: tuple[int, int] | None) -> Array
     if a:
         return np.ascontiguousarray(rgb[::down, ::across])
     turned = np.empty((rgb.shape[1], rgb.shape[0], 3), np.uint8)
-    for colour in range(3):  # one at a time: twice as fast as all three
-        turned[..., colour] = rgb[..., colour].T[::down, ::across]
+    for color in range(3):  # one at a time: twice as fast as all three
+        turned[..., color] = rgb[..., color].T[::down, ::across]
     return turned

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy import ndarray as Array
 
 from twoview.errors import VideoError
 from twoview.media import containers
@@ -26,7 +27,6 @@ from twoview.timeline import Timeline
 
 __all__ = ["Audio", "Damage", "Frame", "VideoInfo", "VideoWriter", "audio", "decoded", "frames", "probe", "timeline"]
 
-Array = np.ndarray
 log = logging.getLogger(__name__)
 
 _CUT_S = 0.5  # a stream whose last frame is this much before the end that the file promises was cut off
@@ -204,7 +204,7 @@ def _unusual(container: Any, stream: Any, first: Any) -> Iterator[str]:
     if a * d - b * c < 0:
         yield "the picture is mirrored, as the file asks"
     if first.color_trc in _HDR:
-        yield f"high dynamic range ({_HDR[first.color_trc]}) shown without tone mapping: colours look pale"
+        yield f"high dynamic range ({_HDR[first.color_trc]}) shown without tone mapping: colors look pale"
     if stream.sample_aspect_ratio not in (None, 0, 1):
         yield f"its pixels are not square ({stream.sample_aspect_ratio}): lengths in 3D will be wrong along one axis"
     capture = containers.capture_rate(container)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import av
 import av.error
 import numpy as np
+from numpy import ndarray as Array
 
 from twoview.errors import StorageError
 from twoview.storage.records import atomic
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from twoview.media.video import Audio
 
-Array = np.ndarray
 _CLOCK = 90000  # ticks a second: whole for all usual frame rates
 _BLOCK = 1024  # samples of sound in an AAC packet
 

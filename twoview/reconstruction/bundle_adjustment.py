@@ -1,9 +1,9 @@
 """Bundle adjustment of one moving body seen by cameras that nobody calibrated: residuals and their derivatives.
 
-Unknowns: every joint in every frame, in metres in the first camera's frame; for each other camera of each take its
+Unknowns: every joint in every frame, in meters in the first camera's frame; for each other camera of each take its
 rotation, translation and lateness; one focal length a camera; one set of bone lengths. Residuals are robust (Cauchy),
 in units of their standard deviations. Nothing is left free: the first camera is the frame, the summed bones are the
-metre. `minimisation` solves it.
+meter. `minimization` solves it.
 
 Steps of Levenberg and Marquardt for `bundle`, and the doubt that is left.
 
@@ -16,11 +16,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy import ndarray as Array
 from scipy.linalg import cho_solve_banded, cholesky_banded
 
 from twoview.skeleton import H36M17
-
-Array = np.ndarray
 
 PARENTS = np.array([parent for parent, _ in H36M17.bones])
 CHILDREN = np.array([child for _, child in H36M17.bones])
@@ -42,7 +41,7 @@ class Noise:
     symmetry: float = 0.03  # log of left over right length
     bone: float = 0.15  # log of a bone's length around the start
     focal: float = 0.15  # log of the focal length around the start
-    shift_s: float = 0.03  # lateness left by the synchronisation
+    shift_s: float = 0.03  # lateness left by the synchronization
     shape_m: float = 0.4  # a joint against the start's root-relative pose: only matters where nothing else tells
     acceleration: float = 27.0  # m/s^2
     cauchy: float = 3.0  # residuals beyond so many standard deviations lose their say
@@ -70,7 +69,7 @@ class Problem:
     focal_sd: Array
     bones_sd: Array
     noise: Noise = field(default_factory=Noise)
-    step_s: float = 0.0  # seconds between neighbouring frames, for `smooth`
+    step_s: float = 0.0  # seconds between neighboring frames, for `smooth`
 
     def at(self, frames: Array) -> Problem:
         """The same problem on some of its frames."""
@@ -156,7 +155,7 @@ def robust_cost(squared: Array, width: float) -> tuple[float, Array]:
     return 0.5 * width**2 * float(np.log1p(scaled).sum()), 1.0 / (1.0 + scaled)
 
 
-def linearise(problem: Problem, state: State, blur: float = 1.0) -> Normal:
+def linearize(problem: Problem, state: State, blur: float = 1.0) -> Normal:
     """Normal equations at `state`; `blur` widens every measurement's standard deviation, for a far start."""
     views, frames, joints = problem.weight.shape
     groups, noise = len(state.rotation), problem.noise
@@ -270,7 +269,7 @@ def _add_shape(problem: Problem, state: State, inner: Array, gx: Array) -> float
 
 
 def _add_priors(problem: Problem, state: State, outer: Array, grad: Array) -> float:
-    """Beliefs about lateness, focal lengths, and bones: near the start, alike left and right, and summed the metre."""
+    """Beliefs about lateness, focal lengths, and bones: near the start, alike left and right, and summed the meter."""
     views, bones = len(state.log_focal), len(state.log_bones)
     groups = len(state.shift)
     cameras = CAMERA * (views - 1) * groups
@@ -335,12 +334,12 @@ def smooth_step(problem: Problem, state: State, normal: Normal, damping: float, 
     band[size, : frames - 2] += -2 * weight
     band[size, 1 : frames - 1] += -2 * weight
     band[2 * size, : frames - 2] += weight
-    factorised = cholesky_banded(band.reshape(2 * size + 1, -1), lower=True, check_finite=False)
+    factorized = cholesky_banded(band.reshape(2 * size + 1, -1), lower=True, check_finite=False)
     if not cameras:
-        alone = cho_solve_banded((factorised, True), grad.reshape(-1), check_finite=False)
+        alone = cho_solve_banded((factorized, True), grad.reshape(-1), check_finite=False)
         return -alone.reshape(frames, size), np.zeros(len(normal.outer))
     mixed = normal.mixed.reshape(frames * size, -1)
-    solved = cho_solve_banded((factorised, True), np.c_[mixed, grad.reshape(-1)], check_finite=False)
+    solved = cho_solve_banded((factorized, True), np.c_[mixed, grad.reshape(-1)], check_finite=False)
     reduced = mixed.T @ solved
     order = normal.index[0]
     outer = normal.outer[np.ix_(order, order)] - reduced[:, :-1]
@@ -398,13 +397,13 @@ def _damped(matrix: Array, damping: float) -> Array:
     return result
 
 
-def minimise(
+def minimize(
     problem: Problem, state: State, *, blur: float = 1.0, steps: int = 20, cameras: bool = True, smooth: bool = False
 ) -> State:
     """Levenberg-Marquardt from `state`: joints alone, or with the cameras; each frame by itself, or smooth in time."""
 
     def judge(candidate: State) -> tuple[float, Normal]:
-        normal = linearise(problem, candidate, blur)
+        normal = linearize(problem, candidate, blur)
         return normal.cost + (acceleration_cost(problem, candidate) if smooth else 0.0), normal
 
     damping, (cost, normal) = 1e-3, judge(state)

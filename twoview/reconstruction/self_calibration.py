@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
+from numpy import ndarray as Array
 from scipy.ndimage import median_filter
 
 from twoview.reconstruction import bundle_adjustment
@@ -29,14 +30,12 @@ from twoview.reconstruction.bundle_adjustment import (
     Problem,
     State,
     covariance,
-    minimise,
+    minimize,
 )
 from twoview.skeleton import H36M17
 
-Array = np.ndarray
 
-
-def to_metres(start: Array, *, around: int = 15) -> tuple[Array, Array]:
+def to_meters(start: Array, *, around: int = 15) -> tuple[Array, Array]:
     """Each view's lift scaled to the standard body, and the bones (J - 1,) m that the views agree on.
 
     The scale is the median's over `around` frames before and after, since it changes where the athlete travels.
@@ -240,7 +239,7 @@ def solve(
     for blurs in ((8.0, 3.0, 1.0), (1.0,)):  # the second time with every view read where it turned out to be late
         problem = _on_time(whole, late).at(picked)
         for blur in blurs:
-            state = minimise(problem, state, blur=blur, steps=20 if blur == 1.0 else 5)
+            state = minimize(problem, state, blur=blur, steps=20 if blur == 1.0 else 5)
         late, state = late + state.shift, replace(state, shift=np.zeros_like(late))
     solutions, group = [], 0
     for own, guess in prepared:
@@ -263,7 +262,7 @@ def _prepare(take: Tracks, focal: Array, noise: Noise, window: int) -> tuple[Pro
     step_s = float(np.median(np.diff(take.time))) if frames > 1 else 1.0
     group = np.arange(frames) // window if window else np.zeros(frames, dtype=int)
     group = np.minimum(group, max(frames // window - 1, 0)) if window else group
-    lifted, bones = to_metres(take.start.astype(np.float64))
+    lifted, bones = to_meters(take.start.astype(np.float64))
     weight = np.where(seen, take.score, 0.0).astype(np.float64)
     roots = np.stack([place(uv[v], weight[v], lifted[v], focal[v]) for v in range(views)])
     body = STATURE_M * focal[:, None] / roots[..., 2]
@@ -283,7 +282,7 @@ def _prepare(take: Tracks, focal: Array, noise: Noise, window: int) -> tuple[Pro
 
 
 def _speed(uv: Array, seen: Array, step_s: float) -> Array:
-    """Pixel velocities (V, T, J, 2) px/s, 0 where a neighbour is unseen."""
+    """Pixel velocities (V, T, J, 2) px/s, 0 where a neighbor is unseen."""
     speed = np.zeros_like(uv)
     both = seen[:, 2:] & seen[:, 1:-1] & seen[:, :-2]
     speed[:, 1:-1] = np.where(both[..., None], (uv[:, 2:] - uv[:, :-2]) / (2 * step_s), 0.0)
@@ -376,11 +375,11 @@ def _refine(problem: Problem, found: State, group: int) -> tuple[State, Array]:
                   found.log_focal, found.log_bones)  # fmt: skip
     smooth = len(problem.group) > 2
     for blur, steps in ((6.0, 4), (1.0, 6)):
-        state = minimise(problem, state, blur=blur, steps=steps, smooth=smooth, cameras=False)
+        state = minimize(problem, state, blur=blur, steps=steps, smooth=smooth, cameras=False)
     _, residual = bundle_adjustment.reprojection(problem, state)
     seen = problem.weight > 0
     misfit = np.median(np.sqrt(problem.weight[seen]) * np.linalg.norm(residual[seen], axis=-1)) if seen.any() else 1.0
-    variance = covariance(bundle_adjustment.linearise(problem, state)) / 3
+    variance = covariance(bundle_adjustment.linearize(problem, state)) / 3
     return state, np.sqrt(variance) * misfit / MISFIT
 
 

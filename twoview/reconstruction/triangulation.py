@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy import ndarray as Array
 
 from twoview.config import TriangulateConfig
 from twoview.errors import DetectorError, SyncError
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from twoview.lifting.model import Model
     from twoview.takes import Take
 
-Array = np.ndarray
 Lift = Callable[[Poses2D], Poses3D]
 MIN_FRAMES = 8
 SHARP_DEG, WIDE_DEG = 30.0, 150.0  # views closer than this, or nearly opposite, say little about depth
@@ -42,7 +42,7 @@ class Triangulation:
     """One take in 3D. S frames on the session clock, J joints (Human3.6M-17), V views.
 
     time        (S,) s           session clock
-    points      view -> (S, J, 3) m, camera axes, the camera at 0; metres if `height_m` was given, else of a body of
+    points      view -> (S, J, 3) m, camera axes, the camera at 0; meters if `height_m` was given, else of a body of
                                  common size (1.75 m)
     sigma       (S, J) m         standard deviation of each root-relative joint, mean of the three axes
     reliable    (S,) bool        frames that deserve belief
@@ -86,7 +86,7 @@ class Triangulation:
         if self.unit == "m":
             xyz = points if origin == "camera" else points - root
         elif origin == "camera":
-            raise ValueError("Triangulation.poses: origin='camera' needs metres; triangulate with the athlete's height")
+            raise ValueError("Triangulation.poses: origin='camera' needs meters; triangulate with the athlete's height")
         else:
             xyz = (points - root) / root[..., 2:] * (2 * self.focal_px[view] / self.size[view][0])
         return Poses3D(xyz, self.view_time[view], origin=origin, unit=self.unit, view=view)

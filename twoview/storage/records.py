@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy import ndarray as Array
 
 from twoview.errors import FormatError, StorageError
 from twoview.poses import Poses2D, Poses3D, Source
 from twoview.skeleton import skeleton
 from twoview.timeline import ClockMap, ClockQuality, Sync
 
-Array = np.ndarray
 Header = dict[str, Any]
 
 VERSION = 1  # of every format below; a reader for an older one stays in _READERS

@@ -109,13 +109,13 @@ class Session:
         return {**records.header("session"), "takes": takes}
 
     def status(self) -> list[dict[str, Any]]:
-        """One row a take: which views it has, whether it is synchronised, which views are detected."""
+        """One row a take: which views it has, whether it is synchronized, which views are detected."""
         return [
             {
                 "take": take,
                 "views": list(videos),
                 "missing": [view for view, video in videos.items() if not video.path.exists()],
-                "synchronised": self.sync_path(take).exists(),
+                "synchronized": self.sync_path(take).exists(),
                 "detected": [view for view in videos if self.detection_path(take, view).exists()],
             }
             for take, videos in self.takes.items()

@@ -11,6 +11,7 @@ from itertools import chain, combinations
 from pathlib import Path
 
 import numpy as np
+from numpy import ndarray as Array
 from scipy.ndimage import maximum_filter1d
 
 from twoview.config import SyncConfig
@@ -22,8 +23,6 @@ from twoview.synchronization.audio_features import Sound
 from twoview.synchronization.audio_matching import Match, match
 from twoview.synchronization.clock_graph import Relation
 from twoview.timeline import ClockMap, ClockQuality, Sync
-
-Array = np.ndarray
 
 RATE = 16000  # samples a second that are compared: nothing above 7 kHz survives phones' codecs reliably
 _CLAP_HOP_S = 0.005
@@ -65,7 +64,7 @@ def sync(
 
     names      of the views; default: the files' stems
     reference  the view whose clock is the session's; default: the first
-    distances  metres from the source of the sound to each view, where they are known
+    distances  meters from the source of the sound to each view, where they are known
     stretch    seconds of a view's clock that one real second takes, for slow motion: 8 for 240 frames a second
                played at 30; default: what the file says
 

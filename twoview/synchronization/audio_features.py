@@ -17,11 +17,10 @@ from itertools import chain
 from typing import IO
 
 import numpy as np
+from numpy import ndarray as Array
 from scipy import fft
 
 from twoview.errors import StorageError
-
-Array = np.ndarray
 
 HOP_S = 0.008  # between two cepstra
 _FRAME_S = 0.032  # a cepstrum looks at this much sound

@@ -20,13 +20,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy import ndarray as Array
 from scipy import fft, ndimage
 
 from twoview.config import SyncConfig
 from twoview.synchronization.audio_features import BAND_HZ, Sound, power_of
 from twoview.timeline import ClockMap
-
-Array = np.ndarray
 
 _WINDOW_S, _WINDOWS = 3.0, 40
 _REACH_S = 0.04  # how far a fine delay may be from the coarse one
@@ -219,9 +218,9 @@ def _peaks(windows: _Windows, expected: Array, rows: Array) -> tuple[Array, Arra
     delay, weight = np.array(expected), np.zeros(len(expected))
     near = 6
     for k, row in enumerate(np.abs(rows)):
-        centre = round((expected[k] - windows.delay[k]) * windows.rate) + windows.reach
-        if near < centre < len(row) - near - 1:
-            at = centre - near + int(np.argmax(row[centre - near : centre + near + 1]))
+        center = round((expected[k] - windows.delay[k]) * windows.rate) + windows.reach
+        if near < center < len(row) - near - 1:
+            at = center - near + int(np.argmax(row[center - near : center + near + 1]))
             delay[k] = windows.delay[k] + (at - windows.reach + peak_shift(row[at - 1 : at + 2])) / windows.rate
             weight[k] = max((windows.weight[k] * min(float(row[at]), _CLEAREST)) ** 2 - _CLEAR**2, 0.0)
     return delay, weight
@@ -454,9 +453,9 @@ def _coarse(a: Sound, b: Sound, config: SyncConfig) -> tuple[list[_Candidate], A
     total, drift = _summed_over_drift(*_chunk_curves(a.cepstra, b.cepstra, round(_CHUNK_S / hop)), config)
     total /= np.sqrt(np.maximum(common, 0) + _SURE_OVERLAP_S)
     valid = common >= 0.9 * config.min_overlap_s
-    centre = np.median(total[valid])
-    spread = 1.4826 * np.median(np.abs(total[valid] - centre)) + 1e-9
-    heights = np.where(valid, (total - centre) / spread, 0.0)
+    center = np.median(total[valid])
+    spread = 1.4826 * np.median(np.abs(total[valid] - center)) + 1e-9
+    heights = np.where(valid, (total - center) / spread, 0.0)
     found: list[_Candidate] = []
     left, apart = heights.copy(), round(_APART_S / hop)
     while len(found) < _CANDIDATES:

@@ -12,11 +12,10 @@ from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 import numpy as np
+from numpy import ndarray as Array
 
 from twoview.errors import SyncError
 from twoview.timeline import ClockMap, ClockQuality, Sync
-
-Array = np.ndarray
 
 _CLOSES_S = 0.010  # sound comes from several places, so that three views close only within some milliseconds
 _CLOSES_SIGMA = 4.0

@@ -11,12 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from numpy import ndarray as Array
 
 from twoview.errors import SyncError
 from twoview.synchronization.clock_graph import chained, inverse
 from twoview.timeline import ClockMap, ClockQuality, Sync
-
-Array = np.ndarray
 
 _UNITS = ((1e6, 1e-9), (1e3, 1e-6), (1.0, 1e-3), (0.0, 1.0))  # least step between frames -> seconds of a unit
 _UNEVEN_S = 0.005

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 import numpy as np
+from numpy import ndarray as Array
 from scipy.special import stdtr
 
 from twoview.config import SyncConfig
@@ -18,8 +19,6 @@ from twoview.synchronization import clock_graph
 from twoview.synchronization.clock_graph import Relation
 from twoview.synchronization.motion_matching import RATE, Fit, Moves, coarse, lowest, moves, refine
 from twoview.timeline import ClockMap, ClockQuality, Sync
-
-Array = np.ndarray
 
 _SAME = (-3.55, -2.47, 4.17, -22.2)  # log odds of one motion: per log of share, misfit, seconds; and constant
 _LEAST_MISFIT = 0.003  # a body fits no better with a real detector
@@ -272,10 +271,10 @@ def _drift(time: Array, delay: Array, weight: Array, seconds: float) -> tuple[fl
     away = np.abs(delay - np.median(delay))
     near = away <= max(4 * 1.4826 * float(np.median(away)), 0.005)
     time, delay, weight = time[near], delay[near], weight[near]
-    centred = time - np.average(time, weights=weight)
-    spread = float((weight * centred**2).sum())
-    slope = float((weight * centred * delay).sum()) / max(spread, 1e-9)
-    rest = delay - np.average(delay, weights=weight) - slope * centred
+    centered = time - np.average(time, weights=weight)
+    spread = float((weight * centered**2).sum())
+    slope = float((weight * centered * delay).sum()) / max(spread, 1e-9)
+    rest = delay - np.average(delay, weights=weight) - slope * centered
     variance = float((weight * rest**2).sum()) / max(len(rest) - 2, 1) / max(spread, 1e-9)
     share = usual**2 / (usual**2 + variance)
     return share * slope, float(np.sqrt(share * variance))

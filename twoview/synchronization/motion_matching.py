@@ -24,13 +24,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy import ndarray as Array
 from scipy import fft
 from scipy.ndimage import gaussian_filter1d, uniform_filter1d
 
 from twoview.poses import Poses2D
 from twoview.skeleton import H36M17
-
-Array = np.ndarray
 
 RATE = 60.0  # grid points a second of real time
 JOINTS = [i for i, name in enumerate(H36M17.joints) if name not in ("pelvis", "spine")]  # those are means of others
@@ -106,8 +105,8 @@ def moves(poses: Poses2D, stretch: float = 1.0) -> Moves:
         gap = time[at][right] - time[at][right - 1]
         seen[:, column] = (gap < _GAP_S) & (grid >= time[at][0]) & (grid <= time[at][-1])
     typical = float(np.median(size))
-    centre = (placed * seen[..., None]).sum(axis=(0, 1)) / max(float(seen.sum()), 1.0)
-    smooth = _smoothed((placed - centre) / typical, seen, _SMOOTH_S)
+    center = (placed * seen[..., None]).sum(axis=(0, 1)) / max(float(seen.sum()), 1.0)
+    smooth = _smoothed((placed - center) / typical, seen, _SMOOTH_S)
     return Moves(float(start), smooth, seen, size / typical)
 
 

@@ -1,6 +1,6 @@
 """More bodies and more movements out of a little motion capture: builds, mirrors, new limbs, leans and tumbles.
 
-Motion is (B, T, 17, 3) metres, z up. Bones keep their lengths within a clip, knees and elbows keep bending the way they
+Motion is (B, T, 17, 3) meters, z up. Bones keep their lengths within a clip, knees and elbows keep bending the way they
 did: whole limbs are turned or taken over from another clip, in the frame of the hips or of the shoulders.
 """
 
@@ -147,7 +147,7 @@ def coco_like(
 ) -> Tensor:
     """The joints as a COCO detector sees them once converted: hips higher and wider, nose tip, eyes for the head.
 
-    raise_hips, widen_hips  metres, numbers or (B, 1, 1): up the trunk, and outwards on each side
+    raise_hips, widen_hips  meters, numbers or (B, 1, 1): up the trunk, and outwards on each side
     turn                    (B, 1, 1) radians that the face looks to the left of the chest, or None for straight ahead
     """
     out = motion.clone()

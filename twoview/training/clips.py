@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy import ndarray as Array
 from torch import Tensor
 
 from twoview.geometry.framing import Framing, Rule, frame_clip, from_camera, to_screen
@@ -18,7 +19,6 @@ from twoview.skeleton import H36M17
 from twoview.takes import Take
 from twoview.timeline import common_grid
 
-Array = np.ndarray
 MIN_SEEN = 0.5  # a clip in which a view saw less than this share of joints teaches nothing
 
 

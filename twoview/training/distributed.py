@@ -1,7 +1,7 @@
 """Several processes, GPUs or machines as one: each runs the lifter on its share of a batch, and all see the answers.
 
 The losses are then those of the whole batch in every process, whatever they average over, so that a run on eight GPUs
-minimises exactly what a run on one does. Under `torchrun` or Slurm the number of processes is read from them.
+minimizes exactly what a run on one does. Under `torchrun` or Slurm the number of processes is read from them.
 """
 
 from __future__ import annotations

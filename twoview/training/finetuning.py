@@ -1,6 +1,6 @@
 """Adapt a lifter to takes filmed by two or more phones, without 3D labels.
 
-`finetune` reads from top to bottom: clips, objective, loop, log, save. What is minimised is an `Objective`: the paper's
+`finetune` reads from top to bottom: clips, objective, loop, log, save. What is minimized is an `Objective`: the paper's
 losses (`objectives.Paper`), or the lessons of the method `phones` (`adaptation.Phones`). Lightning Fabric brings
 device, precision and several processes; a stopped run continues from `last.pt` as if nothing had happened.
 """
@@ -85,8 +85,8 @@ def finetune(
     objective = _objective(takes, train, held, model, config, on_progress, out / f"lessons{fabric.global_rank}")
 
     lifter = _remembering(copy.deepcopy(model.lifter), model.name, config)
-    optimiser = torch.optim.AdamW(lifter.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    prepared, optimiser = fabric.setup(lifter, optimiser)
+    optimizer = torch.optim.AdamW(lifter.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    prepared, optimizer = fabric.setup(lifter, optimizer)
     shared = distributed.Shared(prepared, fabric)
     if state is None:
         before = dict(objective.judge(lifter))
@@ -97,7 +97,7 @@ def finetune(
             runs.log(out, [])
     else:
         lifter.load_state_dict(state["lifter"])
-        optimiser.load_state_dict(state["optimiser"])
+        optimizer.load_state_dict(state["optimizer"])
     board = runs.Board(out, wanted=config.tensorboard and first)
 
     for epoch in range(state["epoch"], config.epochs):
@@ -107,14 +107,14 @@ def finetune(
         sums: dict[str, float] = {}
         shared.train()
         for step in range(objective.steps):
-            _set_rate(optimiser, config, epoch, step, objective.steps)
+            _set_rate(optimizer, config, epoch, step, objective.steps)
             terms = objective.terms(shared, epoch, step)
             _check(terms, epoch, step, out)
             fabric.backward(sum(terms.values(), torch.zeros((), device=fabric.device)))
             if config.clip_norm > 0:
-                fabric.clip_gradients(prepared, optimiser, max_norm=config.clip_norm, error_if_nonfinite=False)
-            optimiser.step()
-            optimiser.zero_grad()
+                fabric.clip_gradients(prepared, optimizer, max_norm=config.clip_norm, error_if_nonfinite=False)
+            optimizer.step()
+            optimizer.zero_grad()
             sums |= {name: sums.get(name, 0.0) + float(value.detach()) for name, value in terms.items()}
             done = epoch * objective.steps + step + 1
             shown = {"loss": sum(float(v.detach()) for v in terms.values())}
@@ -124,7 +124,7 @@ def finetune(
             state["best"] = {"epoch": epoch + 1, "watched": watched, "lifter": runs.plain(lifter)}
         losses = {f"loss_{name}": value / objective.steps for name, value in sums.items()}
         row = {"epoch": epoch + 1, **losses, **watched, "seconds": time.monotonic() - started}
-        state |= {"epoch": epoch + 1, "lifter": runs.plain(lifter), "optimiser": optimiser.state_dict()}
+        state |= {"epoch": epoch + 1, "lifter": runs.plain(lifter), "optimizer": optimizer.state_dict()}
         if first:
             runs.log(out, [*runs.rows(out), row])
             board.add(row)
@@ -174,7 +174,7 @@ def _remembering(lifter: nn.Module, name: str, config: FinetuneConfig) -> nn.Mod
     return lifter
 
 
-def _set_rate(optimiser: Any, config: FinetuneConfig, epoch: int, step: int, steps: int) -> None:
+def _set_rate(optimizer: Any, config: FinetuneConfig, epoch: int, step: int, steps: int) -> None:
     """Learning rate of this step: constant, falling linearly to 0 at the last, or by a factor every epoch."""
     automatic = "linear" if config.method == "phones" else "constant"
     share = {
@@ -182,7 +182,7 @@ def _set_rate(optimiser: Any, config: FinetuneConfig, epoch: int, step: int, ste
         "linear": 1.0 - (epoch * steps + step) / (config.epochs * steps),
         "exponential": config.lr_decay**epoch,
     }[automatic if config.schedule == "auto" else config.schedule]
-    for group in optimiser.param_groups:
+    for group in optimizer.param_groups:
         group["lr"] = config.lr * share
 
 

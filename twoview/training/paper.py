@@ -2,7 +2,7 @@
 
 The names of the numbers are those in `log.jsonl`.
 
-What a run minimises: the protocol of an objective, and the paper's own losses on batches of paired clips.
+What a run minimizes: the protocol of an objective, and the paper's own losses on batches of paired clips.
 
 The other objective, `adaptation.Phones`, teaches the method `phones`.
 """
@@ -115,10 +115,10 @@ def warnings(before: Mapping[str, float], after: Mapping[str, float], *, clips: 
 
 
 class Objective(Protocol):
-    """What a run minimises.
+    """What a run minimizes.
 
     steps   training steps an epoch
-    terms   the weighted loss terms of one step, whose sum is minimised; a pure function of epoch and step, so that a
+    terms   the weighted loss terms of one step, whose sum is minimized; a pure function of epoch and step, so that a
             resumed run draws the same
     judge   numbers on held-out clips; "criterion" among them (lower is better, no 3D truth) chooses the epoch
     warnings  plain sentences about the takes, for the person who filmed them

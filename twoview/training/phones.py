@@ -8,7 +8,7 @@ rehearsal  generic motion by virtual phones, to be answered as the unadapted lif
 The method `phones`: adapt a lifter by 3D that the user's own pairs of views give, with nothing measured.
 
 The takes are triangulated (`triangulation`), cut into clips with answers, and taught in `lessons`; what the lifter knew
-is rehearsed on generic clips. `Phones` is the objective that `training.finetune` minimises. Held-out clips are judged
+is rehearsed on generic clips. `Phones` is the objective that `training.finetune` minimizes. Held-out clips are judged
 against their own triangulation, which needs no 3D truth and follows the true error closely.
 """
 
@@ -290,8 +290,8 @@ class Phones:
         assert target is not None
         assert weight is not None
         frame, depth = self.exam_batch.framing, self.exam.points[:, :, H36M17.root, 2]
-        metres = (depth * (frame.scale / self.exam.focal)[:, None])[..., None]
-        error = (rooted(answer) - rooted(target[:, 0])).norm(dim=-1) * metres
+        meters = (depth * (frame.scale / self.exam.focal)[:, None])[..., None]
+        error = (rooted(answer) - rooted(target[:, 0])).norm(dim=-1) * meters
         return {**watched, "criterion": float(1000 * (error * weight[:, 0]).sum() / weight.sum().clamp(min=1e-9))}
 
 

@@ -32,7 +32,7 @@ from twoview.progress import OnProgress, Progress, report
 from twoview.skeleton import H36M17
 from twoview.storage.records import atomic
 from twoview.training.bodies import BodyRange, coco_like, vary_bodies, vary_definition
-from twoview.training.virtual_cameras import CameraRange, Chance, Filmed, MotionBank, NoiseModel, centre, film
+from twoview.training.virtual_cameras import CameraRange, Chance, Filmed, MotionBank, NoiseModel, center, film
 
 _ROOT = H36M17.root
 _LENGTHS = ((27, 0.5), (81, 0.35), (9, 0.1), (1, 0.05))  # clip length in frames, share of the steps
@@ -61,7 +61,7 @@ def _length(x: Tensor) -> Tensor:
     return (x.square().sum(-1) + 1e-10).sqrt()
 
 
-BENCHMARK = CameraRange((3.0, 8.0), (0.4, 2.6), roll=1.5, off_centre=0.3, crop=(0.9, 1.1))
+BENCHMARK = CameraRange((3.0, 8.0), (0.4, 2.6), roll=1.5, off_center=0.3, crop=(0.9, 1.1))
 _BENCHMARK_NOISE = NoiseModel(level=(0.007, 0.007), blind=0.0, swaps=0.0)
 
 
@@ -90,13 +90,13 @@ def score_lifter(
     converted  joints of a COCO detector after conversion, instead of those that were captured
     """
     motion, which = bank.windows(frames, rate)
-    motion = centre(motion.repeat(cameras, 1, 1, 1))
+    motion = center(motion.repeat(cameras, 1, 1, 1))
     motion = coco_like(motion) if converted else motion
     seen = film(motion, _chance(seed, bank.device), noise, where, rule)
     answer = torch.cat([_answer(lifter, part, flip) for part in seen.seen.split(256)])
     root = seen.points[:, :, _ROOT : _ROOT + 1]
-    metres = root[..., 2:] * (seen.cameras.size[:, 0] / 2 / seen.cameras.focal)[:, None, None, None]
-    pose, truth = to_camera(answer, seen.framing) * metres * 1000, (seen.points - root) * 1000
+    meters = root[..., 2:] * (seen.cameras.size[:, 0] / 2 / seen.cameras.focal)[:, None, None, None]
+    pose, truth = to_camera(answer, seen.framing) * meters * 1000, (seen.points - root) * 1000
     p, t = pose.flatten(0, 1), truth.flatten(0, 1)
     errors = {"mpjpe": joint_errors(p, t), "pa_mpjpe": aligned_errors(p, t), "n_mpjpe": scaled_errors(p, t)}
     found = {name: value.view(pose.shape[:3]).mean((1, 2)) for name, value in errors.items()}
@@ -114,7 +114,7 @@ def _chance(seed: int, device: torch.device) -> Chance:
 
 
 def step_seed(seed: int, step: int) -> int:
-    """The seed of one step's clips; far apart for neighbouring steps and runs."""
+    """The seed of one step's clips; far apart for neighboring steps and runs."""
     return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
@@ -135,7 +135,7 @@ def draw_batch(
     pick = np.random.default_rng((config.seed, step)).choice(len(lengths), p=np.divide(shares, sum(shares)))
     length = lengths[pick]
     motion = bank.draw(min(max(config.frames // length, 1), 1024), length, config.rate, chance)
-    motion = vary_definition(vary_bodies(centre(motion), chance, BodyRange()), chance, config.converted)
+    motion = vary_definition(vary_bodies(center(motion), chance, BodyRange()), chance, config.converted)
     noise = noises[0]
     if step >= config.noise_from and len(noises) > 1:
         noise = noises[step % len(noises)]

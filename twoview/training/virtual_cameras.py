@@ -1,7 +1,7 @@
 """Virtual phones over motion capture: varied bodies, random cameras, and 2D such as a detector gives.
 
-Everything is batched torch and takes its randomness from a generator. Motion is (B, T, 17, 3) metres in a room whose z
-axis points up and whose floor is at 0; what a camera sees is (B, T, 17, 3) metres along the camera's axes.
+Everything is batched torch and takes its randomness from a generator. Motion is (B, T, 17, 3) meters in a room whose z
+axis points up and whose floor is at 0; what a camera sees is (B, T, 17, 3) meters along the camera's axes.
 
 Clips of motion capture as a phone and a detector would have seen them, with what a lifter should answer.
 
@@ -41,7 +41,7 @@ class Cameras:
     rotation  (B, 3, 3)  from the room's axes to the camera's (x right, y down, z away)
     position  (B, 3) m   in the room
     focal     (B,) px
-    size      (B, 2) px  width, height; the picture's centre is the principal point
+    size      (B, 2) px  width, height; the picture's center is the principal point
     """
 
     rotation: Tensor
@@ -50,7 +50,7 @@ class Cameras:
     size: Tensor
 
     def see(self, motion: Tensor) -> Tensor:
-        """Motion in the room -> the same along the camera's axes, in metres from the camera."""
+        """Motion in the room -> the same along the camera's axes, in meters from the camera."""
         offset = (motion - self.position[:, None, None]).flatten(1, 2)
         return torch.bmm(offset, self.rotation.mT).view_as(motion)
 
@@ -62,14 +62,14 @@ class Cameras:
 
 @dataclass(frozen=True)
 class CameraRange:
-    """Where phones stand and how they are held. Ranges are uniform, angles in degrees, lengths in metres."""
+    """Where phones stand and how they are held. Ranges are uniform, angles in degrees, lengths in meters."""
 
     distance: tuple[float, float] = (2.0, 9.0)  # log-uniform
     height: tuple[float, float] = (0.3, 2.6)
     focal: tuple[float, float] = (0.65, 1.3)  # log-uniform, in long sides of the picture
     azimuth: tuple[float, float] = (-180.0, 180.0)  # from the athlete's right side, anticlockwise from above
     roll: float = 2.5  # standard deviation
-    off_centre: float = 1.0  # 0 aims at the athlete, 1 puts him anywhere in the picture
+    off_center: float = 1.0  # 0 aims at the athlete, 1 puts him anywhere in the picture
     crop: tuple[float, float] = (0.5, 1.15)  # least distance, where 1 just fits a standing person
 
 
@@ -148,20 +148,20 @@ def place_cameras(motion: Tensor, chance: Chance, where: CameraRange | None = No
     size = torch.where(portrait, motion.new_tensor([1080.0, 1920.0]), motion.new_tensor([1920.0, 1080.0]))
     upwards = motion.new_tensor([[0.0, 0.0, 1.0]])
     focal = chance.log_uniform(*where.focal, batch) * 1920
-    standing = 1.75 * focal / size[:, 1]  # metres away at which a standing person fills the picture's height
+    standing = 1.75 * focal / size[:, 1]  # meters away at which a standing person fills the picture's height
     nearest = standing * chance.uniform(*where.crop, batch)
     distance = chance.log_uniform(*where.distance, batch).maximum(nearest)
-    centre = motion.mean(dim=(1, 2))
+    center = motion.mean(dim=(1, 2))
     angle = chance.uniform(*where.azimuth, batch).deg2rad() + _right_of(motion)
-    position = centre + distance[:, None] * torch.stack([angle.cos(), angle.sin(), torch.zeros_like(angle)], dim=-1)
+    position = center + distance[:, None] * torch.stack([angle.cos(), angle.sin(), torch.zeros_like(angle)], dim=-1)
     position[:, 2] = chance.uniform(*where.height, batch)
 
-    forward = torch.nn.functional.normalize(centre - position, dim=-1)
+    forward = torch.nn.functional.normalize(center - position, dim=-1)
     right = torch.nn.functional.normalize(torch.linalg.cross(forward, upwards), dim=-1)
     level = torch.stack([right, torch.linalg.cross(forward, right), forward], dim=1)
     tall = 1.75 * focal / distance
     free = torch.stack([size[:, 0] - 0.6 * tall, size[:, 1] - tall], dim=-1).clamp(min=0) / 2
-    aside = chance.uniform(-1, 1, batch, 2) * free * where.off_centre / focal[:, None]
+    aside = chance.uniform(-1, 1, batch, 2) * free * where.off_center / focal[:, None]
     roll = math.radians(where.roll) * chance.normal(batch, 1) * upwards
     rotation = turn_towards(aside).mT @ rotation_matrix(roll) @ level
     return Cameras(rotation, position, focal, size)
@@ -244,7 +244,7 @@ class Filmed:
 
     seen    (B, T, 17, 3)  what the lifter reads: x, y in screen units, score
     label   (B, T, 17, 3)  what it should answer
-    points  (B, T, 17, 3)  metres along the camera's axes, the truth behind the label
+    points  (B, T, 17, 3)  meters along the camera's axes, the truth behind the label
     """
 
     seen: Tensor
@@ -304,7 +304,7 @@ class MotionBank:
         return self.joints[left + start] * (1 - share) + self.joints[right] * share
 
 
-def centre(motion: Tensor) -> Tensor:
+def center(motion: Tensor) -> Tensor:
     """The same motion with the middle of the pelvis' path over the room's origin."""
     middle = motion[:, :, _ROOT].mean(dim=1) * motion.new_tensor([1.0, 1.0, 0.0])
     return motion - middle[:, None, None]

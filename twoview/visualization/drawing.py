@@ -1,6 +1,6 @@
 """Drawing skeletons: over a picture, and as a 3D figure on a floor, seen from a fixed place.
 
-All pictures are (H, W, 3) uint8 RGB. Left limbs are blue, right ones orange, the trunk is grey, in 2D and in 3D.
+All pictures are (H, W, 3) uint8 RGB. Left limbs are blue, right ones orange, the trunk is gray, in 2D and in 3D.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from typing import Literal
 
 import cv2
 import numpy as np
+from numpy import ndarray as Array
 from scipy.ndimage import maximum_filter1d, uniform_filter1d
 
 from twoview.poses import Poses3D
 from twoview.skeleton import Skeleton
 
-Array = np.ndarray
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
-LEFT: Colour = (38, 118, 214)
-RIGHT: Colour = (236, 112, 34)
-MIDDLE: Colour = (72, 78, 88)
-PAPER: Colour = (247, 248, 250)
-INK: Colour = (40, 44, 52)
-FAINT: Colour = (214, 218, 225)
+LEFT: Color = (38, 118, 214)
+RIGHT: Color = (236, 112, 34)
+MIDDLE: Color = (72, 78, 88)
+PAPER: Color = (247, 248, 250)
+INK: Color = (40, 44, 52)
+FAINT: Color = (214, 218, 225)
 
 _SHIFT = 4  # cv2 coordinates with 4 fractional bits, so that motion is smooth
 _FINE = 2  # 3D panels are drawn this much larger and shrunk
@@ -42,8 +42,8 @@ def _page(size: tuple[int, int]) -> Array:
     return np.full((size[1], size[0], 3), PAPER, np.uint8)
 
 
-def colour_of(skeleton: Skeleton, joint: int) -> Colour:
-    """Blue for left joints, orange for right ones, grey for the others; a bone has its child's colour."""
+def color_of(skeleton: Skeleton, joint: int) -> Color:
+    """Blue for left joints, orange for right ones, gray for the others; a bone has its child's color."""
     for left, right in skeleton.pairs:
         if joint == left:
             return LEFT
@@ -67,18 +67,18 @@ def draw_overlay(rgb: Array, xy: Array, score: Array, skeleton: Skeleton, *, ext
     bones = [(a, b) for a, b in skeleton.bones if seen[a] and seen[b]]
     for outline in (True, False):
         for a, b in bones:
-            colour = (255, 255, 255) if outline else colour_of(skeleton, b)
-            _line(rgb, xy[a], xy[b], colour, thick + 2 + thick // 3 if outline else thick)
+            color = (255, 255, 255) if outline else color_of(skeleton, b)
+            _line(rgb, xy[a], xy[b], color, thick + 2 + thick // 3 if outline else thick)
     for joint in np.flatnonzero(seen).tolist():
         _dot(rgb, xy[joint], (255, 255, 255), thick * 0.95)
         if score[joint] >= 0.3:
-            _dot(rgb, xy[joint], colour_of(skeleton, joint), thick * 0.6)
+            _dot(rgb, xy[joint], color_of(skeleton, joint), thick * 0.6)
 
 
-def write_text(rgb: Array, text: str, at: tuple[int, int], *, size: float = 0.5, colour: Colour = INK) -> None:
+def write_text(rgb: Array, text: str, at: tuple[int, int], *, size: float = 0.5, color: Color = INK) -> None:
     """Write one line with its baseline starting at (x, y), in place, readable on anything."""
     thick = max(1, round(size * 1.4))
-    for ink, wide in ((PAPER, thick + 4), (colour, thick)):
+    for ink, wide in ((PAPER, thick + 4), (color, thick)):
         cv2.putText(rgb, text, at, cv2.FONT_HERSHEY_DUPLEX, size, ink, wide, cv2.LINE_AA)
 
 
@@ -123,10 +123,10 @@ class Stage:
         floor, top = (float(np.percentile(risen[:, 1], q)) for q in (99.5, 0.2))
         reach = max(float(np.percentile(np.linalg.norm(risen[:, [0, 2]], axis=1), 99.5)), 1e-3)
         top = min(top, floor - reach)  # someone lying down is not blown up
-        metres = first.unit == "m"
-        grid = 0.25 if metres else (floor - top) / 7
+        meters = first.unit == "m"
+        grid = 0.25 if meters else (floor - top) / 7
         grid *= 2 ** max(0, int(np.ceil(np.log2(reach / grid / 8))))  # wide poses get fewer, larger squares
-        note = f"floor squares: {grid:g} m" if metres else "no scale, shape only"
+        note = f"floor squares: {grid:g} m" if meters else "no scale, shape only"
         return cls(first.skeleton, floor, top, max(reach, 0.35 * (floor - top)), grid, note)
 
     def draw(self, xyz: Array, ground: Array, size: tuple[int, int], view: View) -> Array:
@@ -163,11 +163,11 @@ class Stage:
         xy, depth = eye.project(xyz)
         near = np.clip(0.5 - depth / self.height, 0, 1)  # 1 in front, 0 behind
         for a, b in sorted(bones, key=lambda bone: -(depth[bone[0]] + depth[bone[1]])):
-            shade = _fade(colour_of(self.skeleton, b), 0.5 * (near[a] + near[b]))
+            shade = _fade(color_of(self.skeleton, b), 0.5 * (near[a] + near[b]))
             _line(rgb, xy[a], xy[b], PAPER, round(thick * 1.5))
             _line(rgb, xy[a], xy[b], shade, round(thick))
             for joint in (a, b):
-                _dot(rgb, xy[joint], _fade(colour_of(self.skeleton, joint), near[joint]), thick * 0.72)
+                _dot(rgb, xy[joint], _fade(color_of(self.skeleton, joint), near[joint]), thick * 0.72)
         self._draw_head(rgb, eye, xy, depth, thick)
 
     def _draw_head(self, rgb: Array, eye: _Eye, xy: Array, depth: Array, thick: float) -> None:
@@ -188,13 +188,13 @@ class _Eye:
         self._middle = np.array([0.0, 0.5 * (stage.floor + stage.top), 0.0])
         self._distance = _DISTANCE * stage.height
         self.scale = min(0.76 * size[1] / stage.height, 0.42 * size[0] / stage.reach)
-        self._centre = np.array([size[0] / 2, size[1] * 0.49])
+        self._center = np.array([size[0] / 2, size[1] * 0.49])
 
     def project(self, points: Array) -> tuple[Array, Array]:
         """Points (N, 3) -> pixels (N, 2) and depth (N,), larger behind."""
         seen = (points - self._middle) @ self._rotation.T
         nearer = self._distance / (self._distance + seen[:, 2:])
-        return seen[:, :2] * self.scale * nearer + self._centre, seen[:, 2]
+        return seen[:, :2] * self.scale * nearer + self._center, seen[:, 2]
 
 
 def placed(poses: Poses3D) -> tuple[Array, Array]:
@@ -223,10 +223,10 @@ def _lowest(poses: Poses3D) -> Array:
     return uniform_filter1d(maximum_filter1d(heights, window), window)
 
 
-def _fade(colour: Colour, near: float) -> Colour:
-    """A colour that gets paler with distance."""
+def _fade(color: Color, near: float) -> Color:
+    """A color that gets paler with distance."""
     share = 0.55 + 0.45 * float(near)
-    return tuple(round(c * share + p * (1 - share)) for c, p in zip(colour, PAPER, strict=True))  # type: ignore[return-value]
+    return tuple(round(c * share + p * (1 - share)) for c, p in zip(color, PAPER, strict=True))  # type: ignore[return-value]
 
 
 def _fixed(point: Array) -> tuple[int, int]:
@@ -234,9 +234,9 @@ def _fixed(point: Array) -> tuple[int, int]:
     return round(float(x)), round(float(y))
 
 
-def _line(rgb: Array, a: Array, b: Array, colour: Colour, thick: int) -> None:
-    cv2.line(rgb, _fixed(a), _fixed(b), colour, max(thick, 1), cv2.LINE_AA, _SHIFT)
+def _line(rgb: Array, a: Array, b: Array, color: Color, thick: int) -> None:
+    cv2.line(rgb, _fixed(a), _fixed(b), color, max(thick, 1), cv2.LINE_AA, _SHIFT)
 
 
-def _dot(rgb: Array, at: Array, colour: Colour, radius: float) -> None:
-    cv2.circle(rgb, _fixed(at), round(max(radius, 1.0) * (1 << _SHIFT)), colour, -1, cv2.LINE_AA, _SHIFT)
+def _dot(rgb: Array, at: Array, color: Color, radius: float) -> None:
+    cv2.circle(rgb, _fixed(at), round(max(radius, 1.0) * (1 << _SHIFT)), color, -1, cv2.LINE_AA, _SHIFT)

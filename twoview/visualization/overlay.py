@@ -9,6 +9,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy import ndarray as Array
 
 from twoview.errors import FormatError, VideoError
 from twoview.media.video import Frame, VideoWriter, frames, probe, timeline
@@ -17,8 +18,6 @@ from twoview.progress import OnProgress, Progress, report
 from twoview.skeleton import H36M17
 from twoview.storage.records import atomic
 from twoview.visualization.drawing import PAPER, Stage, View, blank, draw_overlay, placed, text_width, write_text
-
-Array = np.ndarray
 
 HEIGHT = 600  # pixels of a rendered video
 CELL = (236, 300)  # width and height of a contact sheet's pictures
@@ -109,7 +108,7 @@ def write_picture(path: Path | str, rgb: Array) -> None:
 def _write_corner(page: Array, text: str) -> None:
     """Bottom right, quietly."""
     at = (page.shape[1] - text_width(text, size=0.42) - 12, page.shape[0] - 12)
-    write_text(page, text, at, size=0.42, colour=(120, 126, 138))
+    write_text(page, text, at, size=0.42, color=(120, 126, 138))
 
 
 @dataclass(frozen=True)
@@ -179,9 +178,9 @@ class _Scene:
         height = 1.3 * max(self.span[1], self.span[0] * size[1] / size[0])
         known = self.flat.xy[self.at(frame.time)]
         seen = known[np.isfinite(known).all(axis=1)]
-        centre = (seen.min(axis=0) + seen.max(axis=0)) / 2 if len(seen) else np.array(self.flat.size) / 2
+        center = (seen.min(axis=0) + seen.max(axis=0)) / 2 if len(seen) else np.array(self.flat.size) / 2
         scale = size[1] / height
-        move = np.array([[scale, 0, size[0] / 2 - centre[0] * scale], [0, scale, size[1] / 2 - centre[1] * scale]])
+        move = np.array([[scale, 0, size[0] / 2 - center[0] * scale], [0, scale, size[1] / 2 - center[1] * scale]])
         way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
         rgb = cv2.warpAffine(frame.rgb, move, size, flags=way, borderValue=PAPER)
         index = self.at(frame.time)

@@ -6,14 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy import ndarray as Array
 
 from twoview.errors import VideoError
 from twoview.media.video import Audio, Frame, VideoInfo, VideoWriter, audio, frames, probe, timeline
 from twoview.progress import OnProgress, Progress, report
 from twoview.timeline import ClockMap, Sync, common_grid
 from twoview.visualization.drawing import blank, write_text
-
-Array = np.ndarray
 
 HEIGHT = 480  # pixels of each view
 _BAR = 30  # for the line of text above the pictures

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy import ndarray as Array
 
 from twoview.storage import records
 from twoview.synchronization.audio import Evidence, Heard
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from twoview.poses import Poses2D
     from twoview.synchronization import motion
 
-Array = np.ndarray
 Trace = tuple[Array, Array]
 
 _A, _B, _PALE, _INK, _RIVAL = "#1f5fa8", "#e07a1f", "#b8bec8", "#282c34", "#b3261e"
@@ -102,10 +102,10 @@ def _draw_traces(plot: Any, sync: Sync, relation: Relation, traces: Mapping[str,
     clocks = {first: sync.clocks[first], second: chained(sync.clocks[first], relation.clock)}
     shown = {view: (clock.to_session(traces[view][0]), traces[view][1]) for view, clock in clocks.items()}
     start, end = _liveliest(shown[first], shown[second])
-    for view, sign, colour in ((first, 1, _A), (second, -1, _B)):
+    for view, sign, color in ((first, 1, _A), (second, -1, _B)):
         time, level = shown[view]
         near = (time >= start) & (time <= end)
-        plot.fill_between(time[near], sign * level[near], color=colour, linewidth=0, alpha=0.9)
+        plot.fill_between(time[near], sign * level[near], color=color, linewidth=0, alpha=0.9)
     plot.axhline(0, color="white", linewidth=1)
     plot.set(xlim=(start, end), ylim=(-1.05, 1.05), yticks=[], xlabel="session clock, s")
     plot.set_title(f"{first} (up) and {second} (down): peaks have to meet", color=_INK)

@@ -6,20 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy import ndarray as Array
 
 from twoview.errors import MissingBackend
 from twoview.poses import Poses3D
 from twoview.skeleton import Skeleton
 
-Array = np.ndarray
-
 MAX_RATE = 30.0  # frames a second in the page
 MAX_FRAMES = 900
-_COLOURS = {"left": "#2676d6", "right": "#ec7022", "middle": "#484e58"}
+_COLORS = {"left": "#2676d6", "right": "#ec7022", "middle": "#484e58"}
 
 
 def write_page(poses: Poses3D, path: Path, *, before: Poses3D | None = None) -> None:
-    """Write a self-contained html page; `before` is drawn in pale grey at the same moments.
+    """Write a self-contained html page; `before` is drawn in pale gray at the same moments.
 
     Raises MissingBackend without plotly.
     """
@@ -59,26 +58,26 @@ def _upright(xyz: Array) -> Array:
 
 
 def _figure(plotly: Any, skeleton: Skeleton, joints: Array, ghost: Array | None) -> list[Any]:
-    """Lines of one frame: left, right, middle, and those of `ghost` in grey."""
+    """Lines of one frame: left, right, middle, and those of `ghost` in gray."""
     side = {joint: name for pair in skeleton.pairs for joint, name in zip(pair, ("left", "right"), strict=True)}
     lines = []
-    for name, colour in _COLOURS.items():
+    for name, color in _COLORS.items():
         bones = [(a, b) for a, b in skeleton.bones if side.get(b, "middle") == name]
-        lines.append(_line(plotly, joints, bones, colour, 9, name))
+        lines.append(_line(plotly, joints, bones, color, 9, name))
     if ghost is not None:
         lines.append(_line(plotly, ghost, list(skeleton.bones), "#b9bfca", 6, "before"))
     return lines
 
 
-def _line(plotly: Any, joints: Array, bones: list[tuple[int, int]], colour: str, width: int, name: str) -> Any:
+def _line(plotly: Any, joints: Array, bones: list[tuple[int, int]], color: str, width: int, name: str) -> Any:
     places = joints.astype(object)
     places[np.isnan(joints)] = None
     ends = np.full((len(bones), 3, 3), None, dtype=object)  # the third row breaks the line
     ends[:, :2] = places[np.array(bones)]
     x, y, z = (axis.tolist() for axis in ends.reshape(-1, 3).T)
     return plotly.Scatter3d(
-        x=x, y=y, z=z, mode="lines+markers", line={"color": colour, "width": width},
-        marker={"color": colour, "size": 3}, name=name, hoverinfo="skip",
+        x=x, y=y, z=z, mode="lines+markers", line={"color": color, "width": width},
+        marker={"color": color, "size": 3}, name=name, hoverinfo="skip",
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from twoview.errors import FormatError
-from twoview.evaluation.scoring import Matched, Report, compare_views, evaluate, has_metres, match, summarise
+from twoview.evaluation.scoring import Matched, Report, compare_views, evaluate, has_meters, match, summarize
 from twoview.lifting.inference import infer
 from twoview.lifting.model import load_model
 from twoview.poses import Poses3D
@@ -32,16 +32,16 @@ def evaluate_files(predicted: Path, truth: Path | None = None, *, scale: str | f
             hint="twoview evaluate PREDICTED_FOLDER TRUTH_FOLDER, with the same names in both",
         )
     clips: list[Matched] = []
-    metres = True
+    meters = True
     for path in files:
         name = path.relative_to(predicted)
         if not (truth / name).exists():
             raise FormatError(f"no truth for {name}: {truth / name} does not exist")
         found = records.load_as(path, Poses3D)
-        metres &= has_metres(found, scale)
+        meters &= has_meters(found, scale)
         activity = name.parent.as_posix() if name.parent != Path() else ""
         clips.append(match(found, records.load_as(truth / name, Poses3D), scale=scale, activity=activity))
-    return summarise(clips, metres=metres)
+    return summarize(clips, meters=meters)
 
 
 def evaluate_takes(

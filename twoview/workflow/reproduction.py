@@ -1,7 +1,7 @@
 """The paper's experiments on the public data sets: read one, train the rows of a table, measure them on its test part.
 
 Every row starts from the same lifter and sees the same takes; rows that need no labels get none. Errors are the 2.5D
-protocol's of MotionBERT: millimetres come from the root's true depth, or for Human3.6M from the file's own factors.
+protocol's of MotionBERT: millimeters come from the root's true depth, or for Human3.6M from the file's own factors.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from twoview.config import DetectConfig, FinetuneConfig, resolve
 from twoview.datasets import aspset, human36m, mpi_inf_3dhp, sportspose
 from twoview.datasets.recordings import Recording
 from twoview.errors import ConfigError, DetectorError, FormatError
-from twoview.evaluation.scoring import Matched, Report, match, summarise
+from twoview.evaluation.scoring import Matched, Report, match, summarize
 from twoview.lifting.inference import lift
 from twoview.lifting.model import Model, load_model
 from twoview.poses import Poses2D, Poses3D
@@ -50,14 +50,14 @@ class Experiment:
 
     rows      of ROWS
     train     the training takes of a folder or file, views chosen by name; test: those to measure on
-    labelled  which training takes keep their 3D in the rows that use labels
+    labeled  which training takes keep their 3D in the rows that use labels
     detected  whether the set brings its own detected 2D, or has no videos to detect in
     """
 
     rows: tuple[str, ...]
     train: Callable[[Path, Sequence[str] | None], Iterable[Recording]]
     test: Callable[[Path, Sequence[str] | None], Iterable[Recording]]
-    labelled: Labelled = lambda _: True
+    labeled: Labelled = lambda _: True
     detected: bool = False
 
 
@@ -71,7 +71,7 @@ EXPERIMENTS = {
         ("unadapted", "L_3D", "L_3D of S1 + L_2Dcon", "phones"),
         lambda path, views: human36m.read(path, split="train", views=views or human36m.VIEWS),
         lambda path, _: human36m.read(path, split="test"),
-        labelled=lambda recording: recording.subject == "S1",
+        labeled=lambda recording: recording.subject == "S1",
         detected=True,
     ),
     "aspset": Experiment(
@@ -130,7 +130,7 @@ def reproduce(
         config = resolve(FinetuneConfig, file=preset or None, flags=flags, sets=settings)
         model = load_model(config.weights)
         if preset:
-            takes = [as_take(r, labels=row in NEED_LABELS and experiment.labelled(r)) for r in train]
+            takes = [as_take(r, labels=row in NEED_LABELS and experiment.labeled(r)) for r in train]
             takes = [take for take in takes if take.truth or row != "L_3D"]
             run = finetune(takes, config, out=out / "runs" / preset, on_progress=on_progress)
             model = load_model(run.model)
@@ -152,21 +152,21 @@ def as_take(recording: Recording, *, labels: bool) -> Take:
 
 def measure(model: Model, recordings: Iterable[Recording]) -> Report:
     """Errors of a lifter on every view of the recordings."""
-    return summarise([compare(lift(model, r.poses[view]), r, view) for r in recordings for view in r.views])
+    return summarize([compare(lift(model, r.poses[view]), r, view) for r in recordings for view in r.views])
 
 
 def compare(found: Poses3D, recording: Recording, view: str) -> Matched:
-    """A lifter's answer in screen units against a recording's truth, in metres by what is known of the root."""
+    """A lifter's answer in screen units against a recording's truth, in meters by what is known of the root."""
     if recording.truth_mm:
         camera, truth = recording.cameras[view], recording.truth_mm[view] / 1000
-        metres = human36m.to_pixel_pose(found.xyz, camera) * recording.mm_per_px[view][:, None, None] / 1000
+        meters = human36m.to_pixel_pose(found.xyz, camera) * recording.mm_per_px[view][:, None, None] / 1000
     else:
         truth = recording.truth[view].xyz
         focal = float(recording.cameras[view].focal[0])
         width = recording.poses[view].size[0]
-        metres = (found.xyz - found.xyz[:, :1]) * truth[:, :1, 2:] * width / (2 * focal)
+        meters = (found.xyz - found.xyz[:, :1]) * truth[:, :1, 2:] * width / (2 * focal)
     ours, theirs = (
-        Poses3D(values - values[:, :1], found.time, H36M17, "root", "m", view) for values in (metres, truth)
+        Poses3D(values - values[:, :1], found.time, H36M17, "root", "m", view) for values in (meters, truth)
     )
     return match(ours, theirs, activity=recording.activity or recording.subject)
 

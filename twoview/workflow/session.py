@@ -78,9 +78,9 @@ def load_sync(session: Session, take: str) -> Sync:
     videos = " ".join(file.path.name for file in files.values())
     hint = f"twoview sync {videos} --take {take} --views {','.join(files)}"
     if not path.exists():
-        raise SessionError(f"take {take!r} is not synchronised yet", hint=hint)
+        raise SessionError(f"take {take!r} is not synchronized yet", hint=hint)
     if records.read_header(path)["inputs"] != sync_header(files, {})["inputs"]:
-        raise SessionError(f"a video of take {take!r} has changed since it was synchronised", hint=hint)
+        raise SessionError(f"a video of take {take!r} has changed since it was synchronized", hint=hint)
     return records.load_as(path, Sync)
 
 
@@ -114,7 +114,7 @@ def detect_views(
             if view in wanted:
                 path, head = session.detection_path(take, view), _detection_header(file, config)
                 own.append(detection.View(take, view, file.path, path, head))
-        with suppress(TwoViewError):  # views that are not synchronised each choose for themselves
+        with suppress(TwoViewError):  # views that are not synchronized each choose for themselves
             syncs[take] = load_sync(session, take)
     for row in own:
         if row.video.exists() or source is not None or not row.is_kept(**again):

@@ -28,7 +28,7 @@ def describe_session(session: Session) -> list[Row]:
                 "take": status["take"],
                 "views": ", ".join(status["views"]),
                 "videos": "gone: " + ", ".join(status["missing"]) if status["missing"] else "there",
-                "clocks": "synchronised" if status["synchronised"] else "not yet",
+                "clocks": "synchronized" if status["synchronized"] else "not yet",
                 "athlete": "missing in " + ", ".join(undetected) if undetected else "detected",
             }
         )

@@ -35,7 +35,7 @@ class Given:
     at           seconds of each view's own clock at which one event is seen
     timestamps   CSV files with the capture time of every frame: one for each view in turn, or one for all
     capture_fps  frames a second at which slow motion was filmed, where the file does not say
-    distance     metres from the source of the sound
+    distance     meters from the source of the sound
     """
 
     motion: bool = False
