@@ -19,6 +19,7 @@ ORDER = [
     "errors",
     "progress",
     "machine",
+    "plugins",
     "config",
     "skeleton",
     "poses",

@@ -7,7 +7,6 @@ only every few frames and spreads the second step over frames and processor core
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy import ndarray as Array
 
+from twoview import plugins
 from twoview.detectors.crops import crop, crop_matrix, uncrop
 from twoview.errors import DetectorError
 from twoview.skeleton import Skeleton
@@ -129,24 +129,14 @@ def build(detector: str | Detector, *, device: str = "auto", finder: str = "", f
     options: dict[str, Any] = {"device": device, "flip": flip, **({"finder": finder} if finder else {})}
     name, colon, rest = detector.partition(":")
     if detector in DETECTORS:
-        return _load(DETECTORS[detector])(detector, **options)
+        return plugins.load(DETECTORS[detector], "detector", DetectorError)(detector, **options)
     if name == "mmpose" and colon:
-        return _load(DETECTORS["mmpose"])(rest, **options)
+        return plugins.load(DETECTORS["mmpose"], "detector", DetectorError)(rest, **options)
     if Path(detector).suffix in (".onnx", ".pth", ".zip"):
-        return _load(DETECTORS["rtmpose-m"])(detector, **options)
+        return plugins.load(DETECTORS["rtmpose-m"], "detector", DetectorError)(detector, **options)
     if colon:
-        return _load(detector)()
+        return plugins.load(detector, "detector", DetectorError)()
     raise DetectorError(
         f"unknown detector {detector!r}; known: {', '.join(DETECTORS)}, an .onnx or .pth file, or package.module:Name",
         hint="--detector movenet ships with twoview and needs no download",
     )
-
-
-def _load(where: str) -> Any:
-    module, _, attribute = where.partition(":")
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise DetectorError(
-            f"cannot load the detector {where!r}: {error}", hint="is the package installed, and the name spelled right?"
-        ) from error

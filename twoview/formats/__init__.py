@@ -6,10 +6,10 @@ whole or not at all, and formats whose readers take numbers for meters refuse po
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from pathlib import Path
 
+from twoview import plugins
 from twoview.errors import FormatError
 from twoview.poses import Poses3D
 from twoview.storage.records import atomic
@@ -46,8 +46,7 @@ def write(poses: Poses3D, path: Path | str, format: str = "", *, force: bool = F
             f"{path.name}: these poses have no scale (unit {poses.unit!r}), and {name} files mean meters",
             hint="give the athlete's height in meters: twoview infer --height 1.78",
         )
-    module, _, function = FORMATS[name].partition(":")
-    writer: Writer = getattr(importlib.import_module(module), function)
+    writer: Writer = plugins.load(FORMATS[name], "format", FormatError)
     with atomic(path) as temporary:
         writer(poses, temporary)
     return path

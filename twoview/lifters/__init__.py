@@ -12,12 +12,12 @@ settings as plain keyword arguments, so that a model file can hold them.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from twoview import plugins
 from twoview.errors import LifterError
 
 LIFTERS: dict[str, str] = {
@@ -41,15 +41,9 @@ def build(name: str, config: Mapping[str, Any] | None = None) -> nn.Module:
     Raises LifterError for a name that leads nowhere or settings that the class does not take.
     """
     target = LIFTERS.get(name, name)
-    module, colon, attribute = target.partition(":")
-    if not colon:
+    if ":" not in target:
         raise LifterError(f"unknown lifter {name!r}", hint=f"known: {', '.join(LIFTERS)}; or package.module:Class")
-    try:
-        kind = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise LifterError(
-            f"cannot load the lifter {target!r}: {error}", hint="is it installed, and spelt so?"
-        ) from error
+    kind = plugins.load(target, "lifter", LifterError)
     try:
         lifter: nn.Module = kind(**dict(config or {}))
     except TypeError as error:

@@ -6,13 +6,13 @@ MotionBERT (paper equation 5), weighted by how far each label is believed; a bat
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from itertools import combinations, permutations
 
 import torch
 from torch import Tensor
 
+from twoview import plugins
 from twoview.config import ConsistencyConfig, LossConfig
 from twoview.errors import ConfigError
 from twoview.geometry.similarity import bone_lengths, residuals, rooted
@@ -238,13 +238,9 @@ def term(name: str) -> Loss:
     """The loss term of a name in `LOSSES`, or of `package.module:function`. Raises ConfigError for any other."""
     if name in LOSSES:
         return LOSSES[name]
-    module, colon, function = name.partition(":")
-    if not colon:
+    if ":" not in name:
         raise ConfigError(f"no loss term {name!r}; known: {', '.join(LOSSES)}, or yours as package.module:function")
-    try:
-        found = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"the loss term {name!r} cannot be imported: {error}") from error
+    found = plugins.load(name, "loss term", ConfigError)
     if not callable(found):
         raise ConfigError(f"the loss term {name!r} is a {type(found).__name__}, and a function was expected")
     return found
