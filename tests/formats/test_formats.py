@@ -11,9 +11,8 @@ from scenes import swinging_person
 
 from twoview.errors import MissingBackend
 from twoview.formats import write
-from twoview.formats.customs import evenly, marker_names, y_up
+from twoview.formats.markers import at_even_rate, marker_names, y_up
 from twoview.skeleton import COCO17, H36M17
-from twoview.visualization.viewer import write_page
 
 RATE = 30000 / 1001
 
@@ -38,7 +37,7 @@ def read_trc(path) -> tuple[dict[str, str], list[str], np.ndarray]:
     return head, names, np.array(rows)
 
 
-def test_trc_has_what_opensim_asks_for(tmp_path, poses):
+def test_trc_has_the_header_that_opensim_expects(tmp_path, poses):
     head, names, rows = read_trc(write(poses, tmp_path / "a.trc"))
     assert list(head) == ["DataRate", "CameraRate", "NumFrames", "NumMarkers", "Units", "OrigDataRate",
                           "OrigDataStartFrame", "OrigNumFrames"]  # fmt: skip
@@ -65,20 +64,20 @@ def test_markers_have_the_names_that_biomechanics_uses():
 
 
 def test_uneven_times_become_even_and_even_ones_stay(poses):
-    even, rate = evenly(poses)
+    even, rate = at_even_rate(poses)
     assert rate == pytest.approx(RATE)
     assert np.array_equal(even.xyz, poses.xyz, equal_nan=True)
     times = np.sort(poses.time + np.random.default_rng(0).uniform(-0.012, 0.012, 40))
     uneven = swinging_person(40, rate=RATE).at(times - 1.5)
     uneven = replace(uneven, time=times).between(times[1], times[-2])
-    even, rate = evenly(uneven)
+    even, rate = at_even_rate(uneven)
     assert np.ptp(np.diff(even.time)) < 1e-9
     assert rate == pytest.approx(RATE, rel=0.1)
     truth = swinging_person(400, rate=10 * RATE).at(even.time - 1.5).xyz
     assert np.nanmax(np.abs(even.xyz - truth)) < 0.02
 
 
-def test_csv_has_one_row_a_joint_with_its_unit(tmp_path, poses):
+def test_csv_has_one_row_per_joint_with_its_unit(tmp_path, poses):
     rows = list(csv.DictReader(write(poses, tmp_path / "a.csv").open()))
     assert len(rows) == 40 * 17
     assert rows[0]["joint"] == "pelvis"
@@ -87,7 +86,7 @@ def test_csv_has_one_row_a_joint_with_its_unit(tmp_path, poses):
     assert rows[5 * 17 + 3]["x_m"] == ""
 
 
-def test_json_says_what_its_numbers_are(tmp_path, poses):
+def test_json_names_its_unit_and_joints(tmp_path, poses):
     content = json.loads(write(poses, tmp_path / "a.json").read_text())
     assert (content["unit"], content["origin"]) == ("m", "camera")
     assert content["skeleton"]["joints"] == list(H36M17.joints)
@@ -105,15 +104,6 @@ def test_c3d_reads_back(tmp_path, poses):
     places = file["data"]["points"][:3].transpose(2, 1, 0)
     assert np.nanmax(np.abs(places - y_up(poses.xyz))) < 1e-5
     assert file["data"]["meta_points"]["residuals"][0, 3, 4:7].tolist() == [0, -1, 0]
-
-
-def test_the_page_needs_no_network(tmp_path, poses):
-    pytest.importorskip("plotly", reason="plotly is not installed")
-    write_page(poses, tmp_path / "a.html", before=poses)
-    text = (tmp_path / "a.html").read_text()
-    assert 'src="http' not in text
-    assert '"Play"' in text
-    assert "right (m)" in text
 
 
 @pytest.mark.parametrize(("name", "package"), [("c3d", "ezc3d"), ("html", "plotly")])

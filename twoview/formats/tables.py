@@ -1,4 +1,4 @@
-"""Plain tables: csv for spreadsheets and data frames, json for everything else."""
+"""Plain text: csv for spreadsheets and data frames, json for other programs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from twoview.storage.records import header
 
 
 def write_csv(poses: Poses3D, path: Path) -> None:
-    """One row a frame and joint: frame, time_s, joint, and x, y, z with the unit in their names; unknown is empty."""
+    """Write one row per frame and joint: frame, time_s, joint, x, y, z with the unit in the name; a gap is empty."""
     unit = poses.unit
     with path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
@@ -25,7 +25,7 @@ def write_csv(poses: Poses3D, path: Path) -> None:
 
 
 def write_json(poses: Poses3D, path: Path) -> None:
-    """One object: unit, axes, joints, their parents, time (T) and xyz (T, J, 3); unknown is null."""
+    """Write one object: unit, axes, joints, their parents, time (T) and xyz (T, J, 3); a gap is null."""
     xyz = np.round(poses.xyz.astype(np.float64), 5)
     places = xyz.astype(object)
     places[np.isnan(xyz)] = None

@@ -1,4 +1,4 @@
-"""TRC: marker trajectories as OpenSim reads them."""
+"""TRC: text files of marker trajectories, which OpenSim reads."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from twoview.formats.customs import evenly, marker_names, y_up
+from twoview.formats.markers import at_even_rate, marker_names, y_up
 from twoview.poses import Poses3D
 
 _KEYS = ("DataRate", "CameraRate", "NumFrames", "NumMarkers", "Units", "OrigDataRate", "OrigDataStartFrame",
@@ -14,8 +14,8 @@ _KEYS = ("DataRate", "CameraRate", "NumFrames", "NumMarkers", "Units", "OrigData
 
 
 def write_trc(poses: Poses3D, path: Path) -> None:
-    """Markers in meters, y up, at the true rate; a gap is empty. Times are those of the view's clock."""
-    even, rate = evenly(poses)
+    """Write markers in meters, y up, at the true rate; a gap is empty. Times are those of the view's clock."""
+    even, rate = at_even_rate(poses)
     names = marker_names(even.skeleton)
     speed = f"{rate:.6f}".rstrip("0").rstrip(".")
     values = (speed, speed, str(len(even)), str(len(names)), "m", speed, "1", str(len(even)))

@@ -1,4 +1,4 @@
-"""What biomechanics programs expect of any file: marker names, axes with y up, and an even frame rate."""
+"""What marker files (TRC, C3D) share: marker names, axes with y up, and an even frame rate."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from numpy import ndarray as Array
 from twoview.poses import Poses3D
 from twoview.skeleton import Skeleton
 
-_UNEVEN = 0.02  # share of a frame's step by which times may differ from an even grid
-
-_MARKERS = {"pelvis": "Hip", "thorax": "Neck"}  # Pose2Sim's names, which OpenSim set-ups for markerless data use
+_UNEVEN = 0.02  # frame intervals by which times may differ from an even grid
+_NAMES = {"pelvis": "Hip", "thorax": "Neck"}  # Pose2Sim's names, which OpenSim setups for markerless data use
 
 
 def marker_names(skeleton: Skeleton) -> list[str]:
-    """Names as Pose2Sim and its OpenSim set-ups write them: RHip, LKnee, Neck, ..."""
+    """The names that Pose2Sim and its OpenSim setups use: RHip, LKnee, Neck, ..."""
 
     def marker(joint: str) -> str:
         side, _, rest = joint.rpartition("_")
-        return _MARKERS.get(joint, f"{side[:1].upper()}{rest.capitalize()}")
+        return _NAMES.get(joint, f"{side[:1].upper()}{rest.capitalize()}")
 
     return [marker(joint) for joint in skeleton.joints]
 
 
 def y_up(xyz: Array) -> Array:
-    """Camera axes (..., 3) (x right, y down, z away) turned to x right, y up, z towards the camera; right-handed."""
-    return xyz * np.array([1.0, -1.0, -1.0])
+    """Turn camera axes (..., 3) (x right, y down, z away) to x right, y up, z towards the camera; right-handed."""
+    turned: Array = xyz * np.array([1.0, -1.0, -1.0])
+    return turned
 
 
-def evenly(poses: Poses3D) -> tuple[Poses3D, float]:
-    """The poses at an even rate, and that rate in frames a second, fractional as it is.
+def at_even_rate(poses: Poses3D) -> tuple[Poses3D, float]:
+    """The poses at an even rate, and that rate in frames per second, which may be fractional.
 
-    Poses that are even already keep their values; others are interpolated at their mean rate.
+    Poses whose times are even keep their values; others are interpolated at their mean rate.
     """
     if len(poses) < 2:
         return poses, 1.0

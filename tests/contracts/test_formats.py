@@ -31,7 +31,7 @@ def test_every_format_writes_one_frame(tmp_path, poses, name):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_poses_without_a_scale_are_refused_where_numbers_mean_meters(tmp_path, poses, name):
+def test_poses_without_a_scale_are_refused_where_readers_expect_meters(tmp_path, poses, name):
     shape = replace(poses, unit="screen")
     if name not in METRIC:
         assert write(shape, tmp_path / f"out.{name}").exists()
@@ -52,7 +52,7 @@ def test_every_format_refuses_no_poses_and_places_that_cannot_be_written(tmp_pat
         write(poses, tmp_path / "file" / f"out.{name}")
 
 
-def test_an_unknown_format_is_told_the_known_ones(tmp_path, poses):
+def test_an_unknown_format_lists_the_known_ones(tmp_path, poses):
     with pytest.raises(FormatError, match="'fbx'") as error:
         write(poses, tmp_path / "out.fbx")
     assert "trc" in error.value.hint
