@@ -12,7 +12,7 @@ from twoview.errors import FormatError, StorageError, VideoError
 from twoview.media.video import frames, timeline
 from twoview.poses import Poses2D, Poses3D
 from twoview.skeleton import COCO17, H36M17
-from twoview.visualization.drawing import LEFT, PAPER, RIGHT, Stage, draw_overlay, placed
+from twoview.visualization.drawing import LEFT, PAPER, RIGHT, FigureSpace, draw_overlay, placed
 from twoview.visualization.overlay import contact_sheet, render
 
 
@@ -48,7 +48,7 @@ def test_nothing_seen_draws_nothing():
     assert not rgb.any()
 
 
-def test_every_frame_is_drawn_at_its_time_and_told(tmp_path, view):
+def test_every_frame_is_drawn_at_its_time_and_reported(tmp_path, view):
     events = []
     path = render(view.video, view.poses2d, view.poses3d, tmp_path / "out.mp4", height=240, on_progress=events.append)
     assert timeline(path).seconds == pytest.approx(timeline(view.video).seconds, abs=2e-5)
@@ -79,26 +79,26 @@ def test_a_side_view_shows_depth_and_the_front_view_does_not():
     xyz[0, :, 1] = np.linspace(-0.8, 0.8, 17)
     wrist = H36M17.index("left_wrist")
     xyz[0, wrist] = [0.0, 0.0, -0.7]  # towards the camera
-    stage = Stage.of(Poses3D(xyz, np.zeros(1)))
+    space = FigureSpace.of(Poses3D(xyz, np.zeros(1)))
     width = {}
     for name in ("front", "side"):
-        blue = near(stage.draw(xyz[0], np.zeros(2), (200, 300), name), LEFT, 90)
+        blue = near(space.draw(xyz[0], np.zeros(2), (200, 300), name), LEFT, 90)
         width[name] = np.ptp(np.flatnonzero(blue.any(axis=0)))
     assert width["side"] > 4 * width["front"]
 
 
 def test_missing_frames_leave_an_empty_floor():
     poses = Poses3D(np.full((3, 17, 3), np.nan), np.arange(3.0))
-    stage = Stage.of(poses)
-    rgb = stage.draw(*(part[0] for part in placed(poses)), (100, 100), "three-quarter")
+    space = FigureSpace.of(poses)
+    rgb = space.draw(*(part[0] for part in placed(poses)), (100, 100), "three-quarter")
     assert rgb.shape == (100, 100, 3)
     assert near(rgb, PAPER, 60).all()
 
 
 def test_poses_of_another_video_are_refused(tmp_path, view):
-    later = replace(view.poses3d, time=view.poses3d.time + 100)
+    elsewhere = replace(view.poses3d, time=view.poses3d.time + 100)
     with pytest.raises(VideoError, match="share no time"):
-        render(view.video, view.poses2d, later, tmp_path / "out.mp4")
+        render(view.video, view.poses2d, elsewhere, tmp_path / "out.mp4")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -112,13 +112,13 @@ def test_interrupting_leaves_nothing(tmp_path, view):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_picture_that_cannot_be_written_is_told(tmp_path, view):
+def test_a_picture_that_cannot_be_written_is_an_error(tmp_path, view):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError):
         contact_sheet(view.video, view.poses2d, view.poses3d, tmp_path / "file" / "sheet.png", count=1)
 
 
-def test_a_clip_in_which_nobody_is_seen_can_still_be_drawn(tmp_path, view):
+def test_a_video_in_which_nobody_is_seen_can_still_be_drawn(tmp_path, view):
     count = len(view.poses2d)
     nobody = Poses2D(
         np.full((count, 17, 2), np.nan), np.zeros((count, 17)), view.poses2d.time, COCO17, view.poses2d.size
@@ -127,7 +127,7 @@ def test_a_clip_in_which_nobody_is_seen_can_still_be_drawn(tmp_path, view):
     assert contact_sheet(view.video, nobody, blank, tmp_path / "sheet.png", count=2).exists()
 
 
-def test_someone_who_crouches_goes_down_and_the_feet_stay_on_the_floor():
+def test_the_figure_goes_down_in_a_crouch_and_the_feet_stay_on_the_floor():
     count = 60
     bend = np.linspace(0, 0.5, count)
     xyz = np.zeros((count, 17, 3), np.float32)
@@ -143,7 +143,7 @@ def test_someone_who_crouches_goes_down_and_the_feet_stay_on_the_floor():
     assert np.ptp(still[:, 0, 1]) == 0.0
 
 
-def test_a_video_that_was_cut_off_is_drawn_as_far_as_it_goes(tmp_path):
+def test_a_truncated_video_is_drawn_up_to_its_last_frame(tmp_path):
     path = encode(tmp_path / "a.mp4", count=120, g="12")
     times = timeline(path).seconds
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -160,8 +160,8 @@ def test_figures_of_different_units_are_not_compared(tmp_path, view):
         )
 
 
-def test_poses_that_flew_apart_can_still_be_drawn():
+def test_diverged_poses_can_still_be_drawn():
     xyz = np.random.default_rng(0).normal(scale=1e6, size=(5, 17, 3))
-    stage = Stage.of(Poses3D(xyz, np.arange(5.0), unit="m"))
-    assert stage.reach / stage.grid < 20
-    assert stage.draw(xyz[0], np.zeros(2), (100, 100), "side").shape == (100, 100, 3)
+    space = FigureSpace.of(Poses3D(xyz, np.arange(5.0), unit="m"))
+    assert space.reach / space.grid < 20
+    assert space.draw(xyz[0], np.zeros(2), (100, 100), "side").shape == (100, 100, 3)

@@ -18,11 +18,9 @@ def page(path, *arguments, **options) -> str:
     return write_report(path / "report.html", *arguments, title="run1", **options).read_text()
 
 
-def test_a_run_is_told_in_one_sentence_with_its_numbers(tmp_path):
+def test_one_sentence_sums_the_run_up_with_its_numbers(tmp_path):
     text = page(tmp_path, ROWS, before=BEFORE, after=AFTER, best_epoch=4)
-    assert (
-        "4 epochs in 4.0 min; epoch 4 was kept: its criterion on the held-out clips is -40% against the start" in text
-    )
+    assert "4 epochs in 4.0 min; epoch 4 was kept: its criterion on the held-out clips changed by -40%." in text
     assert "<th>criterion</th><td>1</td><td>0.6</td><td class='good'>-40%</td>" in text
     assert "<th>angle deg</th><td>79</td><td>80</td><td class=''>+1%</td>" in text
 
@@ -35,8 +33,8 @@ def test_every_number_of_the_log_gets_a_curve_whatever_its_name(tmp_path):
     assert text.count("<svg") == 2
 
 
-def test_a_run_that_did_not_help_says_so(tmp_path):
-    assert "none was better on the held-out clips" in page(tmp_path, ROWS, best_epoch=0)
+def test_the_report_states_that_a_run_did_not_help(tmp_path):
+    assert "no epoch was better on the held-out clips" in page(tmp_path, ROWS, best_epoch=0)
     assert "No epoch was finished" in page(tmp_path, [])
 
 
@@ -64,7 +62,7 @@ def test_the_same_run_gives_the_same_page(tmp_path):
     assert page(tmp_path, ROWS, before=BEFORE) == page(tmp_path, ROWS, before=BEFORE)
 
 
-def test_a_page_that_cannot_be_written_is_told(tmp_path):
+def test_a_page_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError):
         page(tmp_path / "file", ROWS)

@@ -1,36 +1,38 @@
-"""The page of a fine-tuning run: what it did, what it changed on held-out clips, and what to be careful about.
+"""Web pages with numbers: the report of a fine-tuning run, and tables of an evaluation.
 
-One self-contained html file. It is generic over the names in the run's log; those it knows get an explanation.
+Each is one self-contained html file. A report shows every number in the run's log, whatever its name, and explains the
+names that it knows.
 """
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from twoview.storage.records import atomic
+from twoview.visualization.drawing import LEFT, css
 
 Row = Mapping[str, Any]
 
-# What a number means, and whether less of it is better.
+# Meaning of a number, and whether lower is better.
 _MEANING: dict[str, tuple[str, bool]] = {
-    "criterion": ("chooses the epoch; needs no 3D truth", True),
+    "criterion": ("selects the epoch; needs no 3D truth", True),
     "reprojection": ("distance between the 3D seen from its camera and the 2D keypoints", True),
-    "consistency": ("distance between the 3D of the two views after one fit a clip", True),
-    "disagreement": ("the same, as a share of the body's size", True),
-    "bone_spread": ("how much bone lengths vary over a clip, as a share", True),
-    "radius": ("size of the body: falls where the poses collapse", False),
-    "depth_to_width": ("falls where the body becomes flat", False),
-    "movement": ("how much the joints move within a clip", False),
-    "angle_deg": ("angle between the two phones, as the poses have it", False),
-    "scale": ("size of the body in one view against the other", False),
-    "mirrored": ("share of clips whose views are mirror images of each other", True),
+    "consistency": ("distance between the 3D of the two views after one fit per clip", True),
+    "disagreement": ("consistency as a fraction of the body's size", True),
+    "bone_spread": ("variation of bone lengths over a clip, as a fraction", True),
+    "radius": ("size of the body; falls when the poses collapse", False),
+    "depth_to_width": ("depth of the body over its width; falls when the body becomes flat", False),
+    "movement": ("movement of the joints within a clip", False),
+    "angle_deg": ("angle between the two phones according to the poses", False),
+    "scale": ("size of the body in one view relative to the other", False),
+    "mirrored": ("fraction of clips whose views are mirror images of each other", True),
 }
-_LINE, _PALE = "#2676d6", "#8b93a3"
+_LINE, _PALE = css(LEFT), "#8b93a3"
 _COLUMNS = 4  # plots side by side
 
 
@@ -47,26 +49,24 @@ def write_report(
 ) -> Path:
     """Write the html page of a run.
 
-    rows        lines of log.jsonl: one object an epoch; all numbers in it become curves
-    before, after  held-out numbers of the unadapted and of the adapted lifter, by name
-    best_epoch  the epoch that was kept; 0 says that none was
-    warnings    plain sentences; about: settings and facts, shown folded
+    rows           lines of log.jsonl, one object per epoch; every number in them becomes a curve
+    before, after  numbers on the held-out clips of the unadapted and of the adapted lifter, by name
+    best_epoch     the epoch that was kept; 0: none
+    warnings       sentences for the top of the page
+    about          settings and facts, shown folded
 
     Raises StorageError when the disk is full.
     """
     before, after = before or {}, after or {}
     parts = [
-        f"<h1>{escape(title)}</h1>",
         f"<p class=lead>{escape(_verdict(rows, before, after, best_epoch))}</p>",
         _warnings(warnings),
-        _table(before, after),
+        _before_and_after(before, after),
         _section("Losses", _curves(rows, _names(rows, losses=True), {}, best_epoch)),
-        _section("Held-out clips, epoch by epoch", _curves(rows, _names(rows, losses=False), before, best_epoch)),
+        _section("Held-out clips by epoch", _curves(rows, _names(rows, losses=False), before, best_epoch)),
         _facts(about or {}),
     ]
-    with atomic(path) as temporary:
-        temporary.write_text(_PAGE.format(title=escape(title), body="\n".join(parts)), encoding="utf-8")
-    return Path(path)
+    return _write_page(path, title, parts)
 
 
 def write_tables(
@@ -77,20 +77,15 @@ def write_tables(
     title: str,
     notes: Sequence[str] = (),
 ) -> Path:
-    """Write tables of one kind, by name, as an html page; empty ones are left out. Raises StorageError."""
-    parts = [f"<h1>{escape(title)}</h1>", _warnings(notes)]
-    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+    """Write tables with the same columns, by name, as an html page; empty tables are omitted. Raises StorageError."""
+    head = _row(f"<th>{escape(column)}</th>" for column in columns)
+    parts = [_warnings(notes)]
     for name, rows in tables.items():
         lines = [
-            "<tr>"
-            + "".join(f"<td>{_number(c) if isinstance(c, float) else escape(str(c))}</td>" for c in row)
-            + "</tr>"
-            for row in rows
+            _row(f"<td>{_number(c) if isinstance(c, float) else escape(str(c))}</td>" for c in row) for row in rows
         ]
-        parts.append(_section(name, f"<table><tr>{head}</tr>{''.join(lines)}</table>" if rows else ""))
-    with atomic(path) as temporary:
-        temporary.write_text(_PAGE.format(title=escape(title), body="\n".join(parts)), encoding="utf-8")
-    return Path(path)
+        parts.append(_section(name, _table(head, *lines) if rows else ""))
+    return _write_page(path, title, parts)
 
 
 def _verdict(rows: Sequence[Row], before: Mapping[str, float], after: Mapping[str, float], best: int | None) -> str:
@@ -100,26 +95,26 @@ def _verdict(rows: Sequence[Row], before: Mapping[str, float], after: Mapping[st
     seconds = sum(float(row.get("seconds", 0.0)) for row in rows)
     start += f" in {seconds / 60:.1f} min" if seconds >= 90 else f" in {seconds:.0f} s" if seconds else ""
     if best == 0:
-        return f"{start}; none was better on the held-out clips than the unadapted lifter, which was kept."
+        return f"{start}; no epoch was better on the held-out clips than the unadapted lifter, which was kept."
     if best is None or not _is_number(before.get("criterion")) or not _is_number(after.get("criterion")):
         return f"{start}."
     change = after["criterion"] / before["criterion"] - 1 if before["criterion"] else 0.0
-    return f"{start}; epoch {best} was kept: its criterion on the held-out clips is {change:+.0%} against the start."
+    return f"{start}; epoch {best} was kept: its criterion on the held-out clips changed by {change:+.0%}."
 
 
 def _warnings(sentences: Sequence[str]) -> str:
     if not sentences:
         return ""
     items = "".join(f"<li>{escape(_sentence(text))}</li>" for text in sentences)
-    return f"<section class=care><h2>Be careful</h2><ul>{items}</ul></section>"
+    return f"<section class=warnings><h2>Warnings</h2><ul>{items}</ul></section>"
 
 
 def _sentence(text: str) -> str:
-    """With a capital and a full stop."""
+    """The text with a capital and a full stop."""
     return (text[:1].upper() + text[1:]).rstrip(".") + "."
 
 
-def _table(before: Mapping[str, float], after: Mapping[str, float]) -> str:
+def _before_and_after(before: Mapping[str, float], after: Mapping[str, float]) -> str:
     names = [name for name in (*before, *after) if _is_number(before.get(name, after.get(name)))]
     if not names:
         return ""
@@ -133,9 +128,9 @@ def _table(before: Mapping[str, float], after: Mapping[str, float]) -> str:
         )
         cells = (f"<td>{_number(first)}</td><td>{_number(second)}</td>"
                  f"<td class='{judged}'>{'' if math.isnan(change) else f'{change:+.0%}'}</td>")  # fmt: skip
-        lines.append(f"<tr><th>{escape(_label(name))}</th>{cells}<td class=why>{escape(meaning)}</td></tr>")
-    head = "<tr><th>on held-out clips</th><td>before</td><td>after</td><td>change</td><td></td></tr>"
-    return _section("Before and after", f"<table>{head}{''.join(lines)}</table>")
+        lines.append(_row((f"<th>{escape(_label(name))}</th>", cells, f"<td class=why>{escape(meaning)}</td>")))
+    head = _row(("<th>on held-out clips</th>", "<td>before</td><td>after</td><td>change</td><td></td>"))
+    return _section("Before and after", _table(head, *lines))
 
 
 def _names(rows: Sequence[Row], *, losses: bool) -> list[str]:
@@ -146,7 +141,7 @@ def _names(rows: Sequence[Row], *, losses: bool) -> list[str]:
 
 
 def _curves(rows: Sequence[Row], names: Sequence[str], start: Mapping[str, float], best: int | None) -> str:
-    """Inline svg with a small plot a name; dashed: its value at the start, dotted: the epoch that was kept."""
+    """Inline svg with one small plot per name; dashed: the value at the start, dotted: the epoch that was kept."""
     if not rows or not names:
         return ""
     from matplotlib import rc_context
@@ -179,12 +174,20 @@ def _facts(about: Mapping[str, Any]) -> str:
     if not about:
         return ""
     plain = {name: value for name, value in about.items() if not isinstance(value, Mapping)}
-    lines = "".join(f"<tr><th>{escape(str(n))}</th><td>{escape(str(v))}</td></tr>" for n, v in plain.items())
-    return f"<details><summary>Settings and facts</summary><table>{lines}</table></details>"
+    lines = (_row((f"<th>{escape(str(name))}</th>", f"<td>{escape(str(v))}</td>")) for name, v in plain.items())
+    return f"<details><summary>Settings and facts</summary>{_table(*lines)}</details>"
 
 
 def _section(title: str, content: str) -> str:
     return f"<section><h2>{escape(title)}</h2>{content}</section>" if content else ""
+
+
+def _table(*rows: str) -> str:
+    return f"<table>{''.join(rows)}</table>"
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"<tr>{''.join(cells)}</tr>"
 
 
 def _label(name: str) -> str:
@@ -199,6 +202,13 @@ def _number(value: float) -> str:
     return f"{value:.4g}" if math.isfinite(value) else ""
 
 
+def _write_page(path: Path | str, title: str, parts: Sequence[str]) -> Path:
+    body = "\n".join((f"<h1>{escape(title)}</h1>", *parts))
+    with atomic(path) as temporary:
+        temporary.write_text(_PAGE.format(title=escape(title), body=body), encoding="utf-8")
+    return Path(path)
+
+
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{title}</title>
@@ -206,8 +216,8 @@ _PAGE = """<!doctype html>
 body {{ font: 15px/1.5 system-ui, sans-serif; color: #282c34; background: #fff; max-width: 60rem; margin: 2rem auto;
   padding: 0 1rem }}
 h1 {{ font-size: 1.5rem; margin-bottom: 0 }} h2 {{ font-size: 1.05rem; margin: 1.8rem 0 .4rem }}
-.lead {{ font-size: 1.05rem; color: #555c69 }} .care {{ background: #fff4e5; border-left: 4px solid #ec7022;
-  padding: .1rem 1rem .4rem; margin-top: 1rem }} .care h2 {{ margin-top: .6rem }}
+.lead {{ font-size: 1.05rem; color: #555c69 }} .warnings {{ background: #fff4e5; border-left: 4px solid #ec7022;
+  padding: .1rem 1rem .4rem; margin-top: 1rem }} .warnings h2 {{ margin-top: .6rem }}
 table {{ border-collapse: collapse }} td, th {{ padding: .2rem .8rem .2rem 0; text-align: left; font-weight: normal;
   border-bottom: 1px solid #e6e8ec; vertical-align: top }} td {{ font-variant-numeric: tabular-nums }}
 .good {{ color: #1c7c46 }} .bad {{ color: #b3261e }} .why {{ color: #7b8291; font-size: .9em }}
