@@ -1,11 +1,16 @@
-"""What the machine gives: memory that is kept between steps, and memory that goes back."""
+"""What the machine gives: memory that is kept between steps, memory that goes back, and devices."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
+import onnxruntime
 import pytest
+import torch
+
+from twoview.errors import DetectorError, LifterError
+from twoview.machine import onnx_device, torch_device
 
 PROGRAM = """
 import resource, numpy as np
@@ -27,3 +32,28 @@ def test_kept_memory_is_fetched_once_and_low_memory_every_time():
     done = subprocess.run([sys.executable, "-c", PROGRAM], check=True, capture_output=True, text=True)
     kept, low, again = map(int, done.stdout.split())
     assert low > 20 * 400 > 100 * max(kept, again)
+
+
+def test_auto_is_a_device_that_is_here():
+    assert torch_device("auto", LifterError).type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert torch_device("cpu", LifterError) == torch.device("cpu")
+    assert onnx_device("auto") in ("cpu", "cuda")
+
+
+def test_a_device_that_is_not_here_is_the_error_asked_for(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(DetectorError, match="cuda was asked for") as caught:
+        torch_device("cuda", DetectorError)
+    assert "--device cpu" in caught.value.hint
+    with pytest.raises(LifterError, match="no device 'cuda:77'"):
+        torch_device("cuda:77", LifterError)
+    with pytest.raises(LifterError, match="no device 'tpu9'"):
+        torch_device("tpu9", LifterError)
+
+
+def test_onnx_runtime_without_cuda_does_not_replace_it(monkeypatch):
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(DetectorError, match="this ONNX Runtime has no CUDA provider"):
+        onnx_device("cuda")
+    with pytest.raises(DetectorError, match="unknown device 'tpu'"):
+        onnx_device("tpu")

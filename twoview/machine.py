@@ -1,10 +1,17 @@
-"""What the machine gives a process: cores, and memory that is kept for reuse or goes back at once."""
+"""What the machine gives a process: cores, memory that is kept or given back, and devices that networks run on."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import sys
+from typing import TYPE_CHECKING
+
+from twoview.errors import DetectorError, TwoViewError
+
+if TYPE_CHECKING:
+    import torch
 
 _LARGE = 1 << 17  # bytes from which a block is the system's own, and returns to it when freed
 _LARGEST = 1 << 25  # the most that every C library of Linux takes for that
@@ -31,6 +38,66 @@ def keep_memory() -> None:
     if libc := _c_library():
         libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST)
         libc.mallopt(_M_TRIM_THRESHOLD, _KEPT)
+
+
+def torch_device(device: str, error: type[TwoViewError]) -> torch.device:
+    """The PyTorch device of that name, never another one; "auto" is cuda where there is one, else cpu.
+
+    device  auto, cpu, cuda, or any name that PyTorch knows (cuda:1, mps)
+    Raises `error` where this machine has no such device.
+    """
+    import torch
+
+    has_cuda = torch.cuda.is_available()
+    if device == "auto":
+        return torch.device("cuda" if has_cuda else "cpu")
+    if device == "cuda" and not has_cuda:
+        raise error(
+            "device cuda was asked for, and this PyTorch sees no CUDA device",
+            hint="install a CUDA build of torch (pytorch.org), or use --device cpu",
+        )
+    if device == "cuda":  # named without a try, which would start CUDA before processes are launched
+        return torch.device(device)
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as reason:
+        raise error(
+            f"no device {device!r} here: {str(reason).splitlines()[0]}", hint="--device cpu, or auto"
+        ) from reason
+
+
+def torch_has_cuda() -> bool:
+    """Whether PyTorch has a CUDA device, asked only where it is likely, since importing torch takes seconds."""
+    if shutil.which("nvidia-smi") is None:
+        return False
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
+def onnx_device(device: str) -> str:
+    """The device that ONNX Runtime runs on, cpu or cuda; "auto" is cuda where its runtime has CUDA, else cpu.
+
+    Raises DetectorError for another name, and for cuda where the runtime has no CUDA.
+    """
+    has_cuda = onnx_has_cuda()
+    if device == "auto":
+        return "cuda" if has_cuda else "cpu"
+    if device == "cuda" and not has_cuda:
+        raise DetectorError(
+            "device cuda was asked for, and this ONNX Runtime has no CUDA provider",
+            hint="pip uninstall onnxruntime; pip install onnxruntime-gpu   or: --device cpu",
+        )
+    if device not in ("cpu", "cuda"):
+        raise DetectorError(f"unknown device {device!r}; known: auto, cpu, cuda", hint="--device cpu, or auto")
+    return device
+
+
+def onnx_has_cuda() -> bool:
+    """Whether this ONNX Runtime can use a CUDA device."""
+    import onnxruntime
+
+    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
 
 def _c_library() -> ctypes.CDLL | None:

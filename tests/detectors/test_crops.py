@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from places import SHARED
 
 from twoview.detectors import build, crops, person_finders, rtmpose
-from twoview.detectors.onnx_runtime import open_session, pick_device
+from twoview.detectors.onnx_runtime import open_session
 from twoview.errors import DetectorError
 
 MODELS = SHARED / "models"
@@ -105,8 +105,6 @@ def test_a_finder_that_nobody_knows():
         person_finders.build_finder("person.onnx")
     with pytest.raises(DetectorError, match="unknown detector 'rtmpos'"):
         build("rtmpos")
-    with pytest.raises(DetectorError, match="unknown device 'tpu'"):
-        pick_device("tpu")
 
 
 def test_yolox_rows_become_boxes_in_pixels():

@@ -20,8 +20,6 @@ from twoview.lifting.model import (
     convert,
     find_model,
     load_model,
-    pick_device,
-    read_checkpoint,
     save_model,
 )
 from twoview.storage import records, weights
@@ -200,8 +198,8 @@ def test_half_a_file_an_empty_one_and_a_text(tmp_path):
     whole = (tmp_path / "m.pt").read_bytes()
     for content in (whole[: len(whole) // 2], b"", b"hello"):
         (tmp_path / "f.pt").write_bytes(content)
-        with pytest.raises(LifterError, match="truncated or not a model file"):
-            read_checkpoint(tmp_path / "f.pt")
+        with pytest.raises(LifterError, match="truncated or not a PyTorch file"):
+            load_model(tmp_path / "f.pt")
 
 
 def test_a_model_of_a_later_version_says_so(tmp_path):
@@ -246,5 +244,5 @@ def test_names_and_devices_that_there_are_not():
         load_model("nobody")
     assert "twoview-small" in caught.value.hint
     with pytest.raises(LifterError, match="no device 'cuda:77'"):
-        pick_device("cuda:77")
-    assert pick_device("auto").type in ("cpu", "cuda")
+        load_model("twoview-small", device="cuda:77")
+    assert load_model("twoview-small", device="auto").device.type in ("cpu", "cuda")

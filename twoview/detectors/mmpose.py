@@ -24,9 +24,11 @@ from numpy import ndarray as Array
 
 from twoview.detectors import Person, everyone
 from twoview.detectors.person_finders import build_finder
-from twoview.detectors.rtmpose import DEFAULT_FINDER, safe_globals
+from twoview.detectors.rtmpose import DEFAULT_FINDER
 from twoview.errors import DetectorError, MissingBackend
+from twoview.machine import torch_device
 from twoview.skeleton import COCO17, H36M17, HALPE26, Skeleton
+from twoview.storage.checkpoints import plain_types
 
 INSTALL = 'pip install "twoview[mmpose]" && pip install --no-deps mmpose==1.3.2'
 SKELETONS: dict[int, tuple[Skeleton, ...]] = {17: (COCO17, H36M17), 26: (HALPE26,)}
@@ -46,13 +48,10 @@ class MMPose:
                 hint="--detector mmpose:CONFIG,CHECKPOINT.pth   for instance a config's name from mmpose/.mim/configs",
             )
         with mmpose_imports():
-            import torch
             from mmengine.config import Config
             from mmpose import apis
 
-        if device == "cuda" and not torch.cuda.is_available():
-            raise DetectorError("device cuda was asked for, and this PyTorch sees no CUDA device", hint="--device cpu")
-        device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        device = str(torch_device(device, DetectorError))
         settings = Config.fromfile(find_config(config))
         settings.model.backbone.pop("_scope_", None)  # else it looks for MMDetection's copy of the backbone
         settings.default_scope = "mmpose"
@@ -60,7 +59,7 @@ class MMPose:
         if checkpoint and not Path(checkpoint).exists():
             raise DetectorError(f"no such checkpoint: {checkpoint}", hint="--detector mmpose:CONFIG,CHECKPOINT.pth")
         quiet = redirect_stdout(io.StringIO())  # MMEngine prints what it loads
-        with torch.serialization.safe_globals(safe_globals()), warnings.catch_warnings(), quiet:
+        with plain_types(), warnings.catch_warnings(), quiet:
             warnings.simplefilter("ignore")
             try:
                 self._model = apis.init_model(settings, checkpoint or None, device=device)

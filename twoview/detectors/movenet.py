@@ -8,8 +8,9 @@ import numpy as np
 from numpy import ndarray as Array
 
 from twoview.detectors import Person, everyone, pose_in_crops
-from twoview.detectors.onnx_runtime import open_session, pick_device
+from twoview.detectors.onnx_runtime import open_session
 from twoview.detectors.person_finders import build_finder
+from twoview.machine import onnx_device
 from twoview.skeleton import COCO17
 from twoview.storage.weights import locate
 
@@ -22,7 +23,7 @@ class MoveNet:
     """MoveNet in ONNX Runtime. Input is RGB; joints that lie outside the crop come back with a low score."""
 
     def __init__(self, name: str = "movenet", *, device: str = "auto", finder: str = "", flip: bool = False) -> None:
-        device = pick_device(device)
+        device = onnx_device(device)
         self._finder = build_finder(finder or "movenet", device=device)
         self.name = f"{name} thunder {self._finder.name}{' flip' if flip else ''} ({device})"
         self.skeleton = COCO17

@@ -6,34 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from twoview.errors import DetectorError
+from twoview.machine import onnx_device
 
 # One thread a session: frames are spread over cores instead, and waiting threads must not spin (they would take the
 # processor from the decoder and from other programs).
 _THREADS = 1
 
 
-def pick_device(device: str) -> str:
-    """Of auto, cpu and cuda: cpu or cuda. Raises DetectorError where what was asked for is not there."""
-    import onnxruntime
-
-    has_cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
-    if device == "auto":
-        return "cuda" if has_cuda else "cpu"
-    if device == "cuda" and not has_cuda:
-        raise DetectorError(
-            "device cuda was asked for, and this ONNX Runtime has no CUDA provider",
-            hint="pip uninstall onnxruntime; pip install onnxruntime-gpu   or: --device cpu",
-        )
-    if device not in ("cpu", "cuda"):
-        raise DetectorError(f"unknown device {device!r}; known: auto, cpu, cuda")
-    return device
-
-
 def open_session(path: Path, *, device: str = "auto") -> Any:
     """An InferenceSession on the device asked for. Raises DetectorError for a damaged file or a missing device."""
     import onnxruntime
 
-    device = pick_device(device)
+    device = onnx_device(device)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = _THREADS
     options.inter_op_num_threads = 1

@@ -13,9 +13,10 @@ import numpy as np
 from numpy import ndarray as Array
 
 from twoview.detectors import Person, everyone, pose_in_crops
-from twoview.detectors.onnx_runtime import misfit, open_session, pick_device
+from twoview.detectors.onnx_runtime import misfit, open_session
 from twoview.detectors.person_finders import build_finder
 from twoview.errors import DetectorError
+from twoview.machine import onnx_device, onnx_has_cuda, torch_device, torch_has_cuda
 from twoview.skeleton import COCO17, HALPE26, Skeleton
 from twoview.storage.weights import WEIGHTS, locate
 
@@ -120,7 +121,7 @@ class RTMPose:
 def build_engine(name: str, *, device: str = "auto") -> Engine:
     """The engine for named weights, an .onnx file or a .pth file. Raises DetectorError where it does not fit."""
     if name in WEIGHTS:
-        if device in ("auto", "cuda") and not _runtime_has_cuda() and _torch_has_cuda():
+        if device in ("auto", "cuda") and not onnx_has_cuda() and torch_has_cuda():
             return TorchEngine(locate(f"{name}-torch"), device="cuda")
         return OnnxEngine(locate(name), device=device)
     path = Path(name)
@@ -133,7 +134,7 @@ class OnnxEngine:
     """An RTMPose export: one input [N, 3, H, W], SimCC outputs along x and y, taken by position."""
 
     def __init__(self, path: Path, *, device: str = "auto") -> None:
-        device = pick_device(device)
+        device = onnx_device(device)
         self._session = open_session(path, device=device)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         wanted = "one input [N, 3, H, W] and two SimCC outputs [N, joints, bins]"
@@ -169,77 +170,26 @@ class TorchEngine:
         import torch
 
         from twoview.detectors.rtmpose_network import from_state
+        from twoview.storage import checkpoints
 
-        if device == "cuda" and not torch.cuda.is_available():
-            raise DetectorError(
-                "device cuda was asked for, and this PyTorch sees no CUDA device",
-                hint="install a CUDA build of torch (pytorch.org), or use --device cpu",
-            )
-        device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        self._device = torch_device(device, DetectorError)
+        content = checkpoints.read(path, DetectorError)
         try:
-            network = from_state(read_checkpoint(path))
+            network = from_state(content.get("state_dict", content))
         except (KeyError, RuntimeError) as error:
             raise DetectorError(
                 f"{path} is not an RTMPose checkpoint: {str(error).splitlines()[0][:200]}",
                 hint="for other mmpose models: --detector mmpose:CONFIG,CHECKPOINT",
             ) from error
         self._torch: Any = torch
-        self._device = device
-        self._network = network.to(device)
+        self._network = network.to(self._device)
         self.size = network.picture
         self.joints = network.head.final_layer.out_channels
-        self.batch = GPU_BATCH if device == "cuda" else 1
-        self.label = f"PyTorch, {device}"
+        self.batch = GPU_BATCH if self._device.type == "cuda" else 1
+        self.label = f"PyTorch, {self._device}"
 
     def run(self, inputs: Array) -> tuple[Array, Array]:
         """Crops (N, 3, height, width) -> bins along x and along y, (N, J, bins)."""
         with self._torch.inference_mode():
             x, y = self._network(self._torch.from_numpy(inputs).to(self._device))
         return x.cpu().numpy(), y.cpu().numpy()
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The state dict in one of MMPose's .pth files, read without running anything in it (weights only)."""
-    import pickle
-
-    import torch
-
-    try:
-        with torch.serialization.safe_globals(safe_globals()):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
-        raise DetectorError(
-            f"{path} cannot be read as a PyTorch checkpoint: {str(error).splitlines()[0][:200]}",
-            hint="download it again; files that need code to be run are refused",
-        ) from error
-    return content.get("state_dict", content)
-
-
-def safe_globals() -> list[Any]:
-    """What MMPose's checkpoints hold beside tensors: numpy arrays, under their old and their new names."""
-    from numpy._core.multiarray import _reconstruct, scalar
-
-    named = [
-        (function, f"{module}.multiarray.{function.__name__}")
-        for module in ("numpy.core", "numpy._core")
-        for function in (_reconstruct, scalar)
-    ]
-    kinds = [type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int64, np.int32, np.bool_, np.uint8)]
-    return [np.ndarray, np.dtype, *named, *kinds]
-
-
-def _runtime_has_cuda() -> bool:
-    import onnxruntime
-
-    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
-
-
-def _torch_has_cuda() -> bool:
-    """Whether PyTorch has a graphics card, asked only where it is likely, since importing it takes seconds."""
-    import shutil
-
-    if shutil.which("nvidia-smi") is None:
-        return False
-    import torch
-
-    return bool(torch.cuda.is_available())

@@ -5,9 +5,6 @@ A model file is a dict of tensors and plain values. Nothing that could run code 
 
 from __future__ import annotations
 
-import pickle
-import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from twoview import lifters
-from twoview.detectors.rtmpose import safe_globals
 from twoview.errors import FormatError, LifterError
 from twoview.geometry.framing import RULES, Rule
 from twoview.lifters import motionbert
+from twoview.machine import torch_device
 from twoview.skeleton import Skeleton, skeleton
-from twoview.storage import records, weights
+from twoview.storage import checkpoints, records, weights
 
 FORMAT = "model"
 LIFTERS_FOLDER = weights.ASSETS / "lifters"
@@ -87,15 +84,7 @@ def save_model(path: Path | str, model: Model, *, half: bool = False) -> None:
     for key, value in state.items():
         if value.is_floating_point() and not value.isfinite().all():
             raise LifterError(f"{path}: weight {key} has values that are not finite{' in 16 bits' if half else ''}")
-    _write(path, {**records.header(FORMAT), **model.facts(), "state_dict": state})
-
-
-def _write(path: Path | str, content: Mapping[str, Any]) -> None:
-    with records.atomic(path) as temporary:
-        try:
-            torch.save(dict(content), temporary)
-        except RuntimeError as error:  # how torch reports a full disk
-            raise OSError(f"the weights could not be written: {str(error).splitlines()[0]}") from error
+    checkpoints.write(path, {**records.header(FORMAT), **model.facts(), "state_dict": state})
 
 
 def load_model(name_or_path: Path | str, device: str = "cpu") -> Model:
@@ -105,21 +94,10 @@ def load_model(name_or_path: Path | str, device: str = "cpu") -> Model:
     Raises LifterError with what the file seems to be where it is none of these.
     """
     path = find_model(name_or_path)
-    content = read_checkpoint(path)
+    content = checkpoints.read(path, LifterError)
     model = _own(content, path) if content.get("format") == FORMAT else _official(content, path)
-    model.lifter.to(pick_device(device)).eval()
+    model.lifter.to(torch_device(device, LifterError)).eval()
     return model
-
-
-def pick_device(device: str) -> torch.device:
-    """The device of that name; never another one. Raises LifterError where this machine has none."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise LifterError(f"no device {device!r} here: {reason}", hint="--device cpu, or auto") from error
 
 
 def find_model(name_or_path: Path | str) -> Path:
@@ -146,60 +124,6 @@ def add_checkpoint(path: Path | str, name: str = "") -> tuple[Model, str]:
     if name or fitting:
         weights.add(name or fitting, path)
     return model, name or fitting
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a torch file, tensors on the CPU. Raises LifterError for code in it, half a file, another kind."""
-    try:
-        with torch.serialization.safe_globals([*safe_globals(), *_IGNORED]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise _refusal(path, str(error)) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise _unreadable(path) from error
-    if not isinstance(content, dict):
-        raise LifterError(
-            f"{path} holds a {type(content).__name__}, and a model file holds a dict of weights",
-            hint="save the weights where the network is: torch.save({'model': net.state_dict()}, ...)",
-        )
-    return content
-
-
-class _Ignored:
-    """Stands for the log objects in mmengine's checkpoints, so that their code is neither needed nor run."""
-
-    def __new__(cls, *_: object) -> _Ignored:
-        return super().__new__(cls)
-
-    def __setstate__(self, _: object) -> None:
-        """Keep nothing."""
-
-
-_IGNORED: list[Any] = [(_Ignored, "mmengine.logging.history_buffer.HistoryBuffer"), (_Ignored, "builtins.getattr")]
-
-
-def _unreadable(path: Path) -> LifterError:
-    size = f"{path.stat().st_size / 1e6:.1f} MB" if path.exists() else "gone"
-    return LifterError(
-        f"{path} ({size}) is truncated or not a model file",
-        hint="download or copy it again, and compare its size with the original's",
-    )
-
-
-def _refusal(path: Path, reason: str) -> LifterError:
-    """Torch has one error for objects that are neither tensors nor plain values, and for files that are no pickle."""
-    culprit = re.search(r"(?:GLOBAL|global:?|class) ([\w.]+\.[\w.]+)", reason)
-    if culprit is not None:
-        what = f"holds {culprit[1]} beside its weights"
-    elif path.read_bytes()[:2] in (b"\x80\x04", b"\x80\x05"):
-        what = "is a pickle that torch.save did not write"
-    else:
-        return _unreadable(path)
-    return LifterError(
-        f"{path} {what}, which could run code when read: refused",
-        hint="if you trust it, save its weights alone where it was made: torch.save({'model': net.state_dict()}, ...)",
-    )
 
 
 def _own(content: dict[str, Any], path: Path) -> Model:
@@ -275,5 +199,5 @@ def convert(path: Path | str, layout: str, out: Path | str) -> Model:
         raise LifterError(
             f"{path} reads clips framed by {model.framing!r}, which the layout {layout!r} cannot say", hint=_ELSEWHERE
         )
-    _write(out, motionbert.lay_out(model.lifter.state_dict(), layout))
+    checkpoints.write(out, motionbert.lay_out(model.lifter.state_dict(), layout))
     return model

@@ -16,6 +16,7 @@ from torch import Tensor, distributed, nn
 
 from twoview.config import FinetuneConfig
 from twoview.errors import TrainingError
+from twoview.machine import torch_device
 
 logging.getLogger("lightning.fabric").setLevel(logging.ERROR)  # the library is silent
 logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
@@ -26,8 +27,7 @@ def launch(config: FinetuneConfig, lifter: str) -> Fabric:
 
     Raises TrainingError for a device that is not there.
     """
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise TrainingError("device cuda was asked for, and there is none", hint="--device cpu")
+    torch_device(config.device, TrainingError)
     devices, nodes = layout(config.devices, config.nodes)
     precision = cast(Any, precision_of(config, lifter))
     try:

@@ -26,11 +26,11 @@ from twoview.errors import TrainingError
 from twoview.evaluation.metrics import aligned_errors, joint_errors, scaled_errors
 from twoview.geometry.framing import Rule, to_camera
 from twoview.geometry.similarity import mirror
-from twoview.lifting.model import Model, load_model, pick_device, save_model
-from twoview.machine import keep_memory
+from twoview.lifting.model import Model, load_model, save_model
+from twoview.machine import keep_memory, torch_device
 from twoview.progress import OnProgress, Progress, report
 from twoview.skeleton import H36M17
-from twoview.storage.records import atomic
+from twoview.storage import checkpoints
 from twoview.training.bodies import BodyRange, coco_like, vary_bodies, vary_definition
 from twoview.training.virtual_cameras import CameraRange, Chance, Filmed, MotionBank, NoiseModel, center, film
 
@@ -157,7 +157,7 @@ def pretrain(
     """
     keep_memory()
     noises = [NoiseModel(), *map(NoiseModel.load, config.noise)]
-    device = pick_device(config.device)
+    device = torch_device(config.device, TrainingError)
     bank = MotionBank(motions, device)
     banks = {name: MotionBank(found, device) for name, found in (validation or {}).items()}
     run = _Run.start(config, device)
@@ -248,15 +248,14 @@ class _Run:
         state = {"format": "pretrain-state", "step": self.step, "seconds": self.seconds, "config": asdict(config)}
         state |= {"lifter": self.lifter.state_dict(), "average": self.average.state_dict()}
         state["optimizers"] = [optimizer.state_dict() for optimizer, _ in self.optimizers]
-        with atomic(out / "state.pt") as temporary:
-            torch.save(state, temporary)
+        checkpoints.write(out / "state.pt", state)
 
     def resume(self, out: Path, config: PretrainConfig) -> bool:
         """Continue the run in this folder if there is one. Raises TrainingError if it had other settings."""
         out.mkdir(parents=True, exist_ok=True)
         if not (out / "state.pt").exists():
             return False
-        state = torch.load(out / "state.pt", map_location="cpu", weights_only=True)
+        state = checkpoints.read(out / "state.pt")
         free = ("steps", "save_every", "validate_every", "data", "validation", "device")
         known = state["config"]
         changed = [k for k, v in asdict(config).items() if k not in free and known.get(k, v) != v]

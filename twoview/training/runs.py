@@ -16,12 +16,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from twoview.config import FinetuneConfig
 from twoview.errors import FormatError, MissingBackend, TrainingError
-from twoview.storage import records
+from twoview.storage import checkpoints, records
 from twoview.takes import Take
 
 NOT_SHAPING = ("device", "devices", "nodes", "tensorboard")  # a stopped run may change these when it continues
@@ -54,10 +53,8 @@ def save(
 ) -> None:
     """Write the state and the best model so far; `known` are the run's inputs."""
     head = records.header("run state", inputs=known, settings=shaping(config))
-    with records.atomic(out / "last.pt") as temporary:
-        torch.save({**head, **state, "finished": finished}, temporary)
-    with records.atomic(out / "best.pt") as temporary:
-        torch.save({**head, **state["best"]}, temporary)
+    checkpoints.write(out / "last.pt", {**head, **state, "finished": finished})
+    checkpoints.write(out / "best.pt", {**head, **state["best"]})
 
 
 def _completed(defaults: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,9 +72,9 @@ def resume(out: Path, config: FinetuneConfig, known: Mapping[str, str]) -> dict[
     if not path.exists():
         return None
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = checkpoints.read(path)
         theirs, their_inputs = state["settings"], state["inputs"]
-    except Exception as error:
+    except (FormatError, KeyError) as error:
         raise FormatError(f"{path} is damaged and cannot be continued from", hint=f"delete {out}") from error
     settings, theirs = shaping(config), _completed(shaping(FinetuneConfig()), theirs)
     if theirs != settings or their_inputs != known:
