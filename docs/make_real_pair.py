@@ -14,7 +14,9 @@ import numpy as np
 from scipy.io import wavfile
 from scipy.signal import butter, resample_poly, sosfilt
 
-from twoview.media.video import Audio, VideoWriter, frames, probe
+from twoview.media.audio import Audio
+from twoview.media.video import frames, probe
+from twoview.media.writer import VideoWriter
 
 RATE = 48000
 LATER_S = 0.25

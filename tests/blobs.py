@@ -9,7 +9,7 @@ import numpy as np
 
 from twoview.config import DetectConfig
 from twoview.detectors import Person, everyone
-from twoview.media.video import VideoWriter
+from twoview.media.writer import VideoWriter
 from twoview.skeleton import COCO17
 
 SIZE, RATE = (320, 240), 30

@@ -10,7 +10,7 @@ import numpy as np
 from synthetic import SOUND_RATE, Camera, camera_around, claps, figure, write_scene
 
 from twoview.datasets.rendered import Scene
-from twoview.media.video import Audio
+from twoview.media.audio import Audio
 from twoview.poses import Poses2D, Poses3D
 from twoview.skeleton import COCO17, H36M17, to_h36m
 from twoview.timeline import ClockMap

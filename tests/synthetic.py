@@ -15,7 +15,8 @@ from markers import COLORS
 from numpy import ndarray as Array
 
 from twoview.datasets.rendered import Scene, SceneView
-from twoview.media.video import Audio, VideoWriter
+from twoview.media.audio import Audio
+from twoview.media.writer import VideoWriter
 from twoview.poses import Poses2D, Poses3D
 from twoview.skeleton import COCO17, H36M17, to_h36m
 from twoview.timeline import ClockMap

@@ -6,7 +6,8 @@ from markers import Markers
 from scenes import clap_track, small_scene, swinging_person, two_cameras
 from synthetic import claps, figure
 
-from twoview.media.video import audio, frames, timeline
+from twoview.media.audio import read_audio
+from twoview.media.video import frames, timeline
 from twoview.skeleton import COCO17, H36M17, to_h36m
 
 
@@ -67,6 +68,6 @@ def test_a_clap_is_heard_at_its_time(tmp_path):
     assert np.abs(sound).max() > 0.1
     later = clap_track(2.0, late_s=0.5).samples[:, 0]
     assert later[: 48000 // 2] == pytest.approx(clap_track(2.0).samples[24000 : 24000 + 24000, 0])
-    heard = audio(small_scene(tmp_path, seconds=1.0).views["b"].video, rate=48000)
+    heard = read_audio(small_scene(tmp_path, seconds=1.0).views["b"].video, rate=48000)
     assert heard.start_s == pytest.approx(0.0, abs=1e-3)
     assert np.abs(heard.samples).max() > 0.1

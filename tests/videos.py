@@ -8,7 +8,8 @@ from pathlib import Path
 import av
 import numpy as np
 
-from twoview.media.video import Audio, VideoWriter, audio
+from twoview.media.audio import Audio, read_audio
+from twoview.media.writer import VideoWriter
 
 
 def picture(number: int, size: tuple[int, int] = (64, 48)) -> np.ndarray:
@@ -51,5 +52,5 @@ def encode(path: Path, count: int = 60, codec: str = "libx264", rate: int = 30, 
 
 
 def heard(path: Path, level: float = 0.3) -> float:
-    sound = audio(path, rate=48000)
+    sound = read_audio(path, rate=48000)
     return sound.start_s + float(np.argmax(np.abs(sound.samples[:, 0]) > level)) / 48000

@@ -154,8 +154,8 @@ def make_finder(path: Path) -> None:
 
 def make_clip(path: Path, frames: int, *, rate: int = 30, size: tuple[int, int] | None = None) -> None:
     """The real clip forwards and backwards until it is long enough, in H.264."""
-    from twoview.media.video import VideoWriter
     from twoview.media.video import frames as read
+    from twoview.media.writer import VideoWriter
 
     there = [frame.rgb for frame in read(CLIP, size=size)]
     loop = there + there[-2:0:-1]

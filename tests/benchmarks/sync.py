@@ -62,9 +62,9 @@ def full_band(a: Path, b: Path) -> Answer:
     """The highest point of the plain correlation of both whole sound tracks at 48 kHz."""
     from scipy import signal
 
-    from twoview.media.video import audio
+    from twoview.media.audio import read_audio
 
-    first, second = (audio(path, rate=48000).samples.mean(axis=1) for path in (a, b))
+    first, second = (read_audio(path, rate=48000).samples.mean(axis=1) for path in (a, b))
     first, second = ((s - s.mean()) / (s.std() + 1e-12) for s in (first, second))
     curve = signal.correlate(first, second, "full", "fft")
     return (int(np.argmax(curve)) - len(second) + 1) / 48000, 0.0, True, {}
@@ -205,7 +205,8 @@ def reliability(results: Sequence[dict]) -> str:
 
 def hour(folder: Path) -> None:
     """Two films of 60 minutes from two phones, 50 ppm apart, and 20 s against 60 minutes: memory, time and error."""
-    from twoview.media.video import Audio, VideoWriter
+    from twoview.media.audio import Audio
+    from twoview.media.writer import VideoWriter
 
     chance, rate, seconds = np.random.default_rng(0), 16000, 3600
     world = 0.02 * chance.standard_normal(rate * (seconds + 20), dtype=np.float32)

@@ -10,7 +10,7 @@ import pytest
 
 from twoview.detection.imports import BODY25, READERS, WRITERS, guess, import_poses, read_detections, write_detections
 from twoview.errors import DetectorError, FormatError
-from twoview.media.video import VideoWriter
+from twoview.media.writer import VideoWriter
 from twoview.poses import Poses2D
 from twoview.skeleton import COCO17, H36M17, HALPE26, Skeleton
 

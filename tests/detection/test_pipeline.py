@@ -22,7 +22,7 @@ from twoview.detection import pipeline
 from twoview.detection.estimation import ahead
 from twoview.detection.pipeline import detect
 from twoview.errors import DetectorError, StorageError, VideoError
-from twoview.media.video import VideoWriter
+from twoview.media.writer import VideoWriter
 from twoview.skeleton import COCO17
 from twoview.storage import records
 from twoview.timeline import ClockMap, Sync

@@ -48,7 +48,8 @@ def synced(pair, tmp_path) -> Path:
 
 def write_video(path: Path, *, sound: np.ndarray | None, seconds: float = 4.0) -> Path:
     """A gray clip without anybody in it, with or without sound (mono, 48 kHz)."""
-    from twoview.media.video import Audio, VideoWriter
+    from twoview.media.audio import Audio
+    from twoview.media.writer import VideoWriter
 
     audio = None if sound is None else Audio(sound.astype(np.float32).reshape(-1, 1), 48000, 0.0)
     with VideoWriter(path, (128, 96), 25, audio=audio) as writer:
@@ -266,4 +267,4 @@ def test_a_video_that_was_cut_off_is_used_as_far_as_it_goes_and_that_is_said(two
     answer = twoview("infer", "cut.mp4", "--model", "twoview-small", "--detector", "movenet")
     refused(answer, "warning: cut.mp4: ", "the file was cut off: its last frame is at", "no person found")
     assert answer.err.count("the file was cut off") == 1
-    assert "cut off before the 2.0 s it promises" in twoview("show", "cut.mp4").out
+    assert "cut off before the 2.0 s it should last" in twoview("show", "cut.mp4").out

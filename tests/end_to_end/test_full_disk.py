@@ -14,7 +14,7 @@ from videos import click, picture
 
 from twoview.errors import StorageError
 from twoview.formats import FORMATS, write
-from twoview.media.video import VideoWriter
+from twoview.media.writer import VideoWriter
 from twoview.timeline import Sync
 from twoview.visualization.overlay import contact_sheet, render
 from twoview.visualization.report import write_report

@@ -181,8 +181,8 @@ def test_slow_motion_is_told_by_the_file(twoview, here):
             if packet.dts is not None:
                 packet.stream = stream
                 new.mux(packet)
-    assert video.slow_motion(here / "slow.mp4") == pytest.approx(4.0)
-    assert video.slow_motion(here / "b.mp4") == 1.0
+    assert video.slowdown(here / "slow.mp4") == pytest.approx(4.0)
+    assert video.slowdown(here / "b.mp4") == 1.0
     assert twoview("sync", "a.mp4", "slow.mp4", "--offset", "0.5").code == 0
     assert saved(here).clocks["slow"].rate == pytest.approx(0.25)
     assert np.isnan(saved(here).loop_s)

@@ -12,7 +12,9 @@ import pytest
 from places import SHARED
 
 from twoview.errors import SyncError
-from twoview.media.video import Audio, VideoWriter, frames
+from twoview.media.audio import Audio
+from twoview.media.video import frames
+from twoview.media.writer import VideoWriter
 from twoview.synchronization.audio import listen, on_view_clocks, sync
 from twoview.synchronization.audio_matching import match
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from videos import write
 
-from twoview.media.pixels import Pixels, Stored
+from twoview.media.pixels import DecodedFrame, Pixels
 from twoview.media.video import decoded
 
 TURNS = [(1, 0, 0, 1), (-1, 0, 0, 1), (1, 0, 0, -1), (-1, 0, 0, -1), (0, 1, -1, 0), (0, -1, 1, 0), (0, 1, 1, 0)]
@@ -34,7 +34,7 @@ def smooth(size: tuple[int, int], *, wide: bool = False) -> av.VideoFrame:
 @pytest.mark.parametrize("matrix", TURNS)
 @pytest.mark.parametrize("wide", [False, True])
 def test_a_part_is_what_the_whole_picture_shows_there(matrix, wide):
-    picture = Stored(0.0, noise((96, 64), wide=wide), matrix)
+    picture = DecodedFrame(0.0, noise((96, 64), wide=wide), matrix)
     assert picture.kept(picture.size) is picture
     whole = picture.rgb()
     assert whole.shape[1::-1] == picture.size
@@ -53,7 +53,7 @@ def test_colors_do_not_change_with_the_part():
     frame = noise((64, 48))
     for space in (1, 5):  # BT.709 and BT.601
         frame.colorspace = space
-        picture = Stored(0.0, frame, (1, 0, 0, 1))
+        picture = DecodedFrame(0.0, frame, (1, 0, 0, 1))
         rgb, (left, top) = picture.part(np.array([10.0, 10, 30, 30]))
         np.testing.assert_array_equal(rgb, picture.rgb()[top : top + rgb.shape[0], left : left + rgb.shape[1]])
 
@@ -64,7 +64,7 @@ def test_colors_do_not_change_with_the_part():
 def test_a_crop_is_what_the_whole_picture_gives(matrix, wide, space):
     frame = smooth((192, 128), wide=wide)
     frame.colorspace = space
-    picture = Stored(0.0, frame, matrix)
+    picture = DecodedFrame(0.0, frame, matrix)
     for affine in ([[2.1, 0, 3.6], [0, 2.1, -30.8]], [[0.5, 0, -7.3], [0, 0.5, 4.2]]):
         whole = Pixels(0.0, picture.rgb()).crop(np.array(affine), (48, 64)).astype(int)
         away = picture.crop(np.array(affine), (48, 64)) - whole
@@ -75,7 +75,7 @@ def test_a_crop_is_what_the_whole_picture_gives(matrix, wide, space):
 
 @pytest.mark.parametrize(("size", "format"), [((64, 48), "yuv420p10le"), ((64, 48), "yuv444p"), ((63, 47), "yuv420p")])
 def test_pictures_stored_otherwise_are_made_at_once(size, format):
-    picture = Stored(0.0, noise(size, format), (1, 0, 0, 1))
+    picture = DecodedFrame(0.0, noise(size, format), (1, 0, 0, 1))
     kept = picture.kept(size)
     assert isinstance(kept, Pixels)
     rgb, (left, top) = kept.part(np.array([4.5, 3.5, 20.5, 18.5]))
@@ -91,7 +91,7 @@ def test_a_scaled_picture_is_kept_scaled(tmp_path):
 
 
 def test_somebody_beside_the_picture_still_gives_a_part():
-    picture = Stored(0.0, noise((64, 48)), (1, 0, 0, 1))
+    picture = DecodedFrame(0.0, noise((64, 48)), (1, 0, 0, 1))
     for box in ([200.0, 10, 240, 40], [-90.0, -90, -50, -50]):
         for kept in (picture, Pixels(0.0, picture.rgb())):
             assert kept.part(np.array(box))[0].size > 0

@@ -10,7 +10,8 @@ from places import SHARED
 from scenes import clap_track
 from videos import number, picture, write
 
-from twoview.media.video import Audio, audio, frames, probe, timeline
+from twoview.media.audio import Audio, read_audio
+from twoview.media.video import frames, probe, timeline
 
 RENDERED = SHARED / "data" / "rendered"
 
@@ -66,7 +67,7 @@ def test_a_part_is_what_lies_between(tmp_path):
 def test_sound_is_on_the_clock_of_the_frames_to_a_sample(tmp_path, start):
     laid = clap_track(1.5)
     write(tmp_path / "a.mp4", count=40, audio=Audio(laid.samples, laid.rate, start))
-    found = audio(tmp_path / "a.mp4", rate=laid.rate)
+    found = read_audio(tmp_path / "a.mp4", rate=laid.rate)
     shift = found.start_s - start  # an encoder's priming, where it is kept, comes before the start
     begin = 10000 - round(shift * laid.rate)
     lags = range(-30, 31)
@@ -79,7 +80,7 @@ def test_stereo_stays_stereo(tmp_path):
     both = np.zeros((48000, 2), np.float32)
     both[20000:20100, 1] = 0.9
     write(tmp_path / "a.mp4", audio=Audio(both, 48000, 0.0))
-    samples = audio(tmp_path / "a.mp4").samples
+    samples = read_audio(tmp_path / "a.mp4").samples
     assert samples.shape[1] == 2
     assert np.abs(samples[:, 1]).max() > 0.4 > 0.1 > np.abs(samples[:, 0]).max()
 
@@ -136,7 +137,7 @@ def test_sound_that_starts_late_or_pauses_stays_in_its_place(tmp_path, name):
             out.mux(sound.encode(block))
         out.mux(sound.encode(None))
     shift = timeline(tmp_path / name).seconds[0]  # what the container adds to both
-    found = audio(tmp_path / name, rate=16000)
+    found = read_audio(tmp_path / name, rate=16000)
     loud = found.start_s + np.flatnonzero(np.abs(found.samples[:, 0]) > 0.6) / 16000 - shift
     for at in clicks:
         assert np.median(loud[np.abs(loud - at) < 0.1]) == pytest.approx(at, abs=1.5e-3)

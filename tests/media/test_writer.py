@@ -7,7 +7,8 @@ import pytest
 from videos import click, picture, write
 
 from twoview.errors import StorageError
-from twoview.media.video import VideoWriter, probe
+from twoview.media.video import probe
+from twoview.media.writer import VideoWriter
 
 
 def test_an_error_while_writing_leaves_nothing(tmp_path):

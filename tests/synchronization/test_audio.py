@@ -10,7 +10,7 @@ import pytest
 from places import SHARED
 
 from twoview.config import SyncConfig
-from twoview.media.video import audio
+from twoview.media.audio import read_audio
 from twoview.synchronization.audio import SPEED_OF_SOUND
 from twoview.synchronization.audio_features import Sound
 from twoview.synchronization.audio_matching import _judged, match
@@ -144,7 +144,7 @@ def recorded(name: str) -> Sound:
     path = RECORDINGS / name
     if not path.exists():
         pytest.skip("the real recordings are not here")
-    return Sound.of(audio(path, rate=RATE).samples, RATE)
+    return Sound.of(read_audio(path, rate=RATE).samples, RATE)
 
 
 @pytest.mark.parametrize(

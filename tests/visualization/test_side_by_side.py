@@ -5,7 +5,8 @@ import pytest
 from scenes import small_scene
 
 from twoview.errors import SyncError
-from twoview.media.video import audio, frames, timeline
+from twoview.media.audio import read_audio
+from twoview.media.video import frames, timeline
 from twoview.timeline import ClockMap, Sync
 from twoview.visualization.side_by_side import render_sync
 
@@ -21,7 +22,7 @@ def test_views_show_the_same_moment_and_claps_coincide(tmp_path):
     assert len(events) == len(timeline(path))
     yellow = [frame.time for frame in frames(path) if frame.rgb[-4, 50, 0] > 200 and frame.rgb[-4, 50, 2] < 120]
     assert min(yellow) == pytest.approx(1.0 - shared[0], abs=0.04)
-    left, right = audio(path, rate=48000).samples.T
+    left, right = read_audio(path, rate=48000).samples.T
     lags = range(-40, 41)
     best = max(lags, key=lambda lag: float(np.dot(left[2000:-2000], np.roll(right, lag)[2000:-2000])))
     assert abs(best) <= 1

@@ -8,17 +8,14 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy import ndarray as Array
 
 from twoview.detectors import Cropping, Detector, Person, TopDown
 from twoview.detectors.crops import around, crop_matrix, overlap, uncrop, unletterbox
-from twoview.media.pixels import Pixels, Stored
-
-if TYPE_CHECKING:
-    from twoview.media.pixels import Stored
+from twoview.media.pixels import DecodedFrame, Pixels
 
 SURE = 0.2  # joints below this score do not tell where a person is
 
@@ -34,13 +31,13 @@ class Picture:
     found  everyone in it; None between two searches
     """
 
-    def __init__(self, pixels: Stored | Pixels, on_drop: Callable[[], object] = lambda: None) -> None:
+    def __init__(self, pixels: DecodedFrame | Pixels, on_drop: Callable[[], object] = lambda: None) -> None:
         self.time, self.found = pixels.time, None  # type: float, list[Person] | None
-        self._pixels: Stored | Pixels | None = pixels
+        self._pixels: DecodedFrame | Pixels | None = pixels
         self._on_drop = on_drop
 
     @property
-    def pixels(self) -> Stored | Pixels:
+    def pixels(self) -> DecodedFrame | Pixels:
         """Makes the picture or parts of it."""
         assert self._pixels is not None
         return self._pixels
@@ -99,7 +96,7 @@ def everyone_in(detector: Detector, picture: Picture) -> list[Person]:
     return kept
 
 
-def found(detector: TopDown, pixels: Stored | Pixels) -> Array:
+def found(detector: TopDown, pixels: DecodedFrame | Pixels) -> Array:
     """Boxes (N, 4) of people in px of the picture, best first.
 
     A detector that says in `search_side` how many px of a picture's longer side it looks at gets no more: making all
@@ -149,7 +146,7 @@ T = TypeVar("T")
 
 
 def searched(
-    pictures: Iterable[Stored],
+    pictures: Iterable[DecodedFrame],
     detector: Detector,
     every: int,
     *,

@@ -21,7 +21,7 @@ from numpy import ndarray as Array
 from twoview.detection.estimation import SURE, Glimpse, Picture, glimpse, is_among, is_there, poses
 from twoview.detectors import Cropping, Detector, Person, TopDown
 from twoview.machine import cores
-from twoview.media.pixels import Pixels, Stored
+from twoview.media.pixels import DecodedFrame, Pixels
 
 FARTHEST = 1.0  # a person moves at most this share of its size, off the expected way, between two searches
 MOST_GAP_S = 3.0  # a track may be lost for so long and still be continued by a later one
@@ -362,7 +362,7 @@ class Follower:
         self.rows.append(Row(frame, track, person, looks_of(picture.pixels, person.box)))
 
 
-def looks_of(pixels: Stored | Pixels, box: Array) -> Array:
+def looks_of(pixels: DecodedFrame | Pixels, box: Array) -> Array:
     """Mean colors (6,) of the upper and the lower body inside a person's box, 0..1; NaN outside the picture."""
     corner, size = box[:2], box[2:] - box[:2]
     out = NO_LOOKS.copy()

@@ -1,4 +1,4 @@
-"""Inside a video file: which streams to use, their packets, and what can be decoded of them."""
+"""Inside a video file: which streams to use, their packets, and the frames that can be decoded."""
 
 from __future__ import annotations
 
@@ -18,42 +18,38 @@ from twoview.errors import VideoError
 
 
 @dataclass
-class Counter:
-    """What went wrong while a stream was read: packets lost, and the time it broke off at (NaN: it did not)."""
+class Damage:
+    """What of a stream could not be read; counted up while it is read.
+
+    lost   frames or packets that were left out
+    cut_s  time of the last frame before the file broke off, seconds; NaN: it did not
+    """
 
     lost: int = 0
     cut_s: float = math.nan
 
-
-@dataclass(frozen=True)
-class Damage:
-    """What of a video could not be read: how many frames were left out, and when it broke off (NaN: it did not)."""
-
-    frames: int = 0
-    cut_s: float = math.nan
-
     def __bool__(self) -> bool:
-        return self.frames > 0 or not math.isnan(self.cut_s)
+        return self.lost > 0 or not math.isnan(self.cut_s)
 
     def __str__(self) -> str:
-        parts = [f"{self.frames} damaged frames were left out"] if self.frames else []
+        parts = [f"{self.lost} damaged frames were left out"] if self.lost else []
         parts += [] if math.isnan(self.cut_s) else [f"the file was cut off: its last frame is at {self.cut_s:.2f} s"]
         return "; ".join(parts)
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """An open container. Raises VideoError for what is missing or no video file."""
+    """An open container. Raises VideoError for a file that is missing or no video."""
     if not path.exists():
         raise VideoError(f"no such file: {path}", hint="check the path; names with spaces need quotes")
     if path.is_dir():
         raise VideoError(f"{path} is a folder", hint="name a video file in it")
     try:
-        container = av.open(f"file:{path}")  # so that a colon in a name does not look like a protocol
+        container = av.open(f"file:{path}")  # with the prefix, a colon in a name does not look like a protocol
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise VideoError(
             f"{path} cannot be read as a video: {getattr(error, 'strerror', None) or error}",
-            hint="is it complete, and a video? an mp4 whose recording was cut off has lost its index",
+            hint="is the file complete, and a video? an mp4 whose recording was cut off has lost its index",
         ) from error
     with container:
         yield container
@@ -65,7 +61,7 @@ def video_stream(container: Any, path: Path) -> Any:
     for stream in container.streams.video:
         if stream.codec_context is not None and not stream.disposition & av.stream.Disposition.attached_pic:
             return stream
-    raise VideoError(f"{path} has no video track", hint="is it a sound file?")
+    raise VideoError(f"{path} has no video track", hint="is this a sound file?")
 
 
 def audio_stream(container: Any) -> Any | None:
@@ -73,21 +69,21 @@ def audio_stream(container: Any) -> Any | None:
     return next((s for s in container.streams.audio if s.codec_context is not None), None)
 
 
-def packets(container: Any, stream: Any, counter: Counter) -> Iterator[Any]:
+def packets(container: Any, stream: Any, damage: Damage) -> Iterator[Any]:
     """Packets up to the end, or to where the file breaks off."""
     try:
         yield from container.demux(stream)
     except av.error.FFmpegError:
-        counter.lost += 1
+        damage.lost += 1
 
 
-def pictures(container: Any, stream: Any, counter: Counter | None = None) -> Iterator[Any]:
-    """Pictures that can be decoded, in the order they are shown; the others are counted."""
-    counter = counter or Counter()
-    timeless = container.format.name == "avi"  # numbers its frames as stored, not as shown
+def decoded_pictures(container: Any, stream: Any, damage: Damage | None = None) -> Iterator[Any]:
+    """Pictures that can be decoded, in the order they are shown; the others are counted in `damage`."""
+    damage = damage if damage is not None else Damage()
+    timeless = container.format.name == "avi"  # such files number frames as stored, not as shown
     waiting: list[int] = []  # times of packets whose pictures are still to come, earliest first
     begun = False
-    for packet in packets(container, stream, counter):
+    for packet in packets(container, stream, damage):
         if packet.pts is not None and packet.size and not packet.is_discard:
             heapq.heappush(waiting, packet.pts)
         for picture in _decode(packet):
@@ -96,40 +92,40 @@ def pictures(container: Any, stream: Any, counter: Counter | None = None) -> Ite
             if picture.pts is None or picture.is_corrupt:
                 continue
             while waiting and waiting[0] <= picture.pts:
-                counter.lost += begun and waiting[0] < picture.pts
+                damage.lost += begun and waiting[0] < picture.pts
                 heapq.heappop(waiting)
             begun = True
             yield picture
-    counter.lost += len(waiting)
+    damage.lost += len(waiting)
 
 
-def sounds(container: Any, stream: Any, counter: Counter | None = None) -> Iterator[Any]:
-    """Blocks of sound that can be decoded; packets that cannot be are counted."""
-    counter = counter or Counter()
-    for packet in packets(container, stream, counter):
-        yield from (block for block in _decode(packet, counter) if block.pts is not None)
+def decoded_sound(container: Any, stream: Any, damage: Damage | None = None) -> Iterator[Any]:
+    """Frames of sound that can be decoded; packets that cannot are counted in `damage`."""
+    damage = damage if damage is not None else Damage()
+    for packet in packets(container, stream, damage):
+        yield from (frame for frame in _decode(packet, damage) if frame.pts is not None)
 
 
-def _decode(packet: Any, counter: Counter | None = None) -> list[Any]:
+def _decode(packet: Any, damage: Damage | None = None) -> list[Any]:
     try:
         return cast(list[Any], packet.decode())
     except av.error.FFmpegError:
-        if counter is not None:
-            counter.lost += 1
+        if damage is not None:
+            damage.lost += 1
         return []
 
 
 def seek(container: Any, stream: Any, start: float) -> None:
-    """Go to a key frame shown at or before `start` seconds, or to the beginning.
+    """Move to a key frame shown at or before `start` seconds, or to the beginning.
 
-    Containers look for decoding times, which come before presentation times: hence the look at what was found.
+    Containers search by decoding time, which comes before presentation time: so the frame found is checked.
     """
     target = at = math.floor(start / stream.time_base)
     second, beginning = math.ceil(1 / stream.time_base), stream.start_time or 0
     while at > beginning:
         try:
             container.seek(at, stream=stream)
-            first = next(packets(container, stream, Counter()), None)
+            first = next(packets(container, stream, Damage()), None)
             if first is not None and first.is_keyframe and first.pts is not None and first.pts <= target:
                 container.seek(at, stream=stream)
                 return
@@ -140,19 +136,19 @@ def seek(container: Any, stream: Any, start: float) -> None:
 
 
 def promised_end(container: Any, stream: Any) -> Fraction:
-    """Presentation time in seconds at which the stream should end, as the file says."""
+    """Presentation time in seconds at which the stream ends according to the file."""
     start = (stream.start_time or 0) * stream.time_base
     if stream.duration:
         return cast(Fraction, start + stream.duration * stream.time_base)
     if container.format.name.startswith("matroska"):
-        start = Fraction(0)  # its length counts from 0
+        start = Fraction(0)  # here the duration counts from 0
     return cast(Fraction, start + Fraction(container.duration or 0, av.time_base))
 
 
 def capture_rate(container: Any) -> float:
-    """Frames a second at which the file says it was filmed; 0 if it does not."""
-    told = {name.lower(): value for name, value in container.metadata.items()}
+    """Frames per second at which the video was filmed according to the file; 0 if the file does not say."""
+    metadata = {name.lower(): value for name, value in container.metadata.items()}
     try:
-        return float(told.get("com.android.capture.fps", 0) or 0)
+        return float(metadata.get("com.android.capture.fps", 0) or 0)
     except ValueError:
         return 0.0

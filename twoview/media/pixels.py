@@ -1,4 +1,4 @@
-"""From a decoded frame to the upright picture: turned, mirrored and scaled as the file and the reader ask."""
+"""From a decoded frame to upright pixels: rotated and mirrored as the file demands, scaled as the caller asks."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import numpy as np
 from av.sidedata.sidedata import Type as SideData
 from numpy import ndarray as Array
 
-Matrix = tuple[int, int, int, int]
+Matrix = tuple[int, int, int, int]  # signs a, b, c, d of a display matrix, see `display_matrix`
 
 _PLANAR = ("yuv420p", "yuvj420p")  # what phones' 8-bit video is decoded to
-_GRID = 4  # px that parts of such pictures begin and end on; PyAV takes no other heights
-_BLACK = {False: 16, True: 0}  # brightness, by whether a picture uses all values of a byte
-# Shares of red and blue in the brightness, by the color space's number in ITU-T H.273; all others are BT.601.
-_SHARES = {1: (0.2126, 0.0722), 4: (0.3, 0.11), 7: (0.212, 0.087), 9: (0.2627, 0.0593)}
+_GRID = 4  # px: parts of such pictures begin and end at multiples of this; PyAV takes no other heights
+_BLACK = {False: 16, True: 0}  # brightness of black, by whether a picture uses the full range of a byte
+# Weights of red and blue in the brightness, by the color space's number in ITU-T H.273; all others are BT.601.
+_WEIGHTS = {1: (0.2126, 0.0722), 4: (0.3, 0.11), 7: (0.212, 0.087), 9: (0.2627, 0.0593)}
 _BT601 = (0.299, 0.114)
 
 
 @dataclass(frozen=True, eq=False)
 class Pixels:
-    """A picture (H, W, 3) uint8 that is already made. time: presentation time in seconds."""
+    """A picture as an array (H, W, 3) uint8. time: presentation time in seconds."""
 
     time: float
     values: Array
@@ -47,13 +47,13 @@ class Pixels:
         return self.values[top:bottom, left:right], (left, top)
 
     def crop(self, matrix: Array, size: tuple[int, int]) -> Array:
-        """Pixels (height, width, 3) of the `size` that an affine map (2, 3) from picture px makes; black outside."""
+        """Pixels (height, width, 3) of the given `size` after an affine map (2, 3) from picture px; black outside."""
         return cv2.warpAffine(self.values, matrix, size, flags=cv2.INTER_LINEAR)
 
 
 @dataclass(frozen=True, eq=False)
-class Stored:
-    """A picture as the decoder gave it, mostly in half the memory of its pixels, which are made when asked for.
+class DecodedFrame:
+    """A picture as the decoder returned it, mostly in half the memory of its RGB pixels, which are made on demand.
 
     time  presentation time in seconds
     """
@@ -68,19 +68,19 @@ class Stored:
         width, height = self._decoded.width, self._decoded.height
         return (width, height) if self._matrix[0] else (height, width)
 
-    def kept(self, size: tuple[int, int]) -> Stored | Pixels:
-        """The picture at (width, height) `size`, in the form that takes least memory."""
-        usual = self._decoded.format.name in _PLANAR and not (size[0] % _GRID or size[1] % _GRID)
-        return self if usual and self.size == size else Pixels(self.time, self.rgb(size))
+    def kept(self, size: tuple[int, int]) -> DecodedFrame | Pixels:
+        """The picture at (width, height) `size`, in the form that takes the least memory."""
+        planar = self._decoded.format.name in _PLANAR and not (size[0] % _GRID or size[1] % _GRID)
+        return self if planar and self.size == size else Pixels(self.time, self.rgb(size))
 
     def rgb(self, size: tuple[int, int] | None = None) -> Array:
-        """Upright pixels (H, W, 3) uint8, scaled to (width, height) `size` if given. Not for two threads at once."""
+        """Upright pixels (H, W, 3) uint8, scaled to (width, height) `size` if given. Not thread-safe."""
         return upright(self._decoded, self._matrix, size)
 
     def part(self, box: Array) -> tuple[Array, tuple[int, int]]:
-        """As of `Pixels`, up to three pixels larger on each side, and made without the rest of the picture.
+        """As `Pixels.part`, up to three pixels larger on each side; the rest of the picture is not converted.
 
-        Only of pictures in the usual format, that is of those that `kept` left as they are.
+        Only for pictures in a usual format, that is those that `kept` returns unchanged.
         """
         width, height = self.size
         left, top, right, bottom = _inside(box, width, height)
@@ -96,33 +96,33 @@ class Stored:
         return upright(_cut(self._decoded, rows, columns), self._matrix, None), (left, top)
 
     def crop(self, matrix: Array, size: tuple[int, int]) -> Array:
-        """As of `Pixels`, to two or three values of 255: colors are made of what was interpolated, not before it.
+        """As `Pixels.crop`, within two or three of 255 levels: colors are converted after interpolation, not before.
 
-        That takes a quarter of the time. Only of pictures in the usual format, as `part`.
+        That takes a quarter of the time. Only for pictures in a usual format, as `part`.
         """
         decoded, (width, height) = self._decoded, self.size
         a, b, c, d = self._matrix
         shown = np.array([[a, c, (width - 1) * (a + c < 0)], [b, d, (height - 1) * (b + d < 0)], [0, 0, 1]])
         bright = matrix @ shown
-        color = bright @ np.array([[2, 0, 0.5], [0, 2, 0.5], [0, 0, 1]])  # such a pixel lies between four bright ones
-        wide = decoded.color_range == 2 or decoded.format.name == "yuvj420p"
+        color = bright @ np.array([[2, 0, 0.5], [0, 2, 0.5], [0, 0, 1]])  # half size: between four bright ones
+        full = decoded.color_range == 2 or decoded.format.name == "yuvj420p"
         planes = []
         for plane, step, outside in zip(
-            _planes(decoded), (bright, color, color), (_BLACK[wide], 128, 128), strict=True
+            _planes(decoded), (bright, color, color), (_BLACK[full], 128, 128), strict=True
         ):
             planes.append(cv2.warpAffine(plane, step, size, flags=cv2.INTER_LINEAR, borderValue=outside))
-        return cv2.transform(cv2.merge(planes), _to_rgb(decoded.colorspace, wide))
+        return cv2.transform(cv2.merge(planes), _to_rgb(decoded.colorspace, full))
 
 
 def _inside(box: Array, width: int, height: int) -> tuple[int, int, int, int]:
-    """A box rounded outwards to whole pixels and cut to the picture; never empty."""
+    """A box rounded outwards to whole pixels and clipped to the picture; never empty."""
     left, top = (int(np.clip(np.floor(box[i]), 0, (width, height)[i] - 2)) for i in (0, 1))
     right, bottom = (int(np.clip(np.ceil(box[i + 2]), low + 2, (width, height)[i])) for i, low in ((0, left), (1, top)))
     return left, top, right, bottom
 
 
 def _cut(decoded: Any, rows: slice, columns: slice) -> Any:
-    """The part of a frame of brightness and two half-size color planes; all bounds are multiples of _GRID."""
+    """Part of a frame that has a brightness plane and two half-size color planes; bounds are multiples of _GRID."""
     height, width = rows.stop - rows.start, columns.stop - columns.start
     values = np.empty(height * width * 3 // 2, np.uint8)
     place = 0
@@ -141,28 +141,31 @@ def _planes(decoded: Any) -> list[Array]:
 
 
 @cache
-def _to_rgb(space: int, wide: bool) -> Array:
-    """The affine map (3, 4) from brightness and the two color differences, 0..255, to red, green, blue."""
-    red, blue = _SHARES.get(space, _BT601)
+def _to_rgb(space: int, full: bool) -> Array:
+    """Affine map (3, 4) from brightness and the two color differences, 0..255, to red, green, blue."""
+    red, blue = _WEIGHTS.get(space, _BT601)
     green = 1 - red - blue
     of_blue, of_red = 2 * (1 - blue), 2 * (1 - red)
     linear = np.array([[1, 0, of_red], [1, -of_blue * blue / green, -of_red * red / green], [1, of_blue, 0]])
-    linear = linear * ([1, 1, 1] if wide else [255 / 219, 255 / 224, 255 / 224])
-    return np.column_stack([linear, -linear @ [_BLACK[wide], 128, 128]])
+    linear = linear * ([1, 1, 1] if full else [255 / 219, 255 / 224, 255 / 224])
+    return np.column_stack([linear, -linear @ [_BLACK[full], 128, 128]])
 
 
-def shown_as(decoded: Any) -> Matrix:
+def display_matrix(decoded: Any) -> Matrix:
     """Signs a, b, c, d of the display matrix: the stored pixel (x, y) is shown at (a x + c y, b x + d y)."""
     data = decoded.side_data.get(SideData.DISPLAYMATRIX)
     if data is None:
         return 1, 0, 0, 1
     a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()
-    sign = lambda value: (value > 0) - (value < 0)  # noqa: E731
-    return (sign(a), 0, 0, sign(d)) if abs(a) >= abs(b) else (0, sign(b), sign(c), 0)
+    return (_sign(a), 0, 0, _sign(d)) if abs(a) >= abs(b) else (0, _sign(b), _sign(c), 0)
+
+
+def _sign(value: int) -> int:
+    return (value > 0) - (value < 0)
 
 
 def upright(decoded: Any, matrix: Matrix, size: tuple[int, int] | None) -> Array:
-    """Pixels (H, W, 3) of a decoded frame, turned (and mirrored) as the display matrix asks."""
+    """Pixels (H, W, 3) of a decoded frame, rotated (and mirrored) by the display matrix."""
     a, b, c, d = matrix
     width, height = (None, None) if size is None else size if a else size[::-1]
     shown = decoded.reformat(width=width, height=height, format="rgb24", interpolation="AREA", threads=1)
@@ -172,6 +175,6 @@ def upright(decoded: Any, matrix: Matrix, size: tuple[int, int] | None) -> Array
     if a:
         return np.ascontiguousarray(rgb[::down, ::across])
     turned = np.empty((rgb.shape[1], rgb.shape[0], 3), np.uint8)
-    for color in range(3):  # one at a time: twice as fast as all three
+    for color in range(3):  # one color at a time: twice as fast as all three
         turned[..., color] = rgb[..., color].T[::down, ::across]
     return turned

@@ -1,6 +1,6 @@
-"""Video files as phones write them: upright frames at their true times, and sound on the same clock.
+"""Video files as phones write them: upright frames at their true times.
 
-A time is a frame's presentation time in the file, never its number over a rate: phones change their rate, start their
+A time is a frame's presentation time in the file, never its number divided by a rate: phones vary the rate, start
 streams at other times than 0, and cut with edit lists. Frames are streamed, so memory does not grow with the length.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -18,33 +18,39 @@ import numpy as np
 from numpy import ndarray as Array
 
 from twoview.errors import VideoError
-from twoview.media import containers
-from twoview.media.audio import Audio, audio
-from twoview.media.containers import Damage
-from twoview.media.pixels import Stored, shown_as
-from twoview.media.writer import VideoWriter
+from twoview.media.containers import (
+    Damage,
+    audio_stream,
+    capture_rate,
+    decoded_pictures,
+    decoded_sound,
+    opened,
+    packets,
+    promised_end,
+    seek,
+    video_stream,
+)
+from twoview.media.pixels import DecodedFrame, display_matrix
 from twoview.timeline import Timeline
-
-__all__ = ["Audio", "Damage", "Frame", "VideoInfo", "VideoWriter", "audio", "decoded", "frames", "probe", "timeline"]
 
 log = logging.getLogger(__name__)
 
-_CUT_S = 0.5  # a stream whose last frame is this much before the end that the file promises was cut off
-_SLOW = 1.1  # filmed at more than this many times the rate it plays at is slow motion
+_CUT_S = 0.5  # a stream whose last frame is this long before the end named in the file was cut off
+_SLOW = 1.1  # video filmed at more than this many times its playback rate is slow motion
 _HDR = {16: "PQ", 18: "HLG"}  # transfer functions of ITU-T H.273 that need tone mapping to look right
 _PLAY = "play it; if that works, re-encode it with any video program"
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a file says about itself, without decoding it all.
+    """What a file says about itself; found without decoding all of it.
 
     size           (width, height) of the upright picture in pixels
-    rate           mean frames a second; frames may come at uneven times, see `timeline`
+    rate           mean frames per second; frames may come at uneven times, see `timeline`
     duration_s     from the first frame to the end; frames is an estimate
     rotation       degrees counterclockwise that make the stored picture upright: 0, 90, 180 or 270
-    audio_start_s  when the first sound was heard, on the clock of the frames; NaN without sound
-    warnings       plain sentences about what is unusual
+    audio_start_s  time of the first sound, seconds on the clock of the frames; NaN without sound
+    warnings       sentences about what is unusual
     """
 
     path: Path
@@ -68,19 +74,19 @@ class Frame:
 
 
 def probe(path: Path | str) -> VideoInfo:
-    """Size, rate, length, rotation and sound of a file. Raises VideoError if it is not a video that can be decoded."""
+    """Size, rate, duration, rotation and sound of a file. Raises VideoError for a file without a decodable video."""
     path = Path(path)
-    with containers.opened(path) as container:
-        stream = containers.video_stream(container, path)
-        first = next(containers.pictures(container, stream), None)
+    with opened(path) as container:
+        stream = video_stream(container, path)
+        first = next(decoded_pictures(container, stream), None)
         if first is None:
             raise VideoError(f"{path} has no frame that can be decoded", hint=_PLAY)
         rate = stream.average_rate or stream.guessed_rate
         if not rate:
-            raise VideoError(f"{path} names no frame rate", hint="re-encode it with any video program")
-        turned = shown_as(first)[0] == 0
-        duration = containers.promised_end(container, stream) - (stream.start_time or 0) * stream.time_base
-        heard = _first_sound(path)
+            raise VideoError(f"{path} does not name its frame rate", hint="re-encode it with any video program")
+        turned = display_matrix(first)[0] == 0
+        duration = promised_end(container, stream) - (stream.start_time or 0) * stream.time_base
+        sound_start = _first_sound(path)
         return VideoInfo(
             path=path,
             size=(first.height, first.width) if turned else (first.width, first.height),
@@ -89,8 +95,8 @@ def probe(path: Path | str) -> VideoInfo:
             frames=stream.frames or round(duration * rate),
             rotation=round(first.rotation / 90) % 4 * 90,
             codec=stream.codec_context.name,
-            has_audio=heard is not None,
-            audio_start_s=math.nan if heard is None else heard,
+            has_audio=sound_start is not None,
+            audio_start_s=math.nan if sound_start is None else sound_start,
             warnings=tuple(_unusual(container, stream, first)),
         )
 
@@ -101,16 +107,14 @@ def frames(
     start: float | None = None,
     end: float | None = None,
     size: tuple[int, int] | None = None,
-    on_damage: Callable[[Damage], None] | None = None,
 ) -> Iterator[Frame]:
     """Upright frames with their times, from `start` to `end` seconds (both included), one at a time.
 
-    size       (width, height) to scale the upright picture to while decoding, or None for its own
-    on_damage  called once at the end if frames could not be decoded (they are left out) or the file was cut off
+    size  (width, height) to scale the upright picture to while decoding; None: its own
 
-    Raises VideoError if nothing can be decoded.
+    Frames that cannot be decoded are left out and counted in the log. Raises VideoError if nothing can be decoded.
     """
-    for picture in decoded(path, start=start, end=end, on_damage=on_damage):
+    for picture in decoded(path, start=start, end=end):
         yield Frame(picture.time, picture.rgb(size))
 
 
@@ -120,50 +124,46 @@ def decoded(
     start: float | None = None,
     end: float | None = None,
     threads: int = 0,
-    on_damage: Callable[[Damage], None] | None = None,
-) -> Iterator[Stored]:
-    """The same as `frames`, as the decoder gives them: for those who keep many and look at parts.
+) -> Iterator[DecodedFrame]:
+    """The same as `frames`, as the decoder returns them: for callers that keep many frames and look at parts of them.
 
-    threads  of the decoder, each of which keeps a picture or two; 0: as many as the machine has cores
+    threads  of the decoder, each of which keeps one or two frames; 0: one per core
     """
     path = Path(path)
-    with containers.opened(path) as container:
-        stream = containers.video_stream(container, path)
+    with opened(path) as container:
+        stream = video_stream(container, path)
         stream.thread_type, stream.codec_context.thread_count = "AUTO", threads
         if start is not None:
-            containers.seek(container, stream, start)
-        counter = containers.Counter()
+            seek(container, stream, start)
+        damage = Damage()
         last, matrix = -math.inf, None
-        for picture in containers.pictures(container, stream, counter):
-            # Of the first only: a frame whose side data was asked for stays in memory until the garbage collector runs.
-            matrix = matrix or shown_as(picture)
+        for picture in decoded_pictures(container, stream, damage):
+            # Read from the first frame only: a frame whose side data was read stays in memory until garbage collection.
+            matrix = matrix or display_matrix(picture)
             if picture.time <= last:
-                continue  # two pictures at one time cannot be told apart
+                continue  # of two frames at one time, the first is kept
             last = picture.time
             if end is not None and last > end + 1e-6:
                 break
             if start is None or last >= start - 1e-6:
-                yield Stored(last, picture, matrix)
+                yield DecodedFrame(last, picture, matrix)
         else:
             if last == -math.inf and start is None:
                 raise VideoError(f"{path} has no frame that can be decoded", hint=_PLAY)
-            if -math.inf < last < containers.promised_end(container, stream) - _CUT_S:
-                counter.cut_s = last
-    damage = Damage(counter.lost, counter.cut_s)
+            if -math.inf < last < promised_end(container, stream) - _CUT_S:
+                damage.cut_s = last
     if damage:
         log.warning("%s: %s", path, damage)
-        if on_damage is not None:
-            on_damage(damage)
 
 
 def timeline(path: Path | str) -> Timeline:
     """True presentation times of all frames, without decoding them."""
     path = Path(path)
-    with containers.opened(path) as container:
-        stream = containers.video_stream(container, path)
+    with opened(path) as container:
+        stream = video_stream(container, path)
         times = [
             float(packet.pts * packet.time_base)
-            for packet in containers.packets(container, stream, containers.Counter())
+            for packet in packets(container, stream, Damage())
             if packet.pts is not None and packet.time_base is not None and not packet.is_discard
         ]
         rate = Fraction(stream.average_rate or stream.guessed_rate or 0)
@@ -172,41 +172,37 @@ def timeline(path: Path | str) -> Timeline:
     return Timeline(np.unique(np.array(times)), rate)
 
 
-def slow_motion(path: Path | str) -> float:
-    """Seconds of a file that one real second takes: above 1 where it says that it was filmed faster than it plays."""
+def slowdown(path: Path | str) -> float:
+    """Seconds of the file that one real second takes: above 1 for slow motion, if the file says so."""
     path = Path(path)
-    with containers.opened(path) as container:
-        stream = containers.video_stream(container, path)
-        faster = containers.capture_rate(container) / float(stream.average_rate or math.inf)
-    return faster if faster > _SLOW else 1.0
+    with opened(path) as container:
+        stream = video_stream(container, path)
+        factor = capture_rate(container) / float(stream.average_rate or math.inf)
+    return factor if factor > _SLOW else 1.0
 
 
 def _first_sound(path: Path) -> float | None:
-    """When the first sound that can be decoded was heard; None without sound."""
-    with containers.opened(path) as container:
-        stream = containers.audio_stream(container)
-        first = next(containers.sounds(container, stream), None) if stream is not None else None
+    """Time of the first sound that can be decoded, seconds; None without sound."""
+    with opened(path) as container:
+        stream = audio_stream(container)
+        first = next(decoded_sound(container, stream), None) if stream is not None else None
     return None if first is None else float(first.time)
 
 
 def _unusual(container: Any, stream: Any, first: Any) -> Iterator[str]:
-    """Sentences about what the owner of a file should know."""
-    end = containers.promised_end(container, stream)
+    """Warnings about the file."""
+    end = promised_end(container, stream)
     container.seek(int(end / stream.time_base), stream=stream)
-    tail = [
-        p.pts * p.time_base
-        for p in containers.packets(container, stream, containers.Counter())
-        if p.pts is not None and p.size
-    ]
+    tail = [p.pts * p.time_base for p in packets(container, stream, Damage()) if p.pts is not None and p.size]
     if not tail or max(tail) < end - _CUT_S:
-        yield f"the file was cut off before the {float(end):.1f} s it promises; what is there is used"
-    a, b, c, d = shown_as(first)
+        yield f"the file was cut off before the {float(end):.1f} s it should last; what is there is used"
+    a, b, c, d = display_matrix(first)
     if a * d - b * c < 0:
-        yield "the picture is mirrored, as the file asks"
+        yield "the picture is shown mirrored, as the file demands"
     if first.color_trc in _HDR:
         yield f"high dynamic range ({_HDR[first.color_trc]}) shown without tone mapping: colors look pale"
     if stream.sample_aspect_ratio not in (None, 0, 1):
-        yield f"its pixels are not square ({stream.sample_aspect_ratio}): lengths in 3D will be wrong along one axis"
-    capture = containers.capture_rate(container)
-    if capture > _SLOW * float(stream.average_rate or capture):
-        yield f"slow motion: filmed at {capture:g} frames a second, as the file says; times are those of playback"
+        yield f"the pixels are not square ({stream.sample_aspect_ratio}): lengths in 3D will be wrong along one axis"
+    filmed = capture_rate(container)
+    if filmed > _SLOW * float(stream.average_rate or filmed):
+        yield f"slow motion: filmed at {filmed:g} frames per second, as the file says; times are those of playback"

@@ -20,14 +20,14 @@ from twoview.storage.records import atomic
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from twoview.media.video import Audio
+    from twoview.media.audio import Audio
 
-_CLOCK = 90000  # ticks a second: whole for all usual frame rates
+_CLOCK = 90000  # ticks per second: a whole number of them per frame at all usual rates
 _BLOCK = 1024  # samples of sound in an AAC packet
 
 
 class VideoWriter:
-    """Writes a video, with sound if given; the file appears when the block ends without an error.
+    """Writes a video, with sound if given; the file appears when the `with` block ends without an error.
 
     with VideoWriter("out.mp4", (1280, 720), 30) as writer:
         writer.write(rgb)                  # (H, W, 3) uint8, at the nominal rate
@@ -50,15 +50,15 @@ class VideoWriter:
         """rotation: display matrix, degrees counterclockwise; quality: constant rate factor, lower is better."""
         self.path, self.size, self.rate = Path(path), size, Fraction(rate).limit_denominator(100000)
         self._audio, self._rotation, self._codec, self._quality = audio, rotation, codec, quality
-        self._count = self._spoken = 0
+        self._count = self._sound_written = 0
         self._last = -1
 
     def __enter__(self) -> VideoWriter:
         with ExitStack() as stack:
             temporary = stack.enter_context(atomic(self.path))
-            # The default clock of an mp4's edit lists has whole ms, which would move a late first frame.
+            # The default clock of an mp4's edit lists counts whole ms, which would move a first frame that is not at 0.
             options = {"movie_timescale": str(_CLOCK)}
-            with self._told():
+            with self._storage_errors():
                 self._container = cast(Any, av.open(str(temporary), "w", format="mp4", options=options))
             stack.callback(self._abandon)
             stack.push(self._finish)
@@ -93,32 +93,32 @@ class VideoWriter:
         at = round((self._count / self.rate if time is None else Fraction(time)) * _CLOCK)
         if at <= self._last:
             raise ValueError(f"VideoWriter.write: expected a time after {self._last / _CLOCK:.6f} s, got {time}")
-        if width % 2 or height % 2:  # H.264 wants even sizes
+        if width % 2 or height % 2:  # H.264 needs even sizes
             rgb = np.pad(rgb, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
         picture.pts, picture.time_base = at, Fraction(1, _CLOCK)
         self._count, self._last = self._count + 1, at
         self._mux(self._stream, [picture])
-        self._speak(until=at / _CLOCK)
+        self._write_sound(until=at / _CLOCK)
 
-    def _speak(self, until: float) -> None:
-        """Write the sound up to a time, so that players find it beside the pictures."""
+    def _write_sound(self, until: float) -> None:
+        """Write the sound up to a time, so that it lies beside the pictures in the file."""
         sound = self._audio
         if sound is None:
             return
         blocks = []
-        while self._spoken < len(sound.samples) and sound.start_s + self._spoken / sound.rate < until:
-            piece = sound.samples[self._spoken : self._spoken + _BLOCK, : self._sound.layout.nb_channels]
+        while self._sound_written < len(sound.samples) and sound.start_s + self._sound_written / sound.rate < until:
+            piece = sound.samples[self._sound_written : self._sound_written + _BLOCK, : self._sound.layout.nb_channels]
             planes = np.ascontiguousarray(piece.T, np.float32)
             block = av.AudioFrame.from_ndarray(planes, format="fltp", layout=self._sound.layout.name)
             block.sample_rate, block.time_base = sound.rate, Fraction(1, sound.rate)
-            block.pts = self._spoken + round(sound.start_s * sound.rate)
+            block.pts = self._sound_written + round(sound.start_s * sound.rate)
             blocks.append(block)
-            self._spoken += _BLOCK
+            self._sound_written += _BLOCK
         self._mux(self._sound, blocks)
 
     def _mux(self, stream: Any, pieces: Iterable[Any]) -> None:
-        with self._told():
+        with self._storage_errors():
             for piece in pieces:
                 self._container.mux(stream.encode(piece))
 
@@ -127,20 +127,20 @@ class VideoWriter:
     ) -> None:
         if kind is not None:
             return
-        self._speak(until=float("inf"))
+        self._write_sound(until=float("inf"))
         self._mux(self._stream, [None])
         if self._audio is not None:
             self._mux(self._sound, [None])
-        with self._told():
+        with self._storage_errors():
             self._container.close()
 
     def _abandon(self) -> None:
-        """Let go of the file, whatever state it is in; does nothing after `_finish`."""
+        """Close the file, whatever its state; does nothing after `_finish`."""
         with suppress(av.error.FFmpegError, OSError):
             self._container.close()
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _storage_errors(self) -> Iterator[None]:
         try:
             yield
         except (av.error.FFmpegError, OSError) as error:

@@ -16,7 +16,9 @@ from scipy.ndimage import maximum_filter1d
 
 from twoview.config import SyncConfig
 from twoview.errors import SyncError, VideoError
-from twoview.media import audio, containers, video
+from twoview.media.audio import audio_blocks, damage_warnings
+from twoview.media.containers import Damage
+from twoview.media.video import slowdown
 from twoview.progress import OnProgress, Progress, report
 from twoview.synchronization import clock_graph
 from twoview.synchronization.audio_features import Sound
@@ -102,7 +104,7 @@ def relate(
     heard: dict[str, Heard] = {}
     for done, (name, path) in enumerate(videos.items()):
         report(on_progress, Progress("listen", done, len(videos), "files"))
-        slow = (stretch or {}).get(name) or video.slow_motion(path)
+        slow = (stretch or {}).get(name) or slowdown(path)
         heard[name] = listen(path, name, stretch=slow)
     report(on_progress, Progress("listen", len(videos), len(videos), "files"))
     pairs = list(combinations(heard, 2))
@@ -124,14 +126,14 @@ def listen(path: Path | str, name: str = "", *, stretch: float = 1.0) -> Heard:
 
     stretch  seconds of the file that one real second takes: the sound of slow motion is slowed with its pictures
     """
-    rate, lost = round(RATE / stretch), containers.Counter()
+    rate, damage = round(RATE / stretch), Damage()
     try:
-        blocks = audio.blocks(path, rate=rate, lost=lost)
+        blocks = audio_blocks(path, rate=rate, damage=damage)
         first = next(blocks)
         sound = Sound((block.samples for block in chain([first], blocks)), RATE)
     except VideoError as error:
         raise SyncError(error.message, hint=OTHER_WAYS) from error
-    return Heard(name, sound, first.start_s, RATE / rate, audio.warnings(lost))
+    return Heard(name, sound, first.start_s, RATE / rate, damage_warnings(damage))
 
 
 def claps(heard: Heard) -> Array:

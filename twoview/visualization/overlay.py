@@ -12,7 +12,8 @@ import numpy as np
 from numpy import ndarray as Array
 
 from twoview.errors import FormatError, VideoError
-from twoview.media.video import Frame, VideoWriter, frames, probe, timeline
+from twoview.media.video import Frame, frames, probe, timeline
+from twoview.media.writer import VideoWriter
 from twoview.poses import Poses2D, Poses3D
 from twoview.progress import OnProgress, Progress, report
 from twoview.skeleton import H36M17

@@ -9,7 +9,9 @@ import numpy as np
 from numpy import ndarray as Array
 
 from twoview.errors import VideoError
-from twoview.media.video import Audio, Frame, VideoInfo, VideoWriter, audio, frames, probe, timeline
+from twoview.media.audio import Audio, read_audio
+from twoview.media.video import Frame, VideoInfo, frames, probe, timeline
+from twoview.media.writer import VideoWriter
 from twoview.progress import OnProgress, Progress, report
 from twoview.timeline import ClockMap, Sync, common_grid
 from twoview.visualization.drawing import blank, write_text
@@ -95,7 +97,7 @@ def _sound(
 ) -> Audio | None:
     """First view left, the mean of the others right, from span[0] to span[1] on the session clock."""
     tracks = [
-        _on_session_clock(audio(video, rate=_SOUND_RATE), sync.clock(view), span)
+        _on_session_clock(read_audio(video, rate=_SOUND_RATE), sync.clock(view), span)
         for view, video in videos.items()
         if infos[view].has_audio
     ]

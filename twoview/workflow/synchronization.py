@@ -206,7 +206,7 @@ def _stretch(paths: Mapping[str, Path], given: Given) -> dict[str, float]:
     found = {}
     for view, path in paths.items():
         if view not in given.capture_fps:
-            found[view] = video.slow_motion(path)
+            found[view] = video.slowdown(path)
             continue
         played = float(video.probe(path).rate)
         found[view] = given.capture_fps[view] / played
