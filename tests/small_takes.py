@@ -10,7 +10,7 @@ from twoview.skeleton import H36M17
 from twoview.takes import Take
 from twoview.timeline import ClockMap, Sync
 
-PAPER = FinetuneConfig(method="paper", epochs=4, batch=4, lr=1e-3, device="cpu", precision="32-true", clip_length=9)
+PAPER = FinetuneConfig(method="paper", epochs=4, batch=4, lr=1e-3, device="cpu", precision="fp32", clip_length=9)
 
 
 def body(time: np.ndarray, seed: int = 0) -> np.ndarray:

@@ -10,7 +10,7 @@ from twoview.errors import ConfigError
 
 def test_file_then_flags_then_sets(tmp_path):
     path = tmp_path / "golf.toml"
-    path.write_text("[finetune]\nepochs = 5\nseed = 1\n[finetune.loss]\nconsistency = 0.1\n")
+    path.write_text('[finetune]\nmethod = "paper"\nepochs = 5\nseed = 1\n[finetune.loss]\nconsistency = 0.1\n')
     config = resolve(FinetuneConfig, file=path, flags={"seed": 2, "device": None}, sets=["loss.reprojection=2"])
     assert (config.epochs, config.seed, config.device) == (5, 2, FinetuneConfig().device)
     assert (config.loss.consistency, config.loss.reprojection) == (0.1, 2.0)
@@ -27,7 +27,7 @@ def test_file_then_flags_then_sets(tmp_path):
         ("[finetune]\nflip = 1\n", "flip should be bool"),
         ("[finetune]\nloss = 3\n", "loss is a group"),
         ("[finetune.loss]\nconsistensy = 1\n", "finetune.loss.consistensy; did you mean consistency"),
-        ('[finetune]\nprecision = "8-bit"\n', "one of auto, 32-true"),
+        ('[finetune]\nprecision = "8-bit"\n', "one of auto, fp32"),
         ("[finetune\n", "not valid toml"),
     ],
 )
@@ -37,6 +37,44 @@ def test_mistakes_name_the_file_and_the_key(tmp_path, text, says):
     with pytest.raises(ConfigError, match=says) as error:
         resolve(FinetuneConfig, file=path)
     assert "golf.toml" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("finetune.phones.steps=10", r"is now finetune.phones.steps_per_epoch \(times finetune.epochs\)"),
+        ("finetune.phones.triangulate.moving_s=2", r"is now \[triangulate\]"),
+        ("finetune.precision=bf16-mixed", "finetune.precision: bf16-mixed is now bf16"),
+        ("finetune.remember=blocks", "is now finetune.checkpointing"),
+    ],
+)
+def test_old_names_are_refused_with_the_new_ones(text, says):
+    with pytest.raises(ConfigError, match=says):
+        resolve(FinetuneConfig, sets=[text])
+
+
+@pytest.mark.parametrize(
+    ("method", "text", "instead"),
+    [
+        ("phones", "batch=6", "finetune.phones.batch"),
+        ("phones", "flip=true", "always"),
+        ("phones", "loss.consistency=0.3", "finetune.method=paper"),
+        ("paper", "phones.batch=64", "finetune.method=phones"),
+    ],
+)
+def test_what_a_method_ignores_is_refused_even_at_its_default(tmp_path, method, text, instead):
+    with pytest.raises(ConfigError, match=f"no effect with method {method}") as error:
+        resolve(FinetuneConfig, sets=[f"method={method}", text])
+    assert instead in error.value.hint
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(to_plain(FinetuneConfig(method=method))))
+    assert resolve(FinetuneConfig, file=path).method == method
+
+
+def test_what_a_method_ignores_is_refused_in_python_too():
+    with pytest.raises(ConfigError, match=r"finetune.batch has no effect with method phones"):
+        FinetuneConfig(batch=7)
+    assert FinetuneConfig(method="paper", batch=7).batch == 7
 
 
 def test_sets_must_fit_the_command():

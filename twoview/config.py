@@ -81,7 +81,7 @@ class ConsistencyConfig:
     )
     against: str = setting("pairs", "all pairs of views, or every view against their mean", choices=("pairs", "mean"))
     confidence: bool = setting(True, "weigh joints by the product of both scores, in the fit and in the loss")
-    robust: float = setting(0.0, "screen units beyond which a joint's say falls; 0: never", low=0.0)
+    robust: float = setting(0.0, "residual above which a joint is down-weighted, in screen units; 0: off", low=0.0)
     rigid: bool = setting(False, "no scale in the transform; for models that speak meters")
     detach_transform: bool = setting(False, "no gradient through the fitted transform")
 
@@ -99,7 +99,7 @@ class LossConfig:
     limb_length: float = setting(0.0, "bone lengths against those of the labels (MotionBERT)", low=0.0)
     angle: float = setting(0.0, "angles between bones against the labels' (MotionBERT)", low=0.0)
     angle_velocity: float = setting(0.0, "changes of those angles (MotionBERT)", low=0.0)
-    only_unlabelled_2d: bool = setting(False, "no 2D loss on takes with 3D labels, as the paper on Human3.6M")
+    only_unlabeled_2d: bool = setting(False, "no 2D loss on takes with 3D labels, as the paper on Human3.6M")
     own: dict[str, float] = field(
         default_factory=dict, metadata={"help": 'your own terms and their weights: {"package.module:function" = 0.1}'}
     )
@@ -118,26 +118,25 @@ class TriangulateConfig:
     )
     focal: float = setting(0.0, "focal length in pixels where it is known; 0 lets it be estimated", low=0.0)
     moving_s: float = setting(0.0, "seconds over which hand-held cameras stand still; 0: on tripods", low=0.0)
-    late_s: float = setting(0.03, "how wrong the sync may be, standard deviation in seconds", low=0.0, high=0.2)
+    sync_sigma_s: float = setting(0.03, "standard deviation of the sync error in seconds", low=0.0, high=0.2)
     pixel_noise: float = setting(0.007, "error of a sure joint as a share of the body's size", low=0.001, high=0.1)
 
 
 @dataclass(frozen=True)
 class PhonesConfig:
-    """What the method `phones` learns from: triangulated takes, the same turned, and the lifter's own memory."""
+    """What the method `phones` learns from: pseudo-labels, the same poses in virtual cameras, and rehearsal."""
 
-    steps: int = setting(200, "training steps; the learning rate falls to 0 at the last", low=1)
-    batch: int = setting(64, "filmed clips a step", low=1)
-    virtual: int = setting(32, "clips a step of each kind that virtual phones see", low=1)
-    frames: int = setting(27, "frames of a clip", low=2)
-    turned: float = setting(0.5, "weight of the triangulated takes seen by virtual phones", low=0.0)
-    rehearsal: float = setting(0.5, "weight of answering generic clips as the unadapted lifter does", low=0.0)
-    consistency: float = setting(0.0, "weight of the paper's consistency loss on the filmed clips", low=0.0)
+    steps_per_epoch: int = setting(7, "training steps in an epoch; the learning rate falls to 0 over all epochs", low=1)
+    batch: int = setting(64, "clips with pseudo-labels per step", low=1)
+    virtual: int = setting(32, "clips per step in virtual cameras, of turned takes and of rehearsal each", low=1)
+    frames: int = setting(27, "frames per clip", low=2)
+    turned: float = setting(0.5, "weight of the triangulated takes rendered in virtual cameras", low=0.0)
+    rehearsal: float = setting(0.5, "weight of rehearsal: generic clips with the unadapted lifter's answers", low=0.0)
+    consistency: float = setting(0.0, "weight of the paper's consistency loss on the takes' clips", low=0.0)
     swap: float = setting(0.7, "share of clips that get another clip's 2D errors", low=0.0, high=1.0)
     scale: float = setting(0.5, "weight of the scale-free error, paper equation 5", low=0.0)
     velocity: float = setting(20 / 27, "weight of the velocity error, paper equation 5 (20 of 27 frames)", low=0.0)
-    doubt_m: float = setting(0.05, "standard deviation in meters at which a triangulated joint counts half", low=0.001)
-    triangulate: TriangulateConfig = field(default_factory=TriangulateConfig)
+    sigma_m: float = setting(0.05, "standard deviation in meters at which a triangulated joint weighs half", low=0.001)
 
 
 @dataclass(frozen=True)
@@ -145,26 +144,31 @@ class FinetuneConfig:
     """How a lifter is adapted to pairs of views."""
 
     method: str = setting(
-        "phones", "phones: learn from triangulated takes; paper: from the losses below", choices=("phones", "paper")
+        "phones",
+        "phones: learn from the triangulated takes; paper: minimize the losses of [finetune.loss]",
+        choices=("phones", "paper"),
     )
     phones: PhonesConfig = field(default_factory=PhonesConfig)
     weights: str = setting("twoview-small", "lifter to start from: a name, or a model or checkpoint file")
-    epochs: int = setting(30, "passes over the clips, paper section 4.2", low=1)
-    batch: int = setting(6, "clips a step, each with all its views, authors' code", low=1)
+    epochs: int = setting(
+        30,
+        "epochs; one is a pass over the clips with method paper, phones.steps_per_epoch steps with method phones",
+        low=1,
+    )
+    batch: int = setting(6, "clips per step, each with all its views; authors' code; method paper alone", low=1)
     lr: float = setting(2e-4, "Adam's learning rate, paper section 4.2", low=0.0)
     seed: int = setting(42, "seed of clip order, flips and noise, authors' code", low=0)
     device: str = setting("auto", "auto, cpu, cuda")
     precision: str = setting(
         "auto",
-        "Lightning Fabric precision; auto: bf16-mixed for the lifter tcn where the processor multiplies in it, else "
-        "32-true",
-        choices=("auto", "32-true", "bf16-mixed", "16-mixed"),
+        "precision of matrix products; auto: bf16 for the lifter tcn on hardware that multiplies in bf16, else fp32",
+        choices=("auto", "fp32", "bf16", "fp16"),
     )
     stride: float = setting(0.5, "step between two clips as a share of the clip's length", low=0.01, high=1.0)
     held_out: float = setting(
         0.2, "share of takes (of clips, where there is one take) kept for validation", low=0.0, high=0.9
     )
-    flip: bool = setting(True, "mirror all views of a clip together in half of the steps")
+    flip: bool = setting(True, "mirror all views of half of the clips; method paper alone")
     clip_length: int = setting(0, "frames of a clip; 0: the longest that the lifter takes", low=0)
     schedule: str = setting(
         "auto",
@@ -174,9 +178,9 @@ class FinetuneConfig:
     lr_decay: float = setting(0.99, "factor an epoch with schedule=exponential (MotionBERT)", low=0.0, high=1.0)
     weight_decay: float = setting(0.0, "AdamW's weight decay; 0 is Adam, as in the paper", low=0.0)
     clip_norm: float = setting(1.0, "largest norm of the gradient; 0: any", low=0.0)
-    remember: str = setting(
+    checkpointing: str = setting(
         "all",
-        "activations of a step: all, or at the borders of the lifter's blocks alone, for less memory and more time",
+        "activation checkpointing: keep all activations, or only those at block boundaries (less memory, more time)",
         choices=("all", "blocks"),
     )
     devices: int = setting(1, "processes or GPUs on each machine", low=1)
@@ -187,6 +191,35 @@ class FinetuneConfig:
     patience: int = setting(0, "epochs without a better one after which a run stops; 0: none", low=0)
     tensorboard: bool = setting(False, "also write TensorBoard's curves; needs the package tensorboard")
     loss: LossConfig = field(default_factory=LossConfig)
+
+    def __post_init__(self) -> None:
+        changed = [
+            f.name for f in fields(self) if f.name in IGNORED[self.method] and getattr(self, f.name) != default(f)
+        ]
+        refuse_ignored(self.method, changed)
+
+
+# Method of fine-tuning -> settings of [finetune] that it does not read, and what to set instead.
+IGNORED = {
+    "phones": {
+        "batch": "set finetune.phones.batch",
+        "flip": "this method always mirrors half of the clips",
+        "loss": "the weights are in [finetune.phones]; or --set finetune.method=paper",
+    },
+    "paper": {"phones": "--set finetune.method=phones"},
+}
+
+
+def refuse_ignored(method: str, names: Iterable[str]) -> None:
+    """Raise ConfigError if one of these settings of [finetune] has no effect with the method."""
+    for name in names:
+        if name in IGNORED[method]:
+            raise ConfigError(f"finetune.{name} has no effect with method {method}", hint=IGNORED[method][name])
+
+
+def default(entry: dataclasses.Field[Any]) -> Any:
+    """The default of a field."""
+    return entry.default if entry.default_factory is dataclasses.MISSING else entry.default_factory()
 
 
 @dataclass(frozen=True)
@@ -239,6 +272,19 @@ class InferConfig:
     device: str = setting("auto", "auto, cpu or cuda")
 
 
+# Old name or value -> the new one, for the error message.
+RENAMED = {
+    "finetune.phones.steps": "finetune.phones.steps_per_epoch (times finetune.epochs)",
+    "finetune.phones.doubt_m": "finetune.phones.sigma_m",
+    "finetune.phones.triangulate": "[triangulate], which finetune reads too",
+    "finetune.remember": "finetune.checkpointing",
+    "finetune.loss.only_unlabelled_2d": "finetune.loss.only_unlabeled_2d",
+    "triangulate.late_s": "triangulate.sync_sigma_s",
+    "32-true": "fp32",
+    "bf16-mixed": "bf16",
+    "16-mixed": "fp16",
+}
+
 SECTIONS: dict[str, type] = {
     "sync": SyncConfig,
     "detect": DetectConfig,
@@ -269,6 +315,7 @@ def resolve(
         if unknown:
             raise ConfigError(f"{file}: unknown section [{unknown[0]}]; {_nearest(unknown[0], SECTIONS)}")
         _merge(values, content.get(section, {}))
+    resolved = set(values) if Path(file or "").suffix == ".json" else set()  # such a file names every setting
     for key, value in (flags or {}).items():
         if value is not None:
             _put(values, key, value)
@@ -282,7 +329,10 @@ def resolve(
             if first != section:
                 raise ConfigError(f"--set {text}: this command reads [{section}], not [{first}]")
         _put(values, key, _parse(raw.strip()))
-    return build(kind, values, where=str(file or "settings"), prefix=section)
+    config = build(kind, values, where=str(file or "settings"), prefix=section)
+    if isinstance(config, FinetuneConfig):
+        refuse_ignored(config.method, values.keys() - resolved)
+    return config
 
 
 def build(kind: type[T], values: Mapping[str, Any], *, where: str = "settings", prefix: str = "") -> T:
@@ -292,6 +342,8 @@ def build(kind: type[T], values: Mapping[str, Any], *, where: str = "settings", 
     checked: dict[str, Any] = {}
     for name, value in values.items():
         key = f"{prefix}.{name}" if prefix else name
+        if key in RENAMED:
+            raise ConfigError(f"{where}: {key} is now {RENAMED[key]}")
         if name not in known:
             raise ConfigError(f"{where}: unknown key {key}; {_nearest(name, known)}")
         if is_dataclass(hints[name]):
@@ -358,6 +410,8 @@ def _check(value: Any, hint: Any, rules: Mapping[str, Any], where: str) -> Any:
         names = " or ".join(getattr(option, "__name__", str(option)) for option in plain)
         raise ConfigError(f"{where} should be {names}, got {value!r}")
     low, high, choices = rules.get("low"), rules.get("high"), rules.get("choices")
+    if choices is not None and value in RENAMED:
+        raise ConfigError(f"{where}: {value} is now {RENAMED[value]}")
     if choices is not None and value not in choices:
         raise ConfigError(f"{where} should be one of {', '.join(map(str, choices))}, got {value!r}")
     if isinstance(value, int | float) and ((low is not None and value < low) or (high is not None and value > high)):

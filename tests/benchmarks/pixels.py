@@ -94,7 +94,7 @@ def main() -> None:
     names = given.only.split(",") if given.only else ["golf"] if given.quick else [*SESSIONS, *SINGLE]
     config = resolve(FinetuneConfig, file=given.config)
     if given.quick:
-        config = replace(config, epochs=10, phones=replace(config.phones, steps=70))
+        config = replace(config, epochs=10, phones=replace(config.phones, steps_per_epoch=7))
     before_model = load_model(config.weights)
     lines = [
         "| scene | takes, minutes | unadapted, MPJPE / PA, mm | adapted | core-s to adapt |",

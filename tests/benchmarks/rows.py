@@ -24,7 +24,8 @@ PAPER = {
     "L_3D": LossConfig(**LABELS),
     "L_3Dcon": LossConfig(**{**LABELS, "consistency": 0.2}),
 }
-OURS = PhonesConfig(triangulate=TriangulateConfig(same_athlete=False))  # every clip has its own people and lenses
+OURS = PhonesConfig()
+ALONE = TriangulateConfig(same_athlete=False)  # every clip has its own people and lenses
 PHONES = {
     "phones": OURS,
     "phones + L_con 0.3": replace(OURS, consistency=0.3),
@@ -69,4 +70,4 @@ def bare(takes: Sequence[Take]) -> list[Take]:
 
 def solved(takes: Sequence[Take], model: Model) -> list[Triangulation]:
     """The takes' own two-view 3D, every take by itself."""
-    return triangulate_takes(bare(takes), model, config=OURS.triangulate)
+    return triangulate_takes(bare(takes), model, config=ALONE)

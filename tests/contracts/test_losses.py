@@ -217,14 +217,14 @@ def test_the_total_names_its_terms():
 
 
 def test_every_weight_has_a_term_and_every_term_a_weight():
-    others = {"alignment", "own", "only_unlabelled_2d"}
+    others = {"alignment", "own", "only_unlabeled_2d"}
     assert set(LossConfig.__dataclass_fields__) - others == set(LOSSES)
     assert set(ON_LABELS) < set(LOSSES)
 
 
 def test_terms_speak_of_the_batches_they_can():
     labeled, bare = batch(), batch(target=False)
-    config = LossConfig(position=1.0, only_unlabelled_2d=True)
+    config = LossConfig(position=1.0, only_unlabeled_2d=True)
     assert set(total(labeled, answers(labeled), config)) == {"consistency", "position"}
     assert set(total(bare, answers(bare), config)) == {"reprojection", "consistency"}
 

@@ -12,7 +12,7 @@ from twoview.poses import Poses3D
 from twoview.storage import records
 
 DETECTOR = ("--detector", "markers:Markers")
-QUICK = ("--epochs", "2", "--set", "phones.steps=8", "--set", "phones.batch=8", "--set", "phones.virtual=4")
+QUICK = ("--epochs", "2", "--set", "phones.steps_per_epoch=4", "--set", "phones.batch=8", "--set", "phones.virtual=4")
 
 
 @pytest.fixture

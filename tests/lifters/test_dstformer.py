@@ -82,13 +82,13 @@ def test_one_detail_wrong_is_seen(monkeypatch):
     assert distance(answer, FINGERPRINT["cases"]["lite_fillB"]["B1_F27"]["output"]) > FLOAT32
 
 
-def test_remembering_less_gives_the_same_gradients():
+def test_checkpointing_gives_the_same_gradients():
     torch.manual_seed(0)
     lifter = DSTformer(dim_feat=32, dim_rep=32, depth=2, num_heads=4)
     x, found = torch.randn(2, 5, 17, 3), {}
-    for lifter.remember in ("all", "blocks"):
+    for lifter.checkpointing in ("all", "blocks"):
         lifter.zero_grad()
         lifter(x).square().sum().backward()
-        found[lifter.remember] = torch.cat([p.grad.flatten() for p in lifter.parameters()])
+        found[lifter.checkpointing] = torch.cat([p.grad.flatten() for p in lifter.parameters()])
     assert torch.allclose(found["all"], found["blocks"], rtol=1e-5, atol=1e-7)
     assert found["all"].abs().sum() > 0

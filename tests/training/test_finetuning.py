@@ -9,7 +9,7 @@ import pytest
 import torch
 from small_takes import PAPER, body, take
 
-from twoview.config import FinetuneConfig, LossConfig
+from twoview.config import FinetuneConfig, LossConfig, TriangulateConfig
 from twoview.errors import ConfigError, SyncError, TrainingError
 from twoview.lifting.model import load_model
 from twoview.poses import Poses2D, Source
@@ -161,8 +161,9 @@ def test_labels_and_settings_without_effect_are_refused(tmp_path, start):
     labels = LossConfig(reprojection=0.0, consistency=0.0, position=1.0)
     with pytest.raises(TrainingError, match="need 3D labels"):
         finetune([take()], replace(PAPER, weights=str(start), loss=labels), out=tmp_path / "run")
-    with pytest.raises(ConfigError, match="no effect with method phones"):
-        finetune([take()], replace(PAPER, weights=str(start), loss=labels, method="phones"), out=tmp_path / "run")
+    moving = TriangulateConfig(moving_s=2.0)
+    with pytest.raises(ConfigError, match="no effect with method paper"):
+        finetune([take()], PAPER, out=tmp_path / "run", triangulation=moving)
 
 
 def test_a_take_of_five_frames_is_refused_by_phones(tmp_path, start):
@@ -206,7 +207,7 @@ def test_nobody_seen_is_refused(tmp_path, start):
         finetune([replace(seen, poses=blind)], replace(PAPER, weights=str(start)), out=tmp_path / "run")
 
 
-def test_remembering_blocks_alone_learns_the_same_and_lifters_that_cannot_say_so(tmp_path):
+def test_checkpointing_learns_the_same_and_lifters_without_are_refused(tmp_path):
     from twoview.lifters import build
     from twoview.lifting.model import Model, save_model
 
@@ -216,12 +217,12 @@ def test_remembering_blocks_alone_learns_the_same_and_lifters_that_cannot_say_so
     save_model(tmp_path / "m.pt", made)
     small = replace(PAPER, weights=str(tmp_path / "m.pt"), epochs=1)
     whole, blocks = (
-        weights_of(finetune([take()], replace(small, remember=kept), out=tmp_path / kept).model)
+        weights_of(finetune([take()], replace(small, checkpointing=kept), out=tmp_path / kept).model)
         for kept in ("all", "blocks")
     )
     assert all(torch.allclose(whole[key], blocks[key], atol=1e-5) for key in whole)
-    with pytest.raises(TrainingError, match="'tcn' keeps all of a step"):
-        finetune([take()], replace(PAPER, remember="blocks"), out=tmp_path / "tcn")
+    with pytest.raises(TrainingError, match="'tcn' has no activation checkpointing"):
+        finetune([take()], replace(PAPER, checkpointing="blocks"), out=tmp_path / "tcn")
 
 
 def test_a_run_made_before_a_setting_came_can_be_continued():

@@ -108,7 +108,7 @@ def test_only_the_taught_takes_become_lessons_and_doubt_counts_less():
     assert 0 < len(taught) < len(both)
     assert {p.view for p in own_clips(made, stretches(clips["take0"]))} == {"a", "b"}
     assert len(own_clips(made, stretches(clips["take0"]))) == 2
-    vague = [replace(f, sigma=f.sigma + SMALL.doubt_m) for f in found]
+    vague = [replace(f, sigma=f.sigma + SMALL.sigma_m) for f in found]
     assert solved_clips(made, vague, stretches(clips["take0"]), SMALL).weight.max() <= 0.5
     lost = [replace(f, reliable=np.zeros_like(f.reliable)) for f in found]
     assert solved_clips(made, lost, stretches(clips["take0"]), SMALL).weight.max() == 0
@@ -146,7 +146,7 @@ def test_rehearsal_asks_for_what_the_unadapted_lifter_answers(monkeypatch):
     settings = {"width": 32, "dilations": (1, 3)}
     model = Model(lifters.build("tcn", settings).eval(), "tcn", settings, "box", 30.0, 27)
     clips = [clip for t in made for clip in cut(t, length=27, rate=30.0)]
-    config = FinetuneConfig(phones=SMALL, precision="32-true")
+    config = FinetuneConfig(phones=SMALL, precision="fp32")
     phones = training_phones.Phones(made, clips, [], model, config, found=found)
     first = phones.terms(model.lifter, 0, 0)
     kinds = {kind: sum(v.item() for k, v in first.items() if k.startswith(kind)) for kind in ("pseudo", "rehearsal")}
@@ -203,7 +203,7 @@ def test_a_few_steps_lower_the_error_on_a_swing_that_was_not_taught(tmp_path):
         }
         return Take(name, poses, Sync("a", {v: s.clock for v, s in views.items()})), views["a"].poses3d
 
-    config = FinetuneConfig(epochs=1, phones=PhonesConfig(steps=16, batch=12, virtual=4), lr=5e-4)
+    config = FinetuneConfig(epochs=1, phones=PhonesConfig(steps_per_epoch=16, batch=12, virtual=4), lr=5e-4)
     run = finetune([read(f"take{i}")[0] for i in (1, 2)], config, out=tmp_path / "run")
     assert run.adapted
     assert run.after["criterion"] < 0.8 * run.before["criterion"]

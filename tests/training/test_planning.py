@@ -41,10 +41,10 @@ def test_a_plan_counts_and_measures(session, model):
     assert any("takes" in said for said in result.advice)
 
 
-def test_more_steps_take_longer(session, model):
+def test_more_epochs_take_longer(session, model):
     made, _ = session
     config = FinetuneConfig()
-    longer = replace(config, phones=replace(config.phones, steps=20 * config.phones.steps))
+    longer = replace(config, epochs=20 * config.epochs)
     assert plan(made, model, longer).training_minutes > 5 * plan(made, model, config).training_minutes
 
 

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from twoview.cli import console, detecting, more, syncing
-from twoview.cli.options import ConfigFile, Detector, Device, Height, Json, SessionFolder, Sets, TakeName, names
-from twoview.config import DetectConfig, FinetuneConfig, InferConfig, resolve
+from twoview.cli.options import ConfigFile, Detector, Device, Height, Json, SessionFolder, Sets, TakeName, names, split
+from twoview.config import DetectConfig, FinetuneConfig, InferConfig, TriangulateConfig, resolve
 from twoview.storage.session import DEFAULT_FOLDER, open_session
 
 DEFAULT_SESSION = Path(DEFAULT_FOLDER)
@@ -45,11 +45,13 @@ def _main(version: Annotated[bool, typer.Option("--version", callback=_version, 
 def finetune(
     views: Annotated[str, typer.Option(help="View names, or files to start from: a,b or a.mp4,b.mp4.")],
     run: Annotated[str, typer.Option(help="Name of this run; the same name continues it.")] = "run1",
-    epochs: Annotated[int | None, typer.Option(help="Passes over the clips.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of training.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
     device: Device = None,
     weights: Annotated[str | None, typer.Option(help="Lifter to start from: a name or a file.")] = None,
-    precision: Annotated[str | None, typer.Option(help="32-true, bf16-mixed or 16-mixed.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Precision of matrix products: auto, fp32, bf16 or fp16.")
+    ] = None,
     devices: Annotated[int | None, typer.Option(help="Processes or GPUs on each machine.")] = None,
     nodes: Annotated[int | None, typer.Option(help="Machines.")] = None,
     detector: Detector = None,
@@ -64,14 +66,17 @@ def finetune(
         "epochs": epochs, "seed": seed, "device": device, "weights": weights,
         "precision": precision, "devices": devices, "nodes": nodes,
     }  # fmt: skip
-    settings = resolve(FinetuneConfig, file=config, flags=flags, sets=sets or ())
+    triangulation_sets, own = split(sets, "triangulate")
+    settings = resolve(FinetuneConfig, file=config, flags=flags, sets=own)
+    shared = config if settings.method == "phones" else None  # a file may hold [triangulate] for other commands
+    triangulation = resolve(TriangulateConfig, file=shared, sets=triangulation_sets)
     wanted = names(views) or []
     if any(Path(name).suffix for name in wanted):
         wanted = _prepare([Path(name) for name in wanted], session, detector)
     store = open_session(session)
     with console.progress() as on_progress:
         result = workflow_session.finetune_session(
-            store, views=wanted, config=settings, run=run, on_progress=on_progress
+            store, views=wanted, config=settings, triangulation=triangulation, run=run, on_progress=on_progress
         )
     console.show_run(result)
     console.saved(store.model_path, result.folder / "report.html", next="twoview infer clip.mp4")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from twoview.cli import console
-from twoview.cli.options import ConfigFile, Device, Height, Json, SessionFolder, Sets, Views, names
+from twoview.cli.options import ConfigFile, Device, Height, Json, SessionFolder, Sets, Views, names, split
 from twoview.config import FinetuneConfig, PretrainConfig, TriangulateConfig, resolve
 from twoview.storage.session import DEFAULT_FOLDER, open_session
 
@@ -64,10 +64,14 @@ def plan(
     """Before adapting: usable clips, view angle, expected minutes, and what to film more of."""
     from twoview.workflow import session as workflow_session
 
-    settings = resolve(FinetuneConfig, file=config, flags={"weights": weights, "device": device}, sets=sets or ())
+    triangulation_sets, own = split(sets, "triangulate")
+    settings = resolve(FinetuneConfig, file=config, flags={"weights": weights, "device": device}, sets=own)
+    triangulation = resolve(TriangulateConfig, file=config, sets=triangulation_sets)
     store = open_session(session)
     with console.progress() as on_progress:
-        found = workflow_session.plan_session(store, views=names(views), config=settings, on_progress=on_progress)
+        found = workflow_session.plan_session(
+            store, views=names(views), config=settings, triangulation=triangulation, on_progress=on_progress
+        )
     if json:
         console.as_json(asdict(found))
         return

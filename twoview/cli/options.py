@@ -33,6 +33,12 @@ def names(text: str | None) -> list[str] | None:
     return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
 
 
+def split(sets: list[str] | None, section: str) -> tuple[list[str], list[str]]:
+    """The `--set` texts of one section, and the others."""
+    own = [text for text in sets or () if text.strip().startswith(f"{section}.")]
+    return own, [text for text in sets or () if text not in own]
+
+
 def numbers(texts: list[str] | None, option: str, *, alone: Sequence[str] = ()) -> dict[str, float]:
     """`a=3,b=8` or several of `a=3` -> {"a": 3.0, "b": 8.0}; a lone number is for the only view in `alone`.
 

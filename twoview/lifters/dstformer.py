@@ -115,7 +115,8 @@ class DSTformer(nn.Module):
     maxlen      longest clip in frames; shorter ones use the first temporal embeddings
     att_fuse    a learnt gate mixes the streams, as in all published networks; False: their mean
     add_root    for checkpoints trained on root-relative labels: puts x and y back where the 2D pose is
-    remember    "all" activations of a training step, or "blocks": a fifth of the memory for a third more time
+    checkpointing  keep "all" activations of a training step, or those at "blocks" alone: a fifth of the memory for a
+                third more time
     """
 
     def __init__(
@@ -131,12 +132,12 @@ class DSTformer(nn.Module):
         dim_out: int = 3,
         att_fuse: bool = True,
         add_root: bool = False,
-        remember: str = "all",
+        checkpointing: str = "all",
     ) -> None:
         super().__init__()
         if dim_feat % num_heads:
             raise TypeError(f"dim_feat {dim_feat} is not a multiple of num_heads {num_heads}")
-        self.clip_length, self.add_root, self.remember = maxlen, add_root, remember
+        self.clip_length, self.add_root, self.checkpointing = maxlen, add_root, checkpointing
         hidden = int(dim_feat * mlp_ratio)
         self.temp_embed = nn.Parameter(torch.zeros(1, maxlen, 1, dim_feat))
         self.pos_embed = nn.Parameter(torch.zeros(1, num_joints, dim_feat))
@@ -172,7 +173,7 @@ class DSTformer(nn.Module):
     def _represent(self, x: Tensor) -> Tensor:
         h = self.joints_embed(x) + self.pos_embed + self.temp_embed[:, : x.shape[1]]
         for index in range(len(self.blocks_st)):
-            if self.remember == "blocks" and torch.is_grad_enabled():
+            if self.checkpointing == "blocks" and torch.is_grad_enabled():
                 h = cast(Tensor, checkpoint(self._layer, index, h, use_reentrant=False))
             else:
                 h = self._layer(index, h)

@@ -146,7 +146,7 @@ def solve_takes(
             () if config.same_athlete else (index,)
         )
         groups.setdefault(key, []).append(index)
-    noise = Noise(pixel=config.pixel_noise, shift_s=max(config.late_s, 1e-4))
+    noise = Noise(pixel=config.pixel_noise, shift_s=max(config.sync_sigma_s, 1e-4))
     window = round(config.moving_s * rate)
     found: dict[int, Triangulation] = {}
     for indices in groups.values():

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from twoview.config import FinetuneConfig, LossConfig, to_plain
+from twoview.config import FinetuneConfig, TriangulateConfig, to_plain
 from twoview.errors import ConfigError, TrainingError
 from twoview.lifting.model import Model, load_model, save_model
 from twoview.machine import keep_memory
@@ -56,22 +56,29 @@ def finetune(
     *,
     out: Path | str,
     views: Sequence[str] | None = None,
+    triangulation: TriangulateConfig | None = None,
     on_progress: OnProgress | None = None,
 ) -> Run:
     """Adapt the lifter named in `config` to the takes; everything about the run is written into the folder `out`.
+
+    views          views to use; default: those of each take
+    triangulation  how the method `phones` triangulates the takes; the method `paper` does not
 
     The same folder and settings continue a run that was stopped, and only load one that was finished.
     Raises TrainingError for takes that cannot teach, for a folder that holds another run, and for a loss that is not a
     number any more (the best model so far is kept).
     """
     config, out = config or FinetuneConfig(), Path(out)
+    triangulation = triangulation or TriangulateConfig()
+    if config.method == "paper" and triangulation != TriangulateConfig():
+        raise ConfigError("[triangulate] has no effect with method paper", hint="--set finetune.method=phones")
     check_views(takes)
     keep_memory()
     model, known = load_model(config.weights), runs.inputs(takes)
     fabric = distributed.launch(config, model.name)
     first = fabric.is_global_zero
     on_progress = on_progress if first else None
-    state = runs.resume(out, config, known)
+    state = runs.resume(out, config, triangulation, known)
     if state is not None and state["finished"]:
         return _run(out, state)
 
@@ -82,9 +89,11 @@ def finetune(
             hint="look at the detections with `twoview show`, and at sync.png",
         )
     train, held = hold_out(clips, config.held_out)
-    objective = _objective(takes, train, held, model, config, on_progress, out / f"lessons{fabric.global_rank}")
+    objective = _objective(
+        takes, train, held, model, config, triangulation, on_progress, out / f"lessons{fabric.global_rank}"
+    )
 
-    lifter = _remembering(copy.deepcopy(model.lifter), model.name, config)
+    lifter = _checkpointing(copy.deepcopy(model.lifter), model.name, config)
     optimizer = torch.optim.AdamW(lifter.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     prepared, optimizer = fabric.setup(lifter, optimizer)
     shared = distributed.Shared(prepared, fabric)
@@ -93,7 +102,9 @@ def finetune(
         best = {"epoch": 0, "watched": before, "lifter": runs.plain(lifter)}
         state = {"epoch": 0, "before": before, "best": best, "about": list(objective.warnings)}
         if first:
-            records.write_json(out / "config.json", {**records.header("run"), **to_plain(config)})
+            records.write_json(
+                out / "config.json", {**records.header("run"), **to_plain(config), **to_plain(triangulation)}
+            )
             runs.log(out, [])
     else:
         lifter.load_state_dict(state["lifter"])
@@ -128,11 +139,11 @@ def finetune(
         if first:
             runs.log(out, [*runs.rows(out), row])
             board.add(row)
-            runs.save(out, state, config, known, finished=False)
+            runs.save(out, state, config, triangulation, known, finished=False)
     state["warnings"] = _said(state, len(train))
     if first:
         _finish(out, state, model, config, takes, train, held)
-        runs.save(out, state, config, known, finished=True)
+        runs.save(out, state, config, triangulation, known, finished=True)
     fabric.barrier()
     shutil.rmtree(out / f"lessons{fabric.global_rank}", ignore_errors=True)
     return _run(out, state)
@@ -150,27 +161,27 @@ def _objective(
     held: Sequence[Clip],
     model: Model,
     config: FinetuneConfig,
+    triangulation: TriangulateConfig,
     on_progress: OnProgress | None,
     folder: Path,
 ) -> Objective:
     if config.method == "paper":
         return Paper(train, held, model, config)
-    if config.loss != LossConfig():
-        raise ConfigError("[finetune.loss] has no effect with method phones", hint="--set finetune.method=paper")
     from twoview.training.phones import Phones
 
-    return Phones(takes, train, held, model, config, on_progress, folder=folder)
+    return Phones(takes, train, held, model, config, on_progress, triangulation=triangulation, folder=folder)
 
 
-def _remembering(lifter: nn.Module, name: str, config: FinetuneConfig) -> nn.Module:
-    """The lifter, told how much of a step to keep in memory."""
-    if config.remember != "all":
-        if not hasattr(lifter, "remember"):
+def _checkpointing(lifter: nn.Module, name: str, config: FinetuneConfig) -> nn.Module:
+    """The lifter, set to the activation checkpointing that was asked for."""
+    if config.checkpointing != "all":
+        if not hasattr(lifter, "checkpointing"):
+            batch = "finetune.phones.batch" if config.method == "phones" else "finetune.batch"
             raise TrainingError(
-                f"finetune.remember={config.remember}: the lifter {name!r} keeps all of a step",
-                hint="a smaller finetune.batch or finetune.clip_length needs less memory",
+                f"finetune.checkpointing={config.checkpointing}: the lifter {name!r} has no activation checkpointing",
+                hint=f"a smaller {batch} needs less memory",
             )
-        lifter.remember = config.remember  # type: ignore[assignment]
+        lifter.checkpointing = config.checkpointing  # type: ignore[assignment]
     return lifter
 
 

@@ -219,13 +219,13 @@ LOSSES: dict[str, Loss] = {
 def total(batch: PairBatch, predicted: Tensor, config: LossConfig) -> dict[str, Tensor]:
     """Every term of non-zero weight that speaks of this batch, multiplied by its weight (equations 6, 8).
 
-    Terms on labels speak of batches with labels; with `config.only_unlabelled_2d` the 2D term speaks of those without.
+    Terms on labels speak of batches with labels; with `config.only_unlabeled_2d` the 2D term speaks of those without.
     The sum is what training minimizes. Raises ConfigError for a weight without a term.
     """
     labeled = batch.target is not None
     terms: dict[str, Tensor] = {}
     for name, weight in weights(config).items():
-        if (name in ON_LABELS and not labeled) or (name == "reprojection" and labeled and config.only_unlabelled_2d):
+        if (name in ON_LABELS and not labeled) or (name == "reprojection" and labeled and config.only_unlabeled_2d):
             continue
         if name == "consistency":
             terms[name] = weight * consistency(batch, predicted, config.alignment)

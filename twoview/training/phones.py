@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from twoview.config import FinetuneConfig, LossConfig, PhonesConfig
+from twoview.config import FinetuneConfig, LossConfig, PhonesConfig, TriangulateConfig
 from twoview.errors import TrainingError
 from twoview.geometry import framing
 from twoview.geometry.similarity import bone_lengths, rooted
@@ -210,6 +210,7 @@ class Phones:
         on_progress: OnProgress | None = None,
         *,
         found: Sequence[Triangulation] | None = None,
+        triangulation: TriangulateConfig | None = None,
         folder: Path | None = None,
     ) -> None:
         """Triangulate the takes, unless they are `found` already, and prepare the lessons.
@@ -218,8 +219,8 @@ class Phones:
         """
         self.config, self.teacher = config.phones, copy.deepcopy(model.lifter).eval()
         self.train, self.seed, self.rule = train, config.seed, model.framing
-        self.half = distributed.precision_of(config, model.name) != "32-true"
-        self.steps = -(-self.config.steps // config.epochs)
+        self.half = distributed.precision_of(config, model.name) != "fp32"
+        self.steps = self.config.steps_per_epoch
         views = {clip.take: clip.views for clip in [*train, *held]}
         takes = [replace(t, poses=chosen_views(t.poses, views[t.name])) for t in takes if t.name in views]
         short = [t.name for t in takes if common_frames(t, model.rate_hz) < self.config.frames]
@@ -230,7 +231,11 @@ class Phones:
         lessons, exam = Shelf(folder, "lessons"), Shelf(None, "exam")
         for start in range(0, len(takes), TAKES_AT_ONCE):
             some = takes[start : start + TAKES_AT_ONCE]
-            solved = [known[t.name] for t in some] if known else _triangulated(some, model, self.config, on_progress)
+            solved = (
+                [known[t.name] for t in some]
+                if known
+                else triangulate_takes(some, model, config=triangulation, on_progress=on_progress)
+            )
             said += [f"take {f.take}: {sentence}" for f in solved for sentence in f.warnings]
             lessons.add(solved_clips(some, solved, taught, self.config))
             exam.add(solved_clips(some, solved, asked, self.config))
@@ -295,12 +300,6 @@ class Phones:
         return {**watched, "criterion": float(1000 * (error * weight[:, 0]).sum() / weight.sum().clamp(min=1e-9))}
 
 
-def _triangulated(
-    takes: Sequence[Take], model: Model, config: PhonesConfig, on_progress: OnProgress | None
-) -> list[Triangulation]:
-    return triangulate_takes(takes, model, config=config.triangulate, on_progress=on_progress)
-
-
 def _some(clips: Sequence[Clip]) -> list[Clip]:
     """At most so many clips as an exam has, spread over all."""
     return [clips[i] for i in np.unique(np.linspace(0, len(clips) - 1, min(len(clips), EXAM)).astype(int))]
@@ -363,7 +362,7 @@ def solved_clips(
 ) -> Solved:
     """Clips, half overlapping, of every view of those parts of the triangulated takes.
 
-    A joint's weight falls with its doubt: one half at `config.doubt_m`. Frames that are not reliable weigh nothing.
+    A joint's weight falls with its doubt: one half at `config.sigma_m`. Frames that are not reliable weigh nothing.
     """
     length, clips = config.frames, []
     for take, result in zip(takes, found, strict=True):
@@ -371,7 +370,7 @@ def solved_clips(
         inside = np.flatnonzero((result.time >= first - 1e-6) & (result.time <= last + 1e-6))
         if len(inside) < length:
             continue
-        trust = result.reliable[:, None] / (1 + (result.sigma / config.doubt_m) ** 2)
+        trust = result.reliable[:, None] / (1 + (result.sigma / config.sigma_m) ** 2)
         starts = np.unique([*range(inside[0], inside[-1] + 1 - length, max(length // 2, 1)), inside[-1] + 1 - length])
         frames = starts[:, None] + np.arange(length)
         for view in result.views:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from twoview.config import FinetuneConfig
+from twoview.config import FinetuneConfig, TriangulateConfig
 from twoview.errors import TwoViewError
 from twoview.lifting.model import Model
 from twoview.progress import OnProgress
@@ -59,18 +59,19 @@ def plan(
     model: Model,
     config: FinetuneConfig | None = None,
     *,
+    triangulation: TriangulateConfig | None = None,
     on_progress: OnProgress | None = None,
 ) -> Plan:
     """What adapting `model` to the takes will mean. Raises TrainingError for takes that have one view only."""
     config = config or FinetuneConfig()
     check_views(takes)
-    rows = tuple(_look(take, model, config, on_progress) for take in takes)
+    rows = tuple(_look(take, model, config, triangulation, on_progress) for take in takes)
     minutes = sum(row.seconds for row in rows) / 60
     clips = sum(row.clips for row in rows)
-    steps = config.phones.steps if config.method == "phones" else config.epochs * -(-clips // config.batch)
+    steps = config.epochs * (config.phones.steps_per_epoch if config.method == "phones" else -(-clips // config.batch))
     virtual = 2 * config.phones.virtual if config.method == "phones" else config.batch
     batch = (config.phones.batch if config.method == "phones" else config.batch) + virtual
-    half = precision_of(config, model.name) != "32-true"
+    half = precision_of(config, model.name) != "fp32"
     frames = config.phones.frames if config.method == "phones" else config.clip_length or model.clip_length
     seconds = steps * seconds_a_step(model, batch, frames, half=half)
     return Plan(rows, minutes, clips, seconds / 60, tuple(_advice(rows, clips)))
@@ -90,11 +91,17 @@ def seconds_a_step(model: Model, batch: int, frames: int, *, half: bool = False)
     return float(np.median(taken))
 
 
-def _look(take: Take, model: Model, config: FinetuneConfig, on_progress: OnProgress | None) -> TakePlan:
+def _look(
+    take: Take,
+    model: Model,
+    config: FinetuneConfig,
+    triangulation: TriangulateConfig | None,
+    on_progress: OnProgress | None,
+) -> TakePlan:
     length = config.clip_length or model.clip_length
     try:
         clips = cut(take, length=length, rate=model.rate_hz, stride=config.stride)
-        found = triangulate_takes([take], model, config=config.phones.triangulate, on_progress=on_progress)[0]
+        found = triangulate_takes([take], model, config=triangulation, on_progress=on_progress)[0]
     except TwoViewError as error:
         return TakePlan(take.name, 0.0, 0, float("nan"), 0.0, error.message)
     others = [found.angle_deg[view] for view in found.views[1:]]

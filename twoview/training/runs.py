@@ -18,7 +18,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from twoview.config import FinetuneConfig
+from twoview.config import RENAMED, FinetuneConfig, TriangulateConfig
 from twoview.errors import FormatError, MissingBackend, TrainingError
 from twoview.storage import checkpoints, records
 from twoview.takes import Take
@@ -43,16 +43,23 @@ def inputs(takes: Sequence[Take]) -> dict[str, str]:
     return found
 
 
-def shaping(config: FinetuneConfig) -> dict[str, Any]:
+def shaping(config: FinetuneConfig, triangulation: TriangulateConfig) -> dict[str, Any]:
     """The settings that shape a run's result, as they come back from a file."""
-    return json.loads(json.dumps({key: value for key, value in asdict(config).items() if key not in NOT_SHAPING}))
+    own = {key: value for key, value in asdict(config).items() if key not in NOT_SHAPING}
+    return json.loads(json.dumps({**own, "triangulate": asdict(triangulation)}))
 
 
 def save(
-    out: Path, state: Mapping[str, Any], config: FinetuneConfig, known: Mapping[str, str], *, finished: bool
+    out: Path,
+    state: Mapping[str, Any],
+    config: FinetuneConfig,
+    triangulation: TriangulateConfig,
+    known: Mapping[str, str],
+    *,
+    finished: bool,
 ) -> None:
     """Write the state and the best model so far; `known` are the run's inputs."""
-    head = records.header("run state", inputs=known, settings=shaping(config))
+    head = records.header("run state", inputs=known, settings=shaping(config, triangulation))
     checkpoints.write(out / "last.pt", {**head, **state, "finished": finished})
     checkpoints.write(out / "best.pt", {**head, **state["best"]})
 
@@ -63,7 +70,24 @@ def _completed(defaults: Mapping[str, Any], known: Mapping[str, Any]) -> dict[st
     return {**defaults, **known, **nested}
 
 
-def resume(out: Path, config: FinetuneConfig, known: Mapping[str, str]) -> dict[str, Any] | None:
+def _renamed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run as a version up to 0.2 wrote them, under today's names."""
+    own = dict(settings)
+    if "remember" not in own:
+        return own
+    phones, loss = dict(own["phones"]), dict(own["loss"])
+    own["triangulate"] = phones.pop("triangulate")
+    own["triangulate"]["sync_sigma_s"] = own["triangulate"].pop("late_s")
+    phones["sigma_m"] = phones.pop("doubt_m")
+    phones["steps_per_epoch"] = -(-phones.pop("steps") // own["epochs"])
+    loss["only_unlabeled_2d"] = loss.pop("only_unlabelled_2d")
+    own["precision"] = RENAMED.get(own["precision"], own["precision"])
+    return {**own, "checkpointing": own.pop("remember"), "phones": phones, "loss": loss}
+
+
+def resume(
+    out: Path, config: FinetuneConfig, triangulation: TriangulateConfig, known: Mapping[str, str]
+) -> dict[str, Any] | None:
     """The state that a run in this folder stopped with, None for a new one.
 
     Raises TrainingError where the folder holds a run with other settings or inputs, FormatError for a damaged state.
@@ -76,7 +100,8 @@ def resume(out: Path, config: FinetuneConfig, known: Mapping[str, str]) -> dict[
         theirs, their_inputs = state["settings"], state["inputs"]
     except (FormatError, KeyError) as error:
         raise FormatError(f"{path} is damaged and cannot be continued from", hint=f"delete {out}") from error
-    settings, theirs = shaping(config), _completed(shaping(FinetuneConfig()), theirs)
+    settings = shaping(config, triangulation)
+    theirs = _completed(shaping(FinetuneConfig(), TriangulateConfig()), _renamed(theirs))
     if theirs != settings or their_inputs != known:
         changed = [key for key in settings if settings[key] != theirs.get(key)]
         what = f"other settings ({', '.join(changed)})" if changed else "other takes or detections"

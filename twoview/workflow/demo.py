@@ -25,7 +25,7 @@ SCENES = {"golf": ("take1", "take2", "take3", "take4", "take5"), "real": ("take1
 TESTS = {"golf": ("test1", "test2"), "real": ()}
 VIEWS = ("a", "b")
 RUN, QUICK_RUN = "run1", "quick"
-QUICK = FinetuneConfig(epochs=2, phones=PhonesConfig(steps=10))
+QUICK = FinetuneConfig(epochs=2, phones=PhonesConfig(steps_per_epoch=5))
 _STATE = {True: "new", False: "up to date"}
 REAL_CLOCK = ClockMap(0.25)  # how view b of the real pair was cut, see assets/demo/real/README.md
 

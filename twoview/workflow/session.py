@@ -158,6 +158,7 @@ def finetune_session(
     *,
     views: Sequence[str] | None = None,
     config: FinetuneConfig | None = None,
+    triangulation: TriangulateConfig | None = None,
     run: str = "run1",
     on_progress: OnProgress | None = None,
 ) -> Run:
@@ -166,7 +167,7 @@ def finetune_session(
 
     takes = load_takes(session, views)
     result = finetune(
-        takes, config or FinetuneConfig(), out=session.run_folder(run), views=views, on_progress=on_progress
+        takes, config, out=session.run_folder(run), views=views, triangulation=triangulation, on_progress=on_progress
     )
     if is_first():
         with records.atomic(session.model_path) as temporary:
@@ -179,6 +180,7 @@ def plan_session(
     *,
     views: Sequence[str] | None = None,
     config: FinetuneConfig | None = None,
+    triangulation: TriangulateConfig | None = None,
     on_progress: OnProgress | None = None,
 ) -> Plan:
     """What adapting to a session's takes will mean, before anybody trains."""
@@ -186,7 +188,8 @@ def plan_session(
     from twoview.training.planning import plan
 
     config = config or FinetuneConfig()
-    return plan(load_takes(session, views), load_model(config.weights), config, on_progress=on_progress)
+    takes, model = load_takes(session, views), load_model(config.weights)
+    return plan(takes, model, config, triangulation=triangulation, on_progress=on_progress)
 
 
 def triangulate_session(
