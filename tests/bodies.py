@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from numpy import ndarray as Array
+from scipy.spatial.transform import Rotation
 
-from twoview.reconstruction.bundle_adjustment import rotation_matrices
 from twoview.reconstruction.self_calibration import Tracks
 from twoview.skeleton import H36M17
 
@@ -25,19 +25,19 @@ def moving_body(frames: int, rng: np.random.Generator, *, rate: float = 30.0, tr
     turn = np.tile(np.eye(3), (frames, 17, 1, 1))
     slow = rng.uniform(0.2, 0.5, 3)
     joints[:, 0] = travel * np.sin(2 * np.pi * slow * time + rng.uniform(0, 6, 3)) * [1, 0.2, 1]
-    turn[:, 0] = rotation_matrices(0.5 * np.sin(2 * np.pi * slow[0] * time) * [0.1, 1.0, 0.1])
+    turn[:, 0] = _turn(0.5 * np.sin(2 * np.pi * slow[0] * time) * [0.1, 1.0, 0.1])
     for parent, child in H36M17.bones:
         limb = H36M17.joints[child].split("_")[-1] in ("knee", "ankle", "elbow", "wrist")
         size = rng.uniform(0.4, 0.9, 3) if limb else rng.uniform(0.02, 0.1, 3)
         swing = size * np.sin(2 * np.pi * rng.uniform(0.4, 1.0, 3) * time + rng.uniform(0, 6, 3))
-        turn[:, child] = turn[:, parent] @ rotation_matrices(swing)
+        turn[:, child] = turn[:, parent] @ _turn(swing)
         joints[:, child] = joints[:, parent] + turn[:, child] @ np.array(_OFFSET[H36M17.joints[child]])
     return joints
 
 
 def around(angle_deg: float, distance: float = 4.0) -> tuple[Array, Array]:
     """Rotation and translation of a camera that looks at the origin from so many degrees around it."""
-    return rotation_matrices(np.array([0.02, np.radians(angle_deg), 0.01])), np.array([0.05, -0.1, distance])
+    return _turn(np.array([0.02, np.radians(angle_deg), 0.01])), np.array([0.05, -0.1, distance])
 
 
 def filmed(
@@ -68,13 +68,17 @@ def filmed(
         pixels = focal * seen[..., :2] / seen[..., 2:] + size / 2
         body_px = 1.75 * focal / seen[:, :1, 2:]
         xy.append(pixels + noise * body_px * rng.normal(size=pixels.shape))
-        wrong = rotation_matrices(np.radians(turn_deg) * _unit(rng))
+        wrong = _turn(np.radians(turn_deg) * _unit(rng))
         lifted = (seen - seen[:, :1]) @ wrong.T + error_m / np.sqrt(3) * rng.normal(size=(1, 17, 3))
         start.append(lifted * rng.uniform(0.7, 1.3))
         truth.append(seen)
     score = np.full((len(angles), frames, 17), 0.9)
     tracks = Tracks(np.array(xy), score, np.arange(frames) / 30, np.tile(size, (len(angles), 1)), np.array(start))
     return tracks, np.array(truth)
+
+
+def _turn(vector: Array) -> Array:
+    return Rotation.from_rotvec(vector).as_matrix()
 
 
 def _unit(rng: np.random.Generator) -> Array:

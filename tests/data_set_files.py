@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,7 @@ from bodies import around, moving_body
 from numpy import ndarray as Array
 
 from twoview.datasets import human36m, mpi_inf_3dhp
-from twoview.datasets.recordings import Camera
+from twoview.geometry.cameras import Camera, project
 from twoview.skeleton import COCO17, H36M17
 
 FRAMES = 12
@@ -30,27 +31,25 @@ def coco_body(rng: np.random.Generator) -> Array:
     return points
 
 
-def a_camera(rng: np.random.Generator, *, angle: float = 30.0) -> Camera:
+def a_camera(rng: np.random.Generator, *, angle: float = 30.0) -> Camera[Array]:
     rotation, translation = around(angle)
-    bend = rng.normal(size=8) * 0.05
-    return Camera(rotation, translation, np.array([1100.0, 1120.0]), np.array([950.0, 610.0]), (1936, 1216), bend)
+    distortion, position = tuple(rng.normal(size=8) * 0.05), -rotation.T @ translation
+    return Camera(rotation, position, np.array([1100.0, 1120.0]), np.array([950.0, 610.0]), (1936, 1216), distortion)
 
 
 def write_sportspose(
     root: Path, rng: np.random.Generator, subject: str = "S06"
-) -> tuple[Array, list[Camera], list[int]]:
+) -> tuple[Array, list[Camera[Array]], list[int]]:
     """One take of one subject as the data set has it; returns its joints, cameras before turning, and turns."""
     turns = [1, 3, 0, 2, 1, 1, 1]
-    cameras = []
-    for index in range(7):
-        upside = a_camera(rng, angle=45.0 * index)
-        size = (1936, 1216) if turns[index] % 2 else (1216, 1936)
-        cameras.append(
-            Camera(upside.rotation, upside.translation, upside.focal, upside.center, size, upside.distortion)
-        )
+    cameras = [
+        replace(a_camera(rng, angle=45.0 * index), size=(1936, 1216) if turns[index] % 2 else (1216, 1936))
+        for index in range(7)
+    ]
     rows = [
         {
-            "f": c.focal[None], "c": c.center[None], "k": c.distortion, "T": c.translation, "R": c.rotation,
+            "f": c.focal[None], "c": c.center[None], "k": np.array(c.distortion), "T": -c.rotation @ c.position,
+            "R": c.rotation,
             "tpr": cv2.Rodrigues(c.rotation)[0][:, 0],
         }
         for c in cameras
@@ -70,10 +69,10 @@ def write_sportspose(
     return world, cameras, turns
 
 
-def pixel_pose(points: Array, camera: Camera) -> tuple[Array, Array]:
+def pixel_pose(points: Array, camera: Camera[Array]) -> tuple[Array, Array]:
     """LCN's recipe: pixels with z at the scale of a 2 m box around the root, and its millimeters a pixel."""
     mm, root = points * 1000, points[:, :1] * 1000
-    xy = mm[..., :2] / mm[..., 2:] * camera.focal + camera.center
+    xy = project(mm, camera.focal) + camera.center
     ratio = camera.focal[0] / root[..., 2] + 1 / 2000
     return np.concatenate([xy, ratio[..., None] * (mm[..., 2:] - root[..., 2:])], axis=-1), 1 / ratio[:, 0]
 

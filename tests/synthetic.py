@@ -6,7 +6,6 @@ Everything is a function of session time, so views of any rate, start and drift 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -14,7 +13,9 @@ import numpy as np
 from markers import COLORS
 from numpy import ndarray as Array
 
+from twoview.datasets.motion_capture import rotation
 from twoview.datasets.rendered import Scene, SceneView
+from twoview.geometry.cameras import Camera, picture_center
 from twoview.media.audio import Audio
 from twoview.media.writer import VideoWriter
 from twoview.poses import Poses2D, Poses3D
@@ -41,29 +42,10 @@ _HANGS: dict[str, tuple[str, tuple[float, float, float]]] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Camera:
-    """A pinhole camera without distortion: `seen = rotation @ world + translation`, in meters; focal length in px."""
-
-    rotation: Array
-    translation: Array
-    focal_px: float
-    size: tuple[int, int]
-
-    def see(self, points: Array) -> Array:
-        """World points (..., 3) in camera space: x right, y down, z away."""
-        return points @ self.rotation.T + self.translation
-
-    def project(self, points: Array) -> Array:
-        """World points (..., 3) -> pixels (..., 2)."""
-        seen = self.see(points)
-        center = (np.array(self.size) - 1) / 2
-        return seen[..., :2] / seen[..., 2:] * self.focal_px + center
-
-
-def camera_around(angle_deg: float, *, distance: float = 4.2, size: tuple[int, int] = (480, 360)) -> Camera:
+def camera_around(angle_deg: float, *, distance: float = 4.2, size: tuple[int, int] = (480, 360)) -> Camera[Array]:
     """A camera that stands so many degrees round the origin, looking at it."""
-    return Camera(_turn(angle_deg, "y"), np.array([0.0, 0.0, distance]), 1.35 * size[0], size)
+    turn, focal = _turn(angle_deg, "y"), np.full(2, 1.35 * size[0])
+    return Camera(turn, -turn.T @ [0.0, 0.0, distance], focal, picture_center(np.array(size)), size)
 
 
 def figure(time: Array, *, seed: int = 0) -> Array:
@@ -147,9 +129,10 @@ def write_scene(
     return Scene(views, HEIGHT_M, angle_deg)
 
 
-def _film(path: Path, camera: Camera, body: Array, time: Array, rate: float, sound: Audio | None) -> None:
-    flat, depth = camera.project(body), camera.see(body)[..., 2]
-    radius = max(camera.focal_px / camera.translation[2] * 0.028, 3.0)
+def _film(path: Path, camera: Camera[Array], body: Array, time: Array, rate: float, sound: Audio | None) -> None:
+    seen = camera.to_camera(body)
+    flat, depth = camera.project(seen), seen[..., 2]
+    radius = max(camera.focal[0] / np.linalg.norm(camera.position) * 0.028, 3.0)
     with VideoWriter(path, camera.size, rate, audio=sound, quality=10) as writer:
         for moment, xy, far in zip(time, flat, depth, strict=True):
             rgb = np.full((camera.size[1], camera.size[0], 3), _GREY, np.uint8)
@@ -159,8 +142,9 @@ def _film(path: Path, camera: Camera, body: Array, time: Array, rate: float, sou
             writer.write(rgb, float(moment))
 
 
-def _truth(path: Path, clock: ClockMap, camera: Camera, body: Array, time: Array, view: str) -> SceneView:
-    flat, seen = camera.project(body), camera.see(body)
+def _truth(path: Path, clock: ClockMap, camera: Camera[Array], body: Array, time: Array, view: str) -> SceneView:
+    seen = camera.to_camera(body)
+    flat = camera.project(seen)
     ones = np.ones(body.shape[:2], np.float32)
     solid = to_h36m(seen, ones, COCO17)[0]
     return SceneView(
@@ -169,17 +153,10 @@ def _truth(path: Path, clock: ClockMap, camera: Camera, body: Array, time: Array
         sound_offset_s=clock.offset_s,
         poses2d=Poses2D(flat, ones, time, COCO17, camera.size, view),
         poses3d=Poses3D(solid, time, H36M17, "camera", "m", view),
-        focal_px=camera.focal_px,
+        focal_px=camera.focal[0],
     )
 
 
 def _turn(degrees: Array | float, axis: str) -> Array:
     """Rotation matrices (..., 3, 3) about one axis."""
-    angle = np.radians(degrees)
-    one, nought, c, s = np.ones_like(angle), np.zeros_like(angle), np.cos(angle), np.sin(angle)
-    rows = {
-        "x": [[one, nought, nought], [nought, c, -s], [nought, s, c]],
-        "y": [[c, nought, s], [nought, one, nought], [-s, nought, c]],
-        "z": [[c, -s, nought], [s, c, nought], [nought, nought, one]],
-    }[axis]
-    return np.moveaxis(np.array(rows), (0, 1), (-2, -1))
+    return rotation(axis, np.asarray(degrees)[..., None])

@@ -132,6 +132,12 @@ def _head_from_ears(xy: Array, score: Array, h_xy: Array, h_score: Array) -> tup
     return new_xy, new_score
 
 
+BODY_M = 4.2
+"""Summed bones of an adult of common size, m: the unit of length until a height is given."""
+
+STATURE_M = 1.75
+"""Standing height of the same body, m."""
+
 BEYOND_JOINTS = 1.12
 """Standing height over `stature`'s chain of bones: the foot below the ankle, the crown above the eyes, and that no
 spine is straight. Measured on rendered people with the joints of COCO detections; single people differ by 3 %."""

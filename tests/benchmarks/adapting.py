@@ -28,7 +28,15 @@ from twoview.training.bodies import coco_like
 from twoview.training.clips import Clip, cut
 from twoview.training.paper import Objective
 from twoview.training.pretraining import score_lifter
-from twoview.training.virtual_cameras import CameraRange, Chance, MotionBank, NoiseModel, detect_like, place_cameras
+from twoview.training.virtual_cameras import (
+    NEAREST_M,
+    CameraRange,
+    Chance,
+    MotionBank,
+    NoiseModel,
+    place_cameras,
+    simulate_detector,
+)
 
 MOCAP = SHARED / "data/mocap/public"
 RESULTS = ROOT / "docs/results"
@@ -72,8 +80,8 @@ def film(motion: Motion, how: Shoot, seed: int) -> Take:
         late = how.late_s if view == "b" else 0.0
         seen = _delayed(body, late * RATE)
         cameras = place(seen, azimuth, chance)
-        points = cameras.see(seen)
-        xy, score = detect_like(cameras.project(points), cameras.size, chance, noise)
+        points = cameras.to_camera(seen)
+        xy, score = simulate_detector(cameras.project(points, nearest=NEAREST_M), cameras.size, chance, noise)
         xy = torch.where(score[..., None] > 0, xy, torch.full((), torch.nan))
         width, height = cameras.size[0].int().tolist()
         time = np.arange(body.shape[1]) / RATE
@@ -91,8 +99,8 @@ def place(body: Tensor, azimuth: float, chance: Chance):
             off_center=0.3, crop=(0.9, 1.1),
         )  # fmt: skip
         cameras = place_cameras(body, chance, where)
-        points = cameras.see(body)
-        xy = cameras.project(points)
+        points = cameras.to_camera(body)
+        xy = cameras.project(points, nearest=NEAREST_M)
         inside = ((xy >= 0) & (xy < cameras.size[:, None, None])).all(-1) & (points[..., 2] > 0.5)
         if inside.float().mean() > 0.97:
             break

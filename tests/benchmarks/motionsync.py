@@ -27,7 +27,7 @@ from twoview.skeleton import H36M17
 from twoview.synchronization import motion as synchronization_motion
 from twoview.timeline import ClockMap
 from twoview.training.bodies import coco_like
-from twoview.training.virtual_cameras import Chance, NoiseModel, detect_like
+from twoview.training.virtual_cameras import NEAREST_M, Chance, NoiseModel, simulate_detector
 
 SHARED = SHARED / "data/mocap/public"
 TARGET = ("target_train", "target_test", "target_test_same")
@@ -70,8 +70,8 @@ def _seen(
     joints = CubicSpline(np.arange(len(motion.joints)) / motion.rate, motion.joints)(moments)
     body = coco_like(torch.from_numpy(joints).float()[None])
     cameras = place(body, azimuth, chance)
-    xy = cameras.project(cameras.see(body))
-    xy, score = detect_like(xy, cameras.size, chance, noise)
+    xy = cameras.project(cameras.to_camera(body), nearest=NEAREST_M)
+    xy, score = simulate_detector(xy, cameras.size, chance, noise)
     xy = torch.where(score[..., None] > 0, xy, torch.full((), torch.nan))
     width, height = cameras.size[0].int().tolist()
     return Poses2D(xy[0].numpy(), score[0].numpy(), own, H36M17, (width, height))

@@ -6,16 +6,16 @@ import json
 import pickle
 from collections.abc import Mapping
 
-import cv2
 import numpy as np
 import pytest
 from bodies import around, moving_body
-from data_set_files import FRAMES, a_camera, to_3dhp, write_c3d, write_human36m, write_sportspose
+from data_set_files import FRAMES, to_3dhp, write_c3d, write_human36m, write_sportspose
 from numpy import ndarray as Array
 
 from twoview.datasets import aspset, c3d, human36m, mpi_inf_3dhp, sportspose
-from twoview.datasets.recordings import Camera, h36m_points, read_objects, read_pickle
+from twoview.datasets.recordings import h36m_points, read_objects, read_pickle
 from twoview.errors import FormatError
+from twoview.geometry.cameras import Camera, turned
 from twoview.poses import Poses2D
 from twoview.skeleton import COCO17, H36M17
 
@@ -30,38 +30,6 @@ def body(rng) -> Array:
     return moving_body(FRAMES, rng)
 
 
-# --- cameras -------------------------------------------------------------------------------------------------------
-
-
-def test_projection_is_opencvs(rng, body):
-    camera = a_camera(rng)
-    matrix = np.array([[1100.0, 0, 950.0], [0, 1120.0, 610.0], [0, 0, 1]])
-    vector = cv2.Rodrigues(camera.rotation)[0]
-    wanted = cv2.projectPoints(body.reshape(-1, 3), vector, camera.translation, matrix, camera.distortion)[0]
-    np.testing.assert_allclose(camera.project(camera.to_camera(body)), wanted.reshape(FRAMES, 17, 2), atol=1e-9)
-
-
-@pytest.mark.parametrize("times", [1, 2, 3, 4])
-def test_a_turned_camera_sees_what_the_turned_picture_shows(rng, body, times):
-    camera = a_camera(rng)
-    xy = camera.project(camera.to_camera(body))
-    width, height = camera.size
-    picture = np.zeros((height, width), bool)
-    column, row = np.round(xy[0, 5]).astype(int)
-    picture[row, column] = True
-    turned = camera.turned(times)
-    found = turned.project(turned.to_camera(body))
-    shown = np.argwhere(np.rot90(picture, -times))[0][::-1]
-    assert turned.size == np.rot90(picture, -times).shape[::-1]
-    np.testing.assert_allclose(found[0, 5], shown, atol=0.5 + 1e-9)
-    np.testing.assert_allclose(turned.to_camera(body)[..., 2], camera.to_camera(body)[..., 2], atol=1e-12)
-
-
-def test_what_is_behind_a_camera_is_unseen(rng):
-    camera = a_camera(rng)
-    assert np.isnan(camera.project(np.array([0.1, 0.2, -3.0]))).all()
-
-
 # --- SportsPose ----------------------------------------------------------------------------------------------------
 
 
@@ -72,7 +40,7 @@ def test_sportspose_is_projected_turned_and_timed(tmp_path, rng):
     index = {"right": 3, "back": 1}
     for view in take.views:
         plain = cameras[index[view]]
-        camera = plain.turned(turns[index[view]])
+        camera = turned(plain, turns[index[view]])
         points = camera.to_camera(h36m_points(world))
         np.testing.assert_allclose(take.truth[view].xyz, points, atol=1e-5)
         np.testing.assert_allclose(take.poses[view].xy, camera.project(points), atol=1e-3)

@@ -3,6 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from twoview.geometry.cameras import project, screen_origin
 from twoview.geometry.framing import (
     DEFAULT_FOCAL,
     RULES,
@@ -16,6 +17,10 @@ from twoview.geometry.framing import (
 )
 
 
+def pixels(points, focal, size):
+    return project(points, focal[:, None, None, None]) + screen_origin(size)[:, None, None]
+
+
 def people(seed: int, *, aside: float = 1.0, clips: int = 4, frames: int = 5):
     """Points before cameras (B, T, 17, 3) m, focal px, size px, xy px; everything in float64."""
     g = torch.Generator().manual_seed(seed)
@@ -23,7 +28,7 @@ def people(seed: int, *, aside: float = 1.0, clips: int = 4, frames: int = 5):
     points = body + torch.tensor([aside, -0.2, 5.0], dtype=torch.float64)
     size = torch.tensor([[1920.0, 1080.0], [1080.0, 1920.0]] * (clips // 2), dtype=torch.float64)
     focal = 1400 + 400 * torch.rand(clips, generator=g, dtype=torch.float64)
-    xy = points[..., :2] / points[..., 2:] * focal[:, None, None, None] + size[:, None, None] / 2
+    xy = pixels(points, focal, size)
     return points, focal, size, xy
 
 
@@ -67,7 +72,7 @@ def test_a_walk_through_depth_keeps_its_bones():
     """What MotionBERT's 2.5D loses: the same body at 3 m and at 6 m, without its floor of centimeters."""
     points, focal, size, _ = people(3, aside=0.5, clips=2, frames=1)
     points = torch.cat([points, points + torch.tensor([0.0, 0.0, 3.0])], dim=1)
-    xy = points[..., :2] / points[..., 2:] * focal[:, None, None, None] + size[:, None, None] / 2
+    xy = pixels(points, focal, size)
     framing = frame_clip(xy, torch.ones(xy.shape[:3]), size, "box", focal=focal)
     label = from_camera(points, focal, framing)
     depth = points[:, :, :1, 2:]
@@ -86,7 +91,7 @@ def test_box_rule_does_not_turn_somebody_at_the_edge_of_the_picture():
         turned = center @ turn_towards(direction)[0]  # the body turns with the direction it is seen from
         place = torch.nn.functional.normalize(torch.tensor([angle, 0.0, 1.0], dtype=torch.float64), dim=0) * 5
         seen = turned + place
-        xy = seen[..., :2] / seen[..., 2:] * focal[:, None, None, None] + size[:, None, None] / 2
+        xy = pixels(seen, focal, size)
         framing = frame_clip(xy, torch.ones(xy.shape[:3]), size, "box", focal=focal)
         labels.append(from_camera(seen, focal, framing))
     assert torch.allclose(labels[0], labels[1], atol=0.03)

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from bodies import error_mm, filmed, moving_body, turn_error_deg
+from scipy.spatial.transform import Rotation
 
-from twoview.reconstruction.bundle_adjustment import Noise, linearize, moved, rotation_matrices
+from twoview.reconstruction.bundle_adjustment import Noise, linearize, moved
 from twoview.reconstruction.self_calibration import LIMBS, _prepare, exchange, solve
 from twoview.skeleton import H36M17
 
@@ -111,7 +112,7 @@ def test_moving_cameras_are_followed_by_windows():
     rng = np.random.default_rng(3)
     body = moving_body(90, rng)
     tracks, truth = filmed(body, rng, noise=0.003)
-    sway = rotation_matrices(np.radians(np.linspace(0, 20, 90))[:, None] * [0.0, 1.0, 0.0])
+    sway = Rotation.from_rotvec(np.linspace(0, 20, 90)[:, None] * [0.0, 1.0, 0.0], degrees=True).as_matrix()
     back = np.array([0, 0, 4.7])
     moved_truth = np.einsum("tab,tjb->tja", sway, truth[1] - back) + back
     xy = tracks.xy.copy()

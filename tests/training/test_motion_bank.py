@@ -6,7 +6,7 @@ from people import standing_people
 from twoview.datasets.motion import Motion
 from twoview.errors import TrainingError
 from twoview.geometry.framing import to_camera
-from twoview.training.virtual_cameras import Chance, MotionBank, NoiseModel, center, film
+from twoview.training.virtual_cameras import Chance, MotionBank, NoiseModel, center_motion, render
 
 QUIET = NoiseModel(level=(1e-7, 1e-7), outliers=0.0, missing=0.0, blind=0.0, swaps=0.0)
 
@@ -49,20 +49,21 @@ def test_no_motion_is_refused():
 
 
 def test_without_noise_the_input_is_the_label_and_the_label_leads_back_to_the_truth():
-    seen = film(center(standing_people(30, 5)), chance(1), QUIET)
-    visible = seen.seen[..., 2] > 0
-    gap = (seen.seen[..., :2] - seen.label[..., :2]).norm(dim=-1)
+    rendered = render(center_motion(standing_people(30, 5)), chance(1), QUIET)
+    clips = rendered.labeled()
+    visible = clips.score > 0
+    gap = (clips.screen - clips.label[..., :2]).norm(dim=-1)
     assert visible.float().mean() > 0.7
-    assert gap[visible].max() < 1e-3
-    pose = to_camera(seen.label, seen.framing)
-    root = seen.points[:, :, :1]
-    meters = root[..., 2:] / seen.cameras.focal[:, None, None, None] * seen.cameras.size[:, None, None, :1] / 2
-    error = (pose * meters - (seen.points - root)).norm(dim=-1)
+    assert gap[visible].max() < 1e-3, "half a pixel would be more"
+    pose = to_camera(clips.label, clips.framing)
+    root = rendered.points[:, :, :1]
+    meters = root[..., 2:] / rendered.cameras.focal[:, None, None, None] * rendered.cameras.size[:, None, None, :1] / 2
+    error = (pose * meters - (rendered.points - root)).norm(dim=-1)
     assert error.mean() < 0.03, "only the assumed focal length is wrong"
 
 
 def test_center_moves_only_along_the_floor():
     motion = standing_people(4, 5) + torch.tensor([3.0, -2.0, 0.0])
-    out = center(motion)
+    out = center_motion(motion)
     assert out[:, :, 0, :2].mean(dim=1).abs().max() < 1e-5
     assert torch.equal(out[..., 2], motion[..., 2])

@@ -94,13 +94,13 @@ def test_a_perfect_answer_costs_nothing_and_a_wrong_depth_does(motions):
 def test_batches_are_a_function_of_seed_and_step(motions):
     bank = MotionBank(motions)
     first, again, later = (draw_batch(bank, config(), [NoiseModel()], step) for step in (3, 3, 4))
-    assert torch.equal(first.seen, again.seen)
-    assert first.seen.shape != later.seen.shape or not torch.equal(first.seen, later.seen)
+    assert torch.equal(first.input, again.input)
+    assert first.input.shape != later.input.shape or not torch.equal(first.input, later.input)
 
 
 def test_no_clip_is_longer_than_the_lifter_takes(motions):
     bank = MotionBank(motions)
-    assert max(draw_batch(bank, config(), [NoiseModel()], s, clip_length=9).seen.shape[1] for s in range(12)) <= 9
+    assert max(draw_batch(bank, config(), [NoiseModel()], s, clip_length=9).input.shape[1] for s in range(12)) <= 9
 
 
 def test_learning_rate_rises_and_falls_to_nothing():

@@ -6,13 +6,14 @@ from people import standing_people
 
 from twoview.skeleton import H36M17
 from twoview.training.virtual_cameras import (
+    NEAREST_M,
     CameraRange,
     Chance,
     NoiseModel,
     box_size,
-    detect_like,
     place_cameras,
     rotation_matrix,
+    simulate_detector,
 )
 
 
@@ -20,10 +21,14 @@ def chance(seed: int = 0) -> Chance:
     return Chance(torch.Generator().manual_seed(seed))
 
 
+def pixels(cameras, motion):
+    return cameras.project(cameras.to_camera(motion), nearest=NEAREST_M)
+
+
 def test_cameras_are_upright_look_at_the_athlete_and_keep_their_distance():
     motion = standing_people(200, 9)
     cameras = place_cameras(motion, chance(), CameraRange(off_center=0.0, roll=0.0, distance=(4.0, 6.0)))
-    points = cameras.see(motion)
+    points = cameras.to_camera(motion)
     assert torch.allclose(cameras.rotation @ cameras.rotation.mT, torch.eye(3).expand(200, 3, 3), atol=1e-5)
     assert torch.allclose(torch.linalg.det(cameras.rotation), torch.ones(200), atol=1e-5)
     middle = points.mean(dim=(1, 2))
@@ -35,15 +40,15 @@ def test_cameras_are_upright_look_at_the_athlete_and_keep_their_distance():
 def test_azimuth_0_sees_the_right_side():
     motion = standing_people(50, 3)
     cameras = place_cameras(motion, chance(), CameraRange(azimuth=(0.0, 0.0), off_center=0.0))
-    points = cameras.see(motion)
+    points = cameras.to_camera(motion)
     assert (points[:, :, 1, 2] < points[:, :, 4, 2]).all(), "the right hip is nearer than the left one"
 
 
 def test_pixels_are_those_of_a_pinhole():
     motion = standing_people(6, 2)
     cameras = place_cameras(motion, chance(1))
-    points = cameras.see(motion)
-    xy = cameras.project(points)
+    points = cameras.to_camera(motion)
+    xy = cameras.project(points, nearest=NEAREST_M)
     clip, joint = 3, 13
     x, y, z = points[clip, 1, joint]
     expected = torch.stack([x / z, y / z]) * cameras.focal[clip] + cameras.size[clip] / 2
@@ -53,9 +58,9 @@ def test_pixels_are_those_of_a_pinhole():
 def test_detections_err_as_much_as_asked_and_scores_follow():
     motion = standing_people(400, 27)
     cameras = place_cameras(motion, chance(), CameraRange(crop=(1.3, 1.5), off_center=0.0))
-    xy = cameras.project(cameras.see(motion))
+    xy = pixels(cameras, motion)
     noise = NoiseModel(joint=(1.0,) * 17, level=(0.01, 0.01), outliers=0.0, swaps=0.0)
-    found, score = detect_like(xy, cameras.size, chance(2), noise)
+    found, score = simulate_detector(xy, cameras.size, chance(2), noise)
     error = (found - xy) / box_size(xy).mean(dim=1)[:, None, None, None]
     assert error[score > 0].std() == pytest.approx(0.01, rel=0.1)
     assert 0.01 < (score == 0).float().mean() < 0.06
@@ -68,8 +73,10 @@ def test_detections_err_as_much_as_asked_and_scores_follow():
 def test_errors_hold_over_time():
     motion = standing_people(300, 27)
     cameras = place_cameras(motion, chance(), CameraRange(crop=(1.3, 1.5), off_center=0.0))
-    xy = cameras.project(cameras.see(motion))
-    found, score = detect_like(xy, cameras.size, chance(3), NoiseModel(outliers=0.0, swaps=0.0, missing=0.0, blind=0.0))
+    xy = pixels(cameras, motion)
+    found, score = simulate_detector(
+        xy, cameras.size, chance(3), NoiseModel(outliers=0.0, swaps=0.0, missing=0.0, blind=0.0)
+    )
     error = (found - xy)[(score > 0).all(dim=1).all(dim=-1)]
     near = (error[:, 1:] * error[:, :-1]).mean() / error.square().mean()
     far = (error[:, 20:] * error[:, :-20]).mean() / error.square().mean()
@@ -79,18 +86,18 @@ def test_errors_hold_over_time():
 def test_joints_outside_the_picture_are_unseen():
     motion = standing_people(20, 4)
     cameras = place_cameras(motion, chance())
-    xy = cameras.project(cameras.see(motion))
+    xy = pixels(cameras, motion)
     xy[:, :, 3] = -50.0
-    _, score = detect_like(xy, cameras.size, chance(4), NoiseModel(swaps=0.0))
+    _, score = simulate_detector(xy, cameras.size, chance(4), NoiseModel(swaps=0.0))
     assert (score[:, :, 3] == 0).all()
 
 
-def test_swaps_exchange_whole_legs():
+def test_whole_legs_are_swapped():
     motion = standing_people(200, 27)
     cameras = place_cameras(motion, chance(), CameraRange(off_center=0.0, crop=(1.3, 1.5)))
-    xy = cameras.project(cameras.see(motion))
+    xy = pixels(cameras, motion)
     quiet = NoiseModel(level=(1e-6, 1e-6), outliers=0.0, missing=0.0, blind=0.0, swaps=1.0)
-    found, score = detect_like(xy, cameras.size, chance(5), quiet)
+    found, score = simulate_detector(xy, cameras.size, chance(5), quiet)
     crossed = (found[:, :, 3] - xy[:, :, 6]).norm(dim=-1) < 1
     straight = (found[:, :, 3] - xy[:, :, 3]).norm(dim=-1) < 1
     assert (crossed | straight)[score[:, :, 3] > 0].all()
@@ -100,7 +107,7 @@ def test_swaps_exchange_whole_legs():
     assert (crossed == hips)[both].float().mean() > 0.95, "but for hips that hide each other"
 
 
-def test_the_same_generator_gives_the_same_film():
+def test_the_same_generator_gives_the_same_cameras():
     motion = standing_people(5, 9)
     first, second = (place_cameras(motion, chance(7)) for _ in range(2))
     assert torch.equal(first.position, second.position)

@@ -16,10 +16,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy import ndarray as Array
 
 from twoview.datasets import c3d
-from twoview.datasets.recordings import Camera, Recording, seen_by
+from twoview.datasets.recordings import Recording, seen_by
 from twoview.errors import FormatError
+from twoview.geometry.cameras import Camera
 
 VIEWS = ("left", "mid", "right")
 SIZE = (3840, 2160)
@@ -80,11 +82,12 @@ def _clip(root: Path, subject: str, clip: str, split: str, views: Sequence[str])
     )
 
 
-def _camera(path: Path) -> Camera:
+def _camera(path: Path) -> Camera[Array]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         inner = np.asarray(content["intrinsic_matrix"], np.float64).reshape(3, 4)
         outer = np.asarray(content["extrinsic_matrix"], np.float64).reshape(4, 4)
     except (OSError, KeyError, ValueError) as error:
         raise FormatError(f"{path} does not describe a camera: {error}") from error
-    return Camera(outer[:3, :3], outer[:3, 3] / 1000, inner[[0, 1], [0, 1]], inner[:2, 2], SIZE)
+    rotation, translation = outer[:3, :3], outer[:3, 3] / 1000
+    return Camera(rotation, -rotation.T @ translation, inner[[0, 1], [0, 1]], inner[:2, 2], SIZE)

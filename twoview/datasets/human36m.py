@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy import ndarray as Array
 
-from twoview.datasets.recordings import Camera, Recording, read_pickle
+from twoview.datasets.recordings import Recording, read_pickle
 from twoview.errors import FormatError
+from twoview.geometry.cameras import Camera, screen_origin
 from twoview.poses import Poses2D, Poses3D
 from twoview.skeleton import H36M17
 
@@ -39,10 +40,10 @@ _LENSES = {
 VIEWS = tuple(_LENSES)
 
 
-def lens(view: str) -> Camera:
+def lens(view: str) -> Camera[Array]:
     """Intrinsics of a camera of Human3.6M; its place in the room is not in the file, so its pose is the identity."""
-    focal, center, bend, size = _LENSES[view]
-    return Camera(np.eye(3), np.zeros(3), np.array(focal), np.array(center), size, np.array(bend))
+    focal, center, distortion, size = _LENSES[view]
+    return Camera(np.eye(3), np.zeros(3), np.array(focal), np.array(center), size, distortion)
 
 
 def read(
@@ -113,20 +114,19 @@ def _detections(table: Mapping[str, Any], at: Array, time: Array, view: str) -> 
     return Poses2D(np.where(score[..., None] > 0, xy, np.nan), score, time, H36M17, lens(view).size, view)
 
 
-def from_pixel_pose(pixels: Array, camera: Camera) -> Array:
+def from_pixel_pose(pixels: Array, camera: Camera[Array]) -> Array:
     """Points (T, 17, 3) before a camera, unit "screen" (half the picture's width at the root's depth), of pixel poses.
 
-    pixels (T, 17, 3): x, y in the picture and z = (Z - Z_root) * focal / Z_root, all px. The picture's center is taken
-    as the principal point, as everywhere in this package.
+    pixels (T, 17, 3): x, y in the picture and z = (Z - Z_root) * focal / Z_root, all px. The origin of screen units is
+    taken for the principal point, as MotionBERT does.
     """
-    width, height = camera.size
     focal = float(camera.focal[0])
     depth = 1 + (pixels[..., 2:] - pixels[:, :1, 2:]) / focal  # in root depths
-    plane = (pixels[..., :2] - np.array([width, height]) / 2) / focal
-    return np.concatenate([plane * depth, depth], axis=-1) * (2 * focal / width)
+    plane = (pixels[..., :2] - screen_origin(np.array(camera.size))) / focal
+    return np.concatenate([plane * depth, depth], axis=-1) * (2 * focal / camera.size[0])
 
 
-def to_pixel_pose(screen: Array, camera: Camera) -> Array:
+def to_pixel_pose(screen: Array, camera: Camera[Array]) -> Array:
     """Pixel poses (T, 17, 3) from what a lifter of the "screen" rule answers: the inverse of its normalization."""
     width, height = camera.size
     return (screen + np.array([1.0, height / width, 0.0])) * (width / 2)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy import ndarray as Array
+from scipy.spatial.transform import Rotation
 
 from twoview.datasets.motion import Motion
 from twoview.errors import FormatError
@@ -21,25 +22,13 @@ from twoview.skeleton import H36M17
 Points = Mapping[str, Array]  # name -> (T, 3) meters
 
 
-def axis_rotation(axis: str, degrees: Array) -> Array:
-    """Rotation matrices (..., 3, 3) by angles (...,) about "x", "y" or "z"."""
-    first = "xyz".index(axis.lower())
-    a, b = (first + 1) % 3, (first + 2) % 3
-    angle = np.deg2rad(degrees)
-    out = np.zeros((*np.shape(angle), 3, 3))
-    out[..., first, first] = 1
-    out[..., a, a] = out[..., b, b] = np.cos(angle)
-    out[..., b, a] = np.sin(angle)
-    out[..., a, b] = -np.sin(angle)
-    return out
-
-
 def rotation(axes: Sequence[str], degrees: Array) -> Array:
-    """Product, left to right, of turns about `axes`; degrees (..., len(axes)) -> (..., 3, 3)."""
-    out = np.broadcast_to(np.eye(3), (*degrees.shape[:-1], 3, 3))
+    """Product, left to right, of rotations about `axes` ("x", "y", "z"); degrees (..., len(axes)) -> (..., 3, 3)."""
+    flat = degrees.reshape(-1, len(axes))
+    found = Rotation.identity(len(flat))
     for index, axis in enumerate(axes):
-        out = out @ axis_rotation(axis, degrees[..., index])
-    return out
+        found = found * Rotation.from_euler(axis, flat[:, [index]], degrees=True)
+    return np.asarray(found.as_matrix().reshape(*degrees.shape[:-1], 3, 3))
 
 
 def z_up(points: Array) -> Array:

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy import ndarray as Array
 
-from twoview.datasets.recordings import Camera, Recording, read_objects
+from twoview.datasets.recordings import Recording, read_objects
 from twoview.errors import FormatError
+from twoview.geometry.cameras import Camera
 from twoview.poses import Poses2D, Poses3D
 from twoview.skeleton import H36M17
 
@@ -73,7 +74,7 @@ def _recording(
     return Recording(name.replace(" ", "_"), subject, "", split, poses, truth, cameras)
 
 
-def fitted_lens(points: Array, xy: Array, size: tuple[int, int]) -> Camera:
+def fitted_lens(points: Array, xy: Array, size: tuple[int, int]) -> Camera[Array]:
     """The focal lengths and center that take points (N, 3) before the camera to pixels (N, 2), by least squares.
 
     The files leave the calibration out; a body scaled about the camera projects as before, so nothing is lost.

@@ -18,6 +18,7 @@ from numpy import ndarray as Array
 from numpy.lib import format as npy
 
 from twoview.errors import FormatError
+from twoview.geometry.cameras import Camera
 from twoview.poses import Poses2D, Poses3D
 from twoview.skeleton import COCO17, H36M17, HeadRule, to_h36m
 from twoview.timeline import ClockMap, Sync
@@ -79,59 +80,6 @@ def _load(file: Any) -> Any:
 
 
 @dataclass(frozen=True, eq=False)
-class Camera:
-    """A calibrated camera in OpenCV's model: `camera = rotation @ world + translation`, then lens, then pixels.
-
-    rotation (3, 3), translation (3,) m; focal (2,) px; center (2,) px
-    distortion  up to 8 numbers: k1 k2 p1 p2 k3 k4 k5 k6
-    size        (width, height) px
-    """
-
-    rotation: Array
-    translation: Array
-    focal: Array
-    center: Array
-    size: tuple[int, int]
-    distortion: Array = field(default_factory=lambda: np.zeros(0))
-
-    def to_camera(self, world: Array) -> Array:
-        """World points (..., 3) in the camera's axes: x right, y down, z away."""
-        return world @ self.rotation.T + self.translation
-
-    def project(self, points: Array) -> Array:
-        """Pixels (..., 2) of points (..., 3) in the camera's axes; NaN for those behind it."""
-        k1, k2, p1, p2, k3, k4, k5, k6 = np.pad(self.distortion[:8], (0, max(8 - len(self.distortion), 0)))
-        depth = np.where(points[..., 2] > 0, points[..., 2], np.nan)
-        x, y = points[..., 0] / depth, points[..., 1] / depth
-        r2 = x * x + y * y
-        radial = (1 + r2 * (k1 + r2 * (k2 + r2 * k3))) / (1 + r2 * (k4 + r2 * (k5 + r2 * k6)))
-        bent_x = x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x)
-        bent_y = y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y
-        return np.stack([bent_x, bent_y], axis=-1) * self.focal + self.center
-
-    def turned(self, times: int) -> Camera:
-        """The camera of the picture turned clockwise by 90 degrees that many times.
-
-        Pixel (x, y) of a picture (w, h) goes to (h - 1 - y, x), as (0, 0) is the center of a pixel and not its corner.
-        """
-        if times % 4 == 0:
-            return self
-        quarter = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
-        bend = np.array(self.distortion, dtype=np.float64)
-        if len(bend) >= 4:
-            bend[2:4] = bend[3], -bend[2]
-        once = Camera(
-            quarter @ self.rotation,
-            quarter @ self.translation,
-            self.focal[::-1],
-            np.array([self.size[1] - 1 - self.center[1], self.center[0]]),
-            (self.size[1], self.size[0]),
-            bend,
-        )
-        return once.turned(times - 1)
-
-
-@dataclass(frozen=True, eq=False)
 class Recording:
     """One take of a data set. All views share one clock: row i of every array is the same moment.
 
@@ -148,7 +96,7 @@ class Recording:
     split: str
     poses: Mapping[str, Poses2D]
     truth: Mapping[str, Poses3D]
-    cameras: Mapping[str, Camera] = field(default_factory=dict)
+    cameras: Mapping[str, Camera[Array]] = field(default_factory=dict)
     videos: Mapping[str, Path] = field(default_factory=dict)
     video_time: Mapping[str, Array] = field(default_factory=dict)
     truth_mm: Mapping[str, Array] = field(default_factory=dict)
@@ -178,7 +126,7 @@ def h36m_points(coco: Array, *, head: HeadRule = "eyes") -> Array:
     return to_h36m(coco, np.ones(coco.shape[:2], np.float32), COCO17, head=head)[0]
 
 
-def seen_by(camera: Camera, world: Array, time: Array, view: str) -> tuple[Poses2D, Poses3D]:
+def seen_by(camera: Camera[Array], world: Array, time: Array, view: str) -> tuple[Poses2D, Poses3D]:
     """What a camera saw of Human3.6M joints in the world (T, 17, 3) m: exact 2D of score 1, and camera-space 3D."""
     points = camera.to_camera(world)
     xy = camera.project(points)

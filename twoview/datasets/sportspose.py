@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy import ndarray as Array
 from scipy.spatial.transform import Rotation
 
-from twoview.datasets.recordings import Camera, Recording, h36m_points, read_pickle, seen_by
+from twoview.datasets.recordings import Recording, h36m_points, read_pickle, seen_by
 from twoview.errors import FormatError
+from twoview.geometry.cameras import Camera, turned
 from twoview.skeleton import HeadRule
 
 VIEWS = ("front-right", "right", "back-right", "back", "back-left", "left", "front-left")
@@ -82,7 +84,7 @@ def read(
         )
 
 
-def _camera(content: Mapping[str, Any], index: int, path: Path) -> Camera:
+def _camera(content: Mapping[str, Any], index: int, path: Path) -> Camera[Array]:
     try:
         lens, turns = content["calibration"][index], int(content["numtimesrot90clockwise"][index])
         values = {key: np.ravel(np.asarray(lens[key], dtype=np.float64)) for key in ("f", "c", "k", "T", "tpr")}
@@ -90,10 +92,13 @@ def _camera(content: Mapping[str, Any], index: int, path: Path) -> Camera:
         raise FormatError(f"{path} does not calibrate camera {index}: {error!r}") from error
     size = SIZE if turns % 2 == 0 else (SIZE[1], SIZE[0])
     rotation = Rotation.from_rotvec(values["tpr"]).as_matrix()
-    return Camera(rotation, values["T"], values["f"], values["c"], size, values["k"]).turned(turns)
+    distortion = tuple(values["k"].tolist())
+    return turned(Camera(rotation, -rotation.T @ values["T"], values["f"], values["c"], size, distortion), turns)
 
 
-def _take(root: Path, path: Path, place: str, subject: str, cameras: Mapping[str, Camera], head: HeadRule) -> Recording:
+def _take(
+    root: Path, path: Path, place: str, subject: str, cameras: Mapping[str, Camera[Array]], head: HeadRule
+) -> Recording:
     timing_path = path.with_name(f"{path.stem}_timing.pkl")
     timing = read_pickle(timing_path)
     try:

@@ -1,14 +1,15 @@
-"""Between pixels and what a lifter speaks, in one place: the frame of a clip, and the way back to the camera.
+"""The frame of a clip: from pixels to the screen units that a lifter reads, and from its answer back to the camera.
 
 A lifter reads x, y in *screen units* of its clip's frame and answers x, y, z in the same units: x, y of the picture and
 z = (Z - Z_root) / Z_root * focal / scale, the "2.5D" pose whose scale is that of the picture at the root's depth.
 
 Two rules make a frame.
 "screen"  MotionBERT's: the picture's center is 0 and half its width is 1.
-"box"     A virtual camera turned towards the athlete (so that nobody looks turned for standing at the picture's edge),
-          with the center of the clip's joints at 0 and twice their RMS distance from it as 1.
+"box"     A virtual camera is turned towards the athlete, so that the place in the picture does not change the pose; the
+          center of the clip's joints is 0 and twice their RMS distance from it is 1.
 
-Both are exact and invertible once the focal length is named. It is the user's, or DEFAULT_FOCAL.
+Both are exact and invertible for a given focal length: the user's, or DEFAULT_FOCAL. `cameras.screen_origin` says which
+pixel is 0.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from twoview.geometry.cameras import NEAREST, project, screen_origin
+from twoview.geometry.similarity import rooted
 from twoview.skeleton import H36M17
 
 Rule = Literal["screen", "box"]
 RULES: tuple[Rule, ...] = ("screen", "box")
 
 DEFAULT_FOCAL = 0.8
-"""Focal length in long sides of the picture where nobody knows better: a phone's main camera when it films."""
-
-_NEAREST = 0.05  # least depth, in root depths, of a point before the camera; keeps wild detections finite
+"""Focal length in long sides of the picture where it is unknown: a phone's main camera when it records video."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +38,7 @@ class Framing:
     rotation  (B, 3, 3)  from the camera's axes to the frame's; identity for the rule "screen"
     scale     (B,) px    length of one screen unit in the turned picture
     focal     (B,) px    focal length that was assumed
-    size      (B, 2) px  width and height of the upright picture; its center is taken as the principal point
+    size      (B, 2) px  width and height of the upright picture
     """
 
     rotation: Tensor
@@ -80,8 +81,8 @@ def frame_clip(xy: Tensor, score: Tensor, size: Tensor, rule: Rule = "box", *, f
     total = weight.sum(dim=(1, 2))
     some = total > 0
     total = total.clamp(min=1e-6)
-    center = torch.where(some, (weight * seen).sum(dim=(1, 2)) / total, size / 2)
-    turned = Framing(turn_towards((center - size / 2) / focal[:, None]), torch.ones_like(focal), focal, size)
+    center = torch.where(some, (weight * seen).sum(dim=(1, 2)) / total, screen_origin(size))
+    turned = Framing(turn_towards((center - screen_origin(size)) / focal[:, None]), torch.ones_like(focal), focal, size)
     squares = weight * to_screen(torch.where(weight > 0, xy, center[:, None, None]), turned).square()
     spread = 2 * (squares.sum(dim=(1, 2, 3)) / total[:, 0]).sqrt()
     scale = torch.where(some[:, 0] & (spread > 0), spread, whole.scale)
@@ -89,24 +90,24 @@ def frame_clip(xy: Tensor, score: Tensor, size: Tensor, rule: Rule = "box", *, f
 
 
 def to_screen(xy: Tensor, framing: Framing) -> Tensor:
-    """Pixels xy (B, ..., 2) -> the same in screen units of each clip's frame."""
+    """Pixels xy (B, ..., 2) in screen units of each clip's frame."""
     focal, size = _like(framing.focal, xy), _like(framing.size, xy)
-    turned = _rotate(framing.rotation, _rays((xy - size / 2) / focal))
-    return _project(turned) * (focal / _like(framing.scale, xy))
+    turned = _rotate(framing.rotation, _rays((xy - screen_origin(size)) / focal))
+    return project(turned, focal / _like(framing.scale, xy))
 
 
 def from_screen(screen: Tensor, framing: Framing) -> Tensor:
-    """The inverse of `to_screen`: screen units (B, ..., 2) -> px."""
+    """The inverse of `to_screen`: pixels of positions (B, ..., 2) in screen units."""
     focal, size = _like(framing.focal, screen), _like(framing.size, screen)
     rays = _rays(screen * (_like(framing.scale, screen) / focal))
-    return _project(_rotate(framing.rotation.mT, rays)) * focal + size / 2
+    return project(_rotate(framing.rotation.mT, rays), focal) + screen_origin(size)
 
 
 def to_camera(lifted: Tensor, framing: Framing) -> Tensor:
-    """What a lifter answered (B, T, J, 3) -> root-relative poses along the camera's own axes, perspective undone.
+    """Root-relative poses (B, T, J, 3) along the camera's own axes from a lifter's answer, perspective undone.
 
     The unit is half the picture's width at the root's depth, so meters are this times Z_root * width / (2 * focal), one
-    factor a frame. Exact for an exact answer and focal length; nothing of MotionBERT's 2.5D floor is left.
+    factor per frame. Exact for an exact answer and focal length: the error that MotionBERT's 2.5D poses keep is gone.
     """
     ratio = _like(framing.scale / framing.focal, lifted)
     root = H36M17.root
@@ -114,11 +115,11 @@ def to_camera(lifted: Tensor, framing: Framing) -> Tensor:
     points = _rotate(framing.rotation.mT, torch.cat([lifted[..., :2] * ratio, torch.ones_like(depth)], dim=-1) * depth)
     pivot = points[..., root : root + 1, :]
     unit = _like(2 * framing.focal / framing.size[:, 0], lifted)
-    return (points - pivot) / pivot[..., 2:].clamp(min=_NEAREST) * unit
+    return (points - pivot) / pivot[..., 2:].clamp(min=NEAREST) * unit
 
 
 def from_camera(points: Tensor, focal: Tensor, framing: Framing) -> Tensor:
-    """What a lifter should answer (B, T, J, 3) for true points before a camera: the label to train on.
+    """The label to train on: what a lifter should answer (B, T, J, 3) for true points in camera axes.
 
     points  (B, T, J, 3)  camera axes, the camera at 0, any unit of length
     focal   (B,) px       the camera's true focal length; `framing` may assume another
@@ -131,13 +132,43 @@ def from_camera(points: Tensor, focal: Tensor, framing: Framing) -> Tensor:
     stretch[..., 2] = (framing.focal / focal)[:, None, None]  # the world that the assumed camera would have to see
     turned = _rotate(framing.rotation, points * stretch)
     unit = _like(framing.focal / framing.scale, points)
-    xy = _project(turned) * unit
-    forward = _rotate(framing.rotation, points - points[..., root : root + 1, :])[..., 2:]
+    xy = project(turned, unit)
+    forward = _rotate(framing.rotation, rooted(points))[..., 2:]
     return torch.cat([xy, forward / turned[..., root : root + 1, 2:].clamp(min=1e-6) * unit], dim=-1)
 
 
+@dataclass(frozen=True, eq=False)
+class LabeledClips:
+    """Single-view clips as a lifter reads them, with what it should answer.
+
+    screen  (B, T, J, 2)  screen units, 0 where unseen
+    score   (B, T, J)
+    label   (B, T, J, 3)  see `from_camera`
+    """
+
+    screen: Tensor
+    score: Tensor
+    label: Tensor
+    framing: Framing
+
+    @property
+    def input(self) -> Tensor:
+        """What the lifter reads (B, T, J, 3): x, y, score."""
+        return torch.cat([self.screen, self.score[..., None]], dim=-1)
+
+
+def label_clips(xy: Tensor, score: Tensor, size: Tensor, points: Tensor, focal: Tensor, rule: Rule) -> LabeledClips:
+    """Frame clips xy (B, T, J, 2) px, score (B, T, J), and label them by their true points (B, T, J, 3).
+
+    size (B, 2) px and the true focal length (B,) px are the camera's; the frame assumes the default focal length.
+    """
+    framing = frame_clip(xy, score, size, rule)
+    screen = torch.where(score[..., None] > 0, to_screen(xy, framing), torch.zeros_like(xy))
+    return LabeledClips(screen, score, from_camera(points, focal, framing), framing)
+
+
 def _like(value: Tensor, other: Tensor) -> Tensor:
-    """A per-clip value (B,) or (B, 2) with axes put in so that it broadcasts against (B, ..., C)."""
+    """A value of each clip, (B,) or (B, 2), with axes inserted to broadcast against (B, ..., C)."""
     if value.ndim == 1:
         value = value[:, None]
     return value.to(other).reshape(value.shape[0], *[1] * (other.ndim - 2), value.shape[-1])
@@ -150,10 +181,6 @@ def _rotate(rotation: Tensor, points: Tensor) -> Tensor:
 
 def _rays(plane: Tensor) -> Tensor:
     return torch.cat([plane, torch.ones_like(plane[..., :1])], dim=-1)
-
-
-def _project(points: Tensor) -> Tensor:
-    return points[..., :2] / points[..., 2:].clamp(min=_NEAREST)
 
 
 def turn_towards(plane: Tensor) -> Tensor:

@@ -18,7 +18,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy import ndarray as Array
 from scipy.linalg import cho_solve_banded, cholesky_banded
+from scipy.spatial.transform import Rotation
 
+from twoview.geometry.cameras import NEAREST, project
 from twoview.skeleton import H36M17
 
 PARENTS = np.array([parent for parent, _ in H36M17.bones])
@@ -26,8 +28,6 @@ CHILDREN = np.array([child for _, child in H36M17.bones])
 MIRRORED = np.array([H36M17.flip_order[child] - 1 for child in CHILDREN])  # the bone on the other side of the body
 TRUNK = np.isin(CHILDREN, [H36M17.index(j) for j in ("right_hip", "left_hip", "spine", "thorax", "nose", "head",
                                                      "left_shoulder", "right_shoulder")])  # fmt: skip
-BODY_M = 4.2  # summed bones of a grown-up: the unit of length until a height is given
-STATURE_M = 1.75  # the same body's height
 CAMERA = 7  # unknowns of a camera in a take: rotation vector, translation, lateness
 
 
@@ -104,17 +104,6 @@ class Normal:
     cost: float
 
 
-def rotation_matrices(vector: Array) -> Array:
-    """Rotation matrices (..., 3, 3) of rotation vectors (..., 3), radians."""
-    angle = np.linalg.norm(vector, axis=-1)[..., None, None]
-    k = cross(vector)
-    small = angle < 1e-8
-    safe = np.where(small, 1.0, angle)
-    first = np.where(small, 1.0, np.sin(safe) / safe)
-    second = np.where(small, 0.5, (1 - np.cos(safe)) / safe**2)
-    return np.eye(3) + first * k + second * (k @ k)
-
-
 def cross(vector: Array) -> Array:
     """Matrices (..., 3, 3) that multiply like the cross product with vectors (..., 3)."""
     x, y, z = np.moveaxis(vector, -1, 0)
@@ -128,17 +117,12 @@ def in_cameras(state: State, group: Array) -> Array:
     return turned + state.translation[group].transpose(1, 0, 2)[:, :, None]
 
 
-def project(points: Array, log_focal: Array) -> Array:
-    """Pixels from the principal point (V, T, J, 2) of joints (V, T, J, 3) in their cameras."""
-    depth = np.maximum(points[..., 2:], 0.05)
-    return np.exp(log_focal)[:, None, None, None] * points[..., :2] / depth
-
-
 def reprojection(problem: Problem, state: State) -> tuple[Array, Array]:
     """Points in the cameras (V, T, J, 3), and residuals (V, T, J, 2) px with each view's lateness taken out."""
     points = in_cameras(state, problem.group)
     late = state.shift[problem.group].T[:, :, None, None]
-    return points, project(points, state.log_focal) - problem.uv - problem.speed * late
+    focal = np.exp(state.log_focal)[:, None, None, None]
+    return points, project(points, focal) - problem.uv - problem.speed * late
 
 
 def huber_cost(squared: Array, width: float) -> tuple[float, Array]:
@@ -173,7 +157,7 @@ def linearize(problem: Problem, state: State, blur: float = 1.0) -> Normal:
     focal = np.exp(state.log_focal)
     for v in range(views):
         p, r, w = points[v], residual[v], weight[v][..., None, None]
-        inverse = 1.0 / np.maximum(p[..., 2], 0.05)
+        inverse = 1.0 / np.maximum(p[..., 2], NEAREST)
         to_pixel = np.zeros((frames, joints, 2, 3))
         to_pixel[..., 0, 0] = to_pixel[..., 1, 1] = focal[v] * inverse
         to_pixel[..., 2] = -focal[v] * p[..., :2] * inverse[..., None] ** 2
@@ -363,7 +347,8 @@ def moved(state: State, inner_step: Array, outer_step: Array) -> State:
     cameras = CAMERA * (views - 1) * groups
     by_camera = outer_step[:cameras].reshape(groups, views - 1, CAMERA)
     rotation, translation, shift = state.rotation.copy(), state.translation.copy(), state.shift.copy()
-    rotation[:, 1:] = rotation_matrices(by_camera[..., :3]) @ rotation[:, 1:]
+    turns = Rotation.from_rotvec(by_camera[..., :3].reshape(-1, 3)).as_matrix()
+    rotation[:, 1:] = turns.reshape(groups, views - 1, 3, 3) @ rotation[:, 1:]
     translation[:, 1:] += by_camera[..., 3:6]
     shift[:, 1:] += by_camera[..., 6]
     return State(state.joints + inner_step.reshape(state.joints.shape), rotation, translation, shift,

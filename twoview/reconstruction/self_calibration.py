@@ -21,18 +21,16 @@ from scipy.ndimage import median_filter
 
 from twoview.reconstruction import bundle_adjustment
 from twoview.reconstruction.bundle_adjustment import (
-    BODY_M,
     CHILDREN,
     MIRRORED,
     PARENTS,
-    STATURE_M,
     Noise,
     Problem,
     State,
     covariance,
     minimize,
 )
-from twoview.skeleton import H36M17
+from twoview.skeleton import BODY_M, H36M17, STATURE_M
 
 
 def to_meters(start: Array, *, around: int = 15) -> tuple[Array, Array]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from twoview.geometry.similarity import mirror
 from twoview.skeleton import H36M17
 from twoview.training.virtual_cameras import ARMS, LEGS, Chance, J, rotation_matrix
 
@@ -66,8 +67,7 @@ def vary_bodies(motion: Tensor, chance: Chance, how: BodyRange | None = None) ->
     """Each clip with another body, mirrored half the time, some with new limbs, leaning, or tumbling."""
     how = how or BodyRange()
     batch, frames = motion.shape[:2]
-    mirror = motion[:, :, list(H36M17.flip_order)] * motion.new_tensor([-1.0, 1.0, 1.0])
-    bones = to_bones(torch.where(chance.happens(0.5, batch, 1, 1, 1), mirror, motion))
+    bones = to_bones(torch.where(chance.happens(0.5, batch, 1, 1, 1), mirror(motion), motion))
     bones = _take_limbs(bones, chance, how)
     bones = _turn_limbs(bones, chance, how)
 

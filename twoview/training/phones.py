@@ -26,15 +26,14 @@ from torch import Tensor, nn
 
 from twoview.config import FinetuneConfig, LossConfig, PhonesConfig, TriangulateConfig
 from twoview.errors import TrainingError
-from twoview.geometry import framing
+from twoview.geometry import cameras, framing
 from twoview.geometry.similarity import bone_lengths, rooted
 from twoview.lifting.inference import lift
 from twoview.lifting.model import Model
 from twoview.poses import Poses2D
 from twoview.progress import OnProgress
-from twoview.reconstruction.bundle_adjustment import BODY_M, STATURE_M
 from twoview.reconstruction.triangulation import Triangulation, triangulate_takes
-from twoview.skeleton import H36M17
+from twoview.skeleton import BODY_M, H36M17, STATURE_M
 from twoview.storage.weights import ASSETS
 from twoview.takes import Take, chosen_views
 from twoview.timeline import common_grid
@@ -42,7 +41,7 @@ from twoview.training import distributed, losses
 from twoview.training.clips import Clip, PairBatch, collate
 from twoview.training.losses import consistency
 from twoview.training.paper import by_views, judge
-from twoview.training.virtual_cameras import Chance, detect_like, place_cameras, rotation_matrix
+from twoview.training.virtual_cameras import NEAREST_M, Chance, render, rotation_matrix
 
 FARTHEST = 4.0  # screen units: answers beyond are of athletes who stand beside the camera
 TILT_DEG = 4.0  # how far the filming phone's own down is from the room's, standard deviation
@@ -117,10 +116,8 @@ class Lessons:
         tilt = rotation_matrix(math.radians(TILT_DEG) * chance.normal(len(motion), 3))
         pivot = motion[:, :1, :1]
         motion = torch.einsum("bac,btjc->btja", tilt, motion - pivot) + pivot
-        cameras = place_cameras(motion, chance)
-        points = cameras.see(motion)
-        xy, score = detect_like(cameras.project(points), cameras.size, chance)
-        clips = Solved(xy, score, cameras.size, points, cameras.focal, weight)
+        seen = render(motion, chance)
+        clips = Solved(seen.xy, seen.score, seen.cameras.size, seen.points, seen.cameras.focal, weight)
         return self._mirrored(to_batch(clips, self.rule), chance)
 
     def _mirrored(self, batch: PairBatch, chance: Chance) -> PairBatch:
@@ -129,12 +126,10 @@ class Lessons:
 
 def to_batch(clips: Solved, rule: framing.Rule) -> PairBatch:
     """Clips framed for a lifter, with the answers it should give: a batch of one view each."""
-    frame = framing.frame_clip(clips.xy, clips.score, clips.size, rule)
-    seen = (clips.score > 0)[..., None]
-    screen = torch.where(seen, framing.to_screen(clips.xy, frame), torch.zeros(()))
-    target = framing.from_camera(clips.points, clips.focal, frame).clamp(-FARTHEST, FARTHEST)
+    found = framing.label_clips(clips.xy, clips.score, clips.size, clips.points, clips.focal, rule)
+    screen, target = found.screen[:, None], found.label[:, None].clamp(-FARTHEST, FARTHEST)
     time = torch.zeros(clips.xy.shape[:2])
-    return PairBatch(screen[:, None], clips.score[:, None], time, frame, target[:, None], clips.weight[:, None])
+    return PairBatch(screen, clips.score[:, None], time, found.framing, target, clips.weight[:, None])
 
 
 def terms(lesson: Lesson, answer: Tensor, config: PhonesConfig) -> dict[str, Tensor]:
@@ -168,13 +163,13 @@ def swap_residuals(own: Solved, other: Solved, chance: Chance, share: float) -> 
 
 def project(clips: Solved) -> Tensor:
     """Pixels (N, T, J, 2) where the solved joints are seen."""
-    plane = clips.points[..., :2] / clips.points[..., 2:].clamp(min=0.1)
-    return plane * clips.focal[:, None, None, None] + clips.size[:, None, None] / 2
+    seen = cameras.project(clips.points, clips.focal[:, None, None, None], nearest=NEAREST_M)
+    return seen + cameras.screen_origin(clips.size)[:, None, None]
 
 
 def body_px(clips: Solved) -> Tensor:
     """Size (N, T, 1, 1) of a standing body at the athlete's distance, px."""
-    depth = clips.points[:, :, H36M17.root, 2].clamp(min=0.1)
+    depth = clips.points[:, :, H36M17.root, 2].clamp(min=NEAREST_M)
     return (STATURE_M * clips.focal[:, None] / depth)[..., None, None]
 
 

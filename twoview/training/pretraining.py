@@ -24,7 +24,7 @@ from twoview.config import PretrainConfig
 from twoview.datasets.motion import Motion
 from twoview.errors import TrainingError
 from twoview.evaluation.metrics import aligned_errors, joint_errors, scaled_errors
-from twoview.geometry.framing import Rule, to_camera
+from twoview.geometry.framing import LabeledClips, Rule, to_camera
 from twoview.geometry.similarity import mirror
 from twoview.lifting.model import Model, load_model, save_model
 from twoview.machine import keep_memory, torch_device
@@ -32,18 +32,18 @@ from twoview.progress import OnProgress, Progress, report
 from twoview.skeleton import H36M17
 from twoview.storage import checkpoints
 from twoview.training.bodies import BodyRange, coco_like, vary_bodies, vary_definition
-from twoview.training.virtual_cameras import CameraRange, Chance, Filmed, MotionBank, NoiseModel, center, film
+from twoview.training.virtual_cameras import CameraRange, Chance, MotionBank, NoiseModel, center_motion, render
 
 _ROOT = H36M17.root
 _LENGTHS = ((27, 0.5), (81, 0.35), (9, 0.1), (1, 0.05))  # clip length in frames, share of the steps
 
 
-def lifting_loss(answer: Tensor, film: Filmed, config: PretrainConfig) -> Tensor:
+def lifting_loss(answer: Tensor, batch: LabeledClips, config: PretrainConfig) -> Tensor:
     """Position + scale + velocity errors of the root-relative pose, as in paper equation 5; the root in the picture."""
-    seen_joints = (film.seen[..., 2] > 0).float().mean(dim=-1)
+    seen_joints = (batch.score > 0).float().mean(dim=-1)
     weight = torch.where(seen_joints > 0.25, 1.0, 0.05)  # (B, T): nobody can lift an athlete out of the picture
     weight = (weight / weight.mean().clamp(min=1e-6))[..., None]
-    label = film.label.clamp(-4, 4)
+    label = batch.label.clamp(-4, 4)
     pose, truth = answer - answer[:, :, _ROOT : _ROOT + 1], label - label[:, :, _ROOT : _ROOT + 1]
     drift = answer[:, :, _ROOT] - label[:, :, _ROOT]
     error = _length(pose - truth)
@@ -90,13 +90,14 @@ def score_lifter(
     converted  joints of a COCO detector after conversion, instead of those that were captured
     """
     motion, which = bank.windows(frames, rate)
-    motion = center(motion.repeat(cameras, 1, 1, 1))
+    motion = center_motion(motion.repeat(cameras, 1, 1, 1))
     motion = coco_like(motion) if converted else motion
-    seen = film(motion, _chance(seed, bank.device), noise, where, rule)
-    answer = torch.cat([_answer(lifter, part, flip) for part in seen.seen.split(256)])
+    seen = render(motion, _chance(seed, bank.device), noise, where)
+    clips = seen.labeled(rule)
+    answer = torch.cat([_answer(lifter, part, flip) for part in clips.input.split(256)])
     root = seen.points[:, :, _ROOT : _ROOT + 1]
     meters = root[..., 2:] * (seen.cameras.size[:, 0] / 2 / seen.cameras.focal)[:, None, None, None]
-    pose, truth = to_camera(answer, seen.framing) * meters * 1000, (seen.points - root) * 1000
+    pose, truth = to_camera(answer, clips.framing) * meters * 1000, (seen.points - root) * 1000
     p, t = pose.flatten(0, 1), truth.flatten(0, 1)
     errors = {"mpjpe": joint_errors(p, t), "pa_mpjpe": aligned_errors(p, t), "n_mpjpe": scaled_errors(p, t)}
     found = {name: value.view(pose.shape[:3]).mean((1, 2)) for name, value in errors.items()}
@@ -128,18 +129,18 @@ def learning_rate(config: PretrainConfig, step: int) -> float:
 
 def draw_batch(
     bank: MotionBank, config: PretrainConfig, noises: Sequence[NoiseModel], step: int, clip_length: int = 81
-) -> Filmed:
+) -> LabeledClips:
     """The clips of one step, all of one length up to `clip_length`; a pure function of (seed, step) on each device."""
     chance = _chance(step_seed(config.seed, step), bank.device)
     lengths, shares = zip(*((n, share) for n, share in _LENGTHS if n <= clip_length), strict=True)
     pick = np.random.default_rng((config.seed, step)).choice(len(lengths), p=np.divide(shares, sum(shares)))
     length = lengths[pick]
     motion = bank.draw(min(max(config.frames // length, 1), 1024), length, config.rate, chance)
-    motion = vary_definition(vary_bodies(center(motion), chance, BodyRange()), chance, config.converted)
+    motion = vary_definition(vary_bodies(center_motion(motion), chance, BodyRange()), chance, config.converted)
     noise = noises[0]
     if step >= config.noise_from and len(noises) > 1:
         noise = noises[step % len(noises)]
-    return film(motion, chance, noise)
+    return render(motion, chance, noise).labeled()
 
 
 def pretrain(
@@ -211,14 +212,14 @@ class _Run:
     def clip_length(self) -> int:
         return cast(int, self.lifter.clip_length)
 
-    def learn(self, batch: Filmed, config: PretrainConfig, step: int) -> Tensor:
+    def learn(self, batch: LabeledClips, config: PretrainConfig, step: int) -> Tensor:
         """One step; returns its loss."""
         factor = learning_rate(config, step)
         for optimizer, peak in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = peak * factor
-        with torch.autocast(batch.seen.device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16"):
-            answer = self.lifter(batch.seen)
+        with torch.autocast(batch.score.device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16"):
+            answer = self.lifter(batch.input)
         loss = lifting_loss(answer.float(), batch, config)
         self.lifter.zero_grad()
         loss.backward()

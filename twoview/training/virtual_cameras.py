@@ -1,11 +1,7 @@
-"""Virtual phones over motion capture: varied bodies, random cameras, and 2D such as a detector gives.
+"""Virtual phones over motion capture: random cameras, simulated detector noise, and clips rendered through both.
 
-Everything is batched torch and takes its randomness from a generator. Motion is (B, T, 17, 3) meters in a room whose z
-axis points up and whose floor is at 0; what a camera sees is (B, T, 17, 3) meters along the camera's axes.
-
-Clips of motion capture as a phone and a detector would have seen them, with what a lifter should answer.
-
-`MotionBank` cuts clips out of motion capture, `film` puts a virtual phone before them.
+Everything is batched torch and draws its randomness from a generator. Motion is (B, T, 17, 3) m in a room whose z axis
+points up and whose floor is at 0; points are the same motion in a camera's axes.
 """
 
 from __future__ import annotations
@@ -23,8 +19,9 @@ from torch import Tensor
 
 from twoview.datasets.motion import Motion
 from twoview.errors import TrainingError
-from twoview.geometry.framing import Framing, Rule, frame_clip, from_camera, to_screen, turn_towards
-from twoview.skeleton import H36M17
+from twoview.geometry.cameras import Camera, screen_origin
+from twoview.geometry.framing import LabeledClips, Rule, label_clips, turn_towards
+from twoview.skeleton import H36M17, STATURE_M
 
 J = {name: index for index, name in enumerate(H36M17.joints)}
 LEGS = ((J["right_hip"], J["right_knee"], J["right_ankle"]), (J["left_hip"], J["left_knee"], J["left_ankle"]))
@@ -32,57 +29,34 @@ ARMS = (
     (J["right_shoulder"], J["right_elbow"], J["right_wrist"]),
     (J["left_shoulder"], J["left_elbow"], J["left_wrist"]),
 )
-
-
-@dataclass(frozen=True)
-class Cameras:
-    """One camera a clip.
-
-    rotation  (B, 3, 3)  from the room's axes to the camera's (x right, y down, z away)
-    position  (B, 3) m   in the room
-    focal     (B,) px
-    size      (B, 2) px  width, height; the picture's center is the principal point
-    """
-
-    rotation: Tensor
-    position: Tensor
-    focal: Tensor
-    size: Tensor
-
-    def see(self, motion: Tensor) -> Tensor:
-        """Motion in the room -> the same along the camera's axes, in meters from the camera."""
-        offset = (motion - self.position[:, None, None]).flatten(1, 2)
-        return torch.bmm(offset, self.rotation.mT).view_as(motion)
-
-    def project(self, points: Tensor) -> Tensor:
-        """Points before the camera (B, T, J, 3) -> (B, T, J, 2) px."""
-        plane = points[..., :2] / points[..., 2:].clamp(min=0.1)
-        return plane * self.focal[:, None, None, None] + self.size[:, None, None] / 2
+NEAREST_M = 0.1  # points nearer to a phone than this are projected as if they were this far away
 
 
 @dataclass(frozen=True)
 class CameraRange:
-    """Where phones stand and how they are held. Ranges are uniform, angles in degrees, lengths in meters."""
+    """Where phones stand and how they are turned. Ranges are uniform, angles in degrees, lengths in meters."""
 
     distance: tuple[float, float] = (2.0, 9.0)  # log-uniform
     height: tuple[float, float] = (0.3, 2.6)
     focal: tuple[float, float] = (0.65, 1.3)  # log-uniform, in long sides of the picture
-    azimuth: tuple[float, float] = (-180.0, 180.0)  # from the athlete's right side, anticlockwise from above
+    azimuth: tuple[float, float] = (-180.0, 180.0)  # from the athlete's right side, counterclockwise from above
     roll: float = 2.5  # standard deviation
-    off_center: float = 1.0  # 0 aims at the athlete, 1 puts him anywhere in the picture
+    off_center: float = 1.0  # 0 aims at the athlete, 1 puts the athlete anywhere in the picture
     crop: tuple[float, float] = (0.5, 1.15)  # least distance, where 1 just fits a standing person
 
 
 @dataclass(frozen=True)
 class NoiseModel:
-    """Errors of a detector, in shares of the athlete's box (the longer side of all joints in a frame).
+    """Errors of a detector, as shares of the athlete's box (the longer side of the box around all joints of a frame).
 
-    joint      17 factors to `level`, one a joint
-    level      standard deviation an axis; one value a clip, log-uniform
-    bias, smooth, white  how it splits: constant over a clip, correlated over `correlation` frames, each frame anew
-    outliers   share of joints far off (`outlier_size`); missing: share not seen; swaps: share of clips where the
-               left and right legs or arms change places for a while; blind: share of joints unseen for a whole clip
-    confidence error (share of the box) at which the score has fallen to a half; a clip varies it by a factor of 2
+    joint       17 factors to `level`, one per joint
+    level       sigma per axis, one value per clip, log-uniform
+    bias        part of sigma that is constant over a clip
+    smooth      part that is correlated over `correlation` frames; white: part that is independent in each frame
+    outliers    share of joints far off, by `outlier_size`
+    missing     share of joints that are unseen; blind: share of joints unseen for a whole clip
+    swaps       share of clips in which left and right legs, or arms, are swapped for a while
+    confidence  error at which the score has fallen to a half; varies by a factor of 2 from clip to clip
     """
 
     joint: tuple[float, ...] = (
@@ -102,14 +76,14 @@ class NoiseModel:
 
     @classmethod
     def load(cls, path: Path | str) -> NoiseModel:
-        """A model measured on a detector: a JSON object with any of the fields above under "noise"."""
+        """A model measured on a detector: a JSON file whose object "noise" has any of the fields above."""
         found = json.loads(Path(path).read_text(encoding="utf-8"))["noise"]
         fields: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
         return cls(**fields)
 
 
 class Chance:
-    """Random tensors from one generator, on its device."""
+    """Draws random tensors from one generator, on its device."""
 
     def __init__(self, generator: torch.Generator) -> None:
         self.generator, self.device = generator, generator.device
@@ -131,7 +105,7 @@ class Chance:
         return torch.rand(*shape, generator=self.generator, device=self.device) < share
 
     def drift(self, batch: int, frames: int, every: int, *shape: int) -> Tensor:
-        """Normal noise (batch, frames, *shape) that is drawn anew every `every` frames and straight in between."""
+        """Normal noise (batch, frames, *shape): a new value every `every` frames, linear in between."""
         knots = (frames - 1) // every + 2
         at = torch.arange(frames, device=self.device) / every + self.uniform(0, 1, 1)
         left = at.long().clamp(max=knots - 2)
@@ -140,15 +114,18 @@ class Chance:
         return (values[:, left] * (1 - share) + values[:, left + 1] * share) * 1.22  # keeps the variance near 1
 
 
-def place_cameras(motion: Tensor, chance: Chance, where: CameraRange | None = None) -> Cameras:
-    """A random phone for each clip of motion (B, T, 17, 3), aimed at or beside the athlete."""
+def place_cameras(motion: Tensor, chance: Chance, where: CameraRange | None = None) -> Camera[Tensor]:
+    """A random phone for each clip of motion (B, T, 17, 3), aimed at the athlete or beside.
+
+    Its principal point is the origin of screen units, so that without noise a lifter's input is its label.
+    """
     where = where or CameraRange()
     batch = len(motion)
     portrait = chance.happens(0.5, batch, 1)
     size = torch.where(portrait, motion.new_tensor([1080.0, 1920.0]), motion.new_tensor([1920.0, 1080.0]))
     upwards = motion.new_tensor([[0.0, 0.0, 1.0]])
     focal = chance.log_uniform(*where.focal, batch) * 1920
-    standing = 1.75 * focal / size[:, 1]  # meters away at which a standing person fills the picture's height
+    standing = STATURE_M * focal / size[:, 1]  # meters away at which a standing person fills the picture's height
     nearest = standing * chance.uniform(*where.crop, batch)
     distance = chance.log_uniform(*where.distance, batch).maximum(nearest)
     center = motion.mean(dim=(1, 2))
@@ -159,12 +136,12 @@ def place_cameras(motion: Tensor, chance: Chance, where: CameraRange | None = No
     forward = torch.nn.functional.normalize(center - position, dim=-1)
     right = torch.nn.functional.normalize(torch.linalg.cross(forward, upwards), dim=-1)
     level = torch.stack([right, torch.linalg.cross(forward, right), forward], dim=1)
-    tall = 1.75 * focal / distance
+    tall = STATURE_M * focal / distance
     free = torch.stack([size[:, 0] - 0.6 * tall, size[:, 1] - tall], dim=-1).clamp(min=0) / 2
     aside = chance.uniform(-1, 1, batch, 2) * free * where.off_center / focal[:, None]
     roll = math.radians(where.roll) * chance.normal(batch, 1) * upwards
     rotation = turn_towards(aside).mT @ rotation_matrix(roll) @ level
-    return Cameras(rotation, position, focal, size)
+    return Camera(rotation, position, focal, screen_origin(size), size)
 
 
 def _right_of(motion: Tensor) -> Tensor:
@@ -174,7 +151,7 @@ def _right_of(motion: Tensor) -> Tensor:
 
 
 def rotation_matrix(vector: Tensor) -> Tensor:
-    """Rotation vectors (..., 3) in radians -> matrices (..., 3, 3)."""
+    """Rotation matrices (..., 3, 3) of rotation vectors (..., 3), radians."""
     angle = vector.norm(dim=-1, keepdim=True).clamp(min=1e-6)
     x, y, z = (vector / angle).unbind(-1)
     s, c = angle[..., 0].sin(), angle[..., 0].cos()
@@ -189,10 +166,12 @@ def box_size(xy: Tensor) -> Tensor:
     return (xy.amax(dim=2) - xy.amin(dim=2)).amax(dim=-1)
 
 
-def detect_like(xy: Tensor, size: Tensor, chance: Chance, noise: NoiseModel | None = None) -> tuple[Tensor, Tensor]:
-    """True joints (B, T, 17, 2) px in pictures of `size` (B, 2) -> what a detector would have said: xy px, score.
+def simulate_detector(
+    xy: Tensor, size: Tensor, chance: Chance, noise: NoiseModel | None = None
+) -> tuple[Tensor, Tensor]:
+    """True joints (B, T, 17, 2) px in pictures of `size` (B, 2) with a detector's errors, and scores (B, T, 17).
 
-    The score follows the error; joints outside the picture and missed ones have score 0 and stay at 0 px.
+    The score follows the error. Joints outside the picture and missed ones have score 0 and are at 0 px.
     """
     noise = noise or NoiseModel()
     batch, frames, joints = xy.shape[:3]
@@ -201,9 +180,9 @@ def detect_like(xy: Tensor, size: Tensor, chance: Chance, noise: NoiseModel | No
     offset = noise.bias * chance.normal(batch, 1, joints, 2) + noise.white * chance.normal(batch, frames, joints, 2)
     offset = (offset + noise.smooth * chance.drift(batch, frames, noise.correlation, joints, 2)) * sigma
     every = torch.arange(frames, device=xy.device) // 3  # outliers and gaps last a few frames
-    spells = (frames + 2) // 3
-    far = chance.happens(noise.outliers, batch, spells, joints)[:, every, :, None]
-    offset = offset + far * noise.outlier_size * chance.normal(batch, spells, joints, 2)[:, every]
+    spans = (frames + 2) // 3
+    far = chance.happens(noise.outliers, batch, spans, joints)[:, every, :, None]
+    offset = offset + far * noise.outlier_size * chance.normal(batch, spans, joints, 2)[:, every]
 
     half = noise.confidence * chance.log_uniform(0.5, 2.0, batch, 1, 1)
     error = (offset.norm(dim=-1) + 0.2 * sigma[..., 0]) * chance.uniform(0.5, 1.5, batch, frames, joints)
@@ -212,7 +191,7 @@ def detect_like(xy: Tensor, size: Tensor, chance: Chance, noise: NoiseModel | No
     score = torch.where(sure, torch.ones_like(score), score)
 
     seen = (xy >= 0).all(-1) & (xy < size[:, None, None]).all(-1)
-    seen &= ~chance.happens(noise.missing, batch, spells, joints)[:, every]
+    seen &= ~chance.happens(noise.missing, batch, spans, joints)[:, every]
     seen &= ~chance.happens(noise.blind, batch, 1, joints)
     score = score * seen
     found = torch.where(seen[..., None], xy + offset * box, torch.zeros_like(xy))
@@ -220,7 +199,7 @@ def detect_like(xy: Tensor, size: Tensor, chance: Chance, noise: NoiseModel | No
 
 
 def _swap(xy: Tensor, score: Tensor, chance: Chance, share: float) -> tuple[Tensor, Tensor]:
-    """Left and right change places in the legs or the arms for a spell, in some clips."""
+    """Left and right of the legs or the arms swapped for a while, in some clips."""
     batch, frames = xy.shape[:2]
     time = torch.arange(frames, device=xy.device)[None]
     for right, left in (LEGS, ARMS):
@@ -235,27 +214,8 @@ def _swap(xy: Tensor, score: Tensor, chance: Chance, share: float) -> tuple[Tens
     return xy, score
 
 
-_ROOT = H36M17.root
-
-
-@dataclass(frozen=True)
-class Filmed:
-    """A batch of clips seen by one virtual phone each.
-
-    seen    (B, T, 17, 3)  what the lifter reads: x, y in screen units, score
-    label   (B, T, 17, 3)  what it should answer
-    points  (B, T, 17, 3)  meters along the camera's axes, the truth behind the label
-    """
-
-    seen: Tensor
-    label: Tensor
-    points: Tensor
-    framing: Framing
-    cameras: Cameras
-
-
 class MotionBank:
-    """All motion in one tensor, from which clips of any length are cut."""
+    """All motion in one tensor, from which clips of any length are cut. Raises TrainingError without motion."""
 
     def __init__(self, motions: Sequence[Motion], device: torch.device | str = "cpu") -> None:
         if not motions:
@@ -270,11 +230,11 @@ class MotionBank:
 
     @property
     def device(self) -> torch.device:
-        """Where the motion is; what is drawn from it is there too."""
+        """Device of the motion and of the clips drawn from it."""
         return self.joints.device
 
     def draw(self, clips: int, frames: int, rate: float, chance: Chance) -> Tensor:
-        """Random clips (clips, frames, 17, 3) at about `rate` frames a second: played 0.7 to 1.4 times as fast."""
+        """Random clips (clips, frames, 17, 3) at `rate` frames per second, sped up by a factor of 0.7 to 1.4."""
         which = torch.multinomial(self.weight, clips, replacement=True, generator=chance.generator)
         step = self.rate[which] / rate * chance.log_uniform(0.7, 1.4, clips)
         room = (self.length[which] - 1 - step * (frames - 1)).clamp(min=0)
@@ -284,9 +244,9 @@ class MotionBank:
         return self._interpolate(self.start[which][:, None], at)
 
     def windows(self, frames: int, rate: float) -> tuple[Tensor, Tensor]:
-        """Every clip cut into successive windows (N, frames, 17, 3) at `rate`, and the number (N,) of its motion.
+        """All motions cut into successive windows (N, frames, 17, 3) at `rate`, and the index (N,) of their motion.
 
-        What does not fill a window is left out, but for motions shorter than one, whose last frame is repeated.
+        A rest shorter than a window is left out; a motion shorter than a window is padded with its last frame.
         """
         cut, who = [], []
         for index in range(len(self.length)):
@@ -304,20 +264,36 @@ class MotionBank:
         return self.joints[left + start] * (1 - share) + self.joints[right] * share
 
 
-def center(motion: Tensor) -> Tensor:
-    """The same motion with the middle of the pelvis' path over the room's origin."""
-    middle = motion[:, :, _ROOT].mean(dim=1) * motion.new_tensor([1.0, 1.0, 0.0])
+def center_motion(motion: Tensor) -> Tensor:
+    """The same motion with the middle of the pelvis's path over the room's origin."""
+    middle = motion[:, :, H36M17.root].mean(dim=1) * motion.new_tensor([1.0, 1.0, 0.0])
     return motion - middle[:, None, None]
 
 
-def film(
-    motion: Tensor, chance: Chance, noise: NoiseModel, where: CameraRange | None = None, rule: Rule = "box"
-) -> Filmed:
-    """Motion (B, T, 17, 3) through one random phone a clip, with a detector's errors and a default focal length."""
+@dataclass(frozen=True, eq=False)
+class RenderedClips:
+    """A batch of clips, each seen by one virtual phone through a detector's errors.
+
+    xy      (B, T, 17, 2) px  0 where the score is 0
+    score   (B, T, 17)
+    points  (B, T, 17, 3) m   the truth in the camera's axes
+    """
+
+    xy: Tensor
+    score: Tensor
+    points: Tensor
+    cameras: Camera[Tensor]
+
+    def labeled(self, rule: Rule = "box") -> LabeledClips:
+        """What a lifter reads of the clips, and what it should answer."""
+        return label_clips(self.xy, self.score, self.cameras.size, self.points, self.cameras.focal, rule)
+
+
+def render(
+    motion: Tensor, chance: Chance, noise: NoiseModel | None = None, where: CameraRange | None = None
+) -> RenderedClips:
+    """Motion (B, T, 17, 3) seen by one random phone per clip, with simulated detector noise."""
     cameras = place_cameras(motion, chance, where)
-    points = cameras.see(motion)
-    xy, score = detect_like(cameras.project(points), cameras.size, chance, noise)
-    framing = frame_clip(xy, score, cameras.size, rule)
-    screen = torch.where(score[..., None] > 0, to_screen(xy, framing), torch.zeros_like(xy))
-    label = from_camera(points, cameras.focal, framing)
-    return Filmed(torch.cat([screen, score[..., None]], dim=-1), label, points, framing, cameras)
+    points = cameras.to_camera(motion)
+    xy, score = simulate_detector(cameras.project(points, nearest=NEAREST_M), cameras.size, chance, noise)
+    return RenderedClips(xy, score, points, cameras)
