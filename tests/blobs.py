@@ -22,7 +22,10 @@ class Blobs:
     """A detector in two steps for drawn people: white figures, whose joints fill their box."""
 
     name, skeleton, batch = "blobs", COCO17, 1
-    searches = 0
+    searches = built = 0  # of all detectors of this kind
+
+    def __init__(self) -> None:
+        Blobs.built += 1
 
     def find(self, rgb: np.ndarray) -> np.ndarray:
         Blobs.searches += 1
@@ -52,7 +55,7 @@ class Crops(Blobs):
 
     name, crop_size, padding = "crops", (96, 128), 1.25
 
-    def look(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def pose_crops(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         whole = np.tile([0.0, 0.0, 96.0, 128.0], (len(crops), 1))
         return Blobs.pose(self, crops, whole)
 

@@ -8,7 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from twoview.detection.imports import BODY25, READERS, WRITERS, guess, import_poses, read_detections, write_detections
+from twoview.detection.imports import (
+    BODY25,
+    READERS,
+    WRITERS,
+    import_poses,
+    read_detections,
+    recognize,
+    write_detections,
+)
 from twoview.errors import DetectorError, FormatError
 from twoview.media.writer import VideoWriter
 from twoview.poses import Poses2D
@@ -47,7 +55,7 @@ def place(folder: Path, kind: str) -> Path:
 def test_written_and_read_again(kind, skeleton, video, tmp_path):
     poses, path = poses_of(skeleton), place(tmp_path, kind)
     write_detections(poses, path, kind)
-    assert guess(path) == kind
+    assert recognize(path) == kind
     again = import_poses(path, video, view="a")
     expected = poses
     if kind == "openpose" and skeleton == HALPE26:  # BODY_25 has no top of the head
@@ -90,7 +98,7 @@ def test_alphapose_with_two_tracked_people(tmp_path, video):
         import_poses(path, video, config=DetectConfig(person=1))
 
 
-def test_people_without_ids_are_followed(tmp_path, video):
+def test_people_without_numbers_are_tracked(tmp_path, video):
     entries = []
     for frame in range(FRAMES):
         pair = [poses_of(), poses_of(shift=150.0)]
@@ -104,7 +112,7 @@ def test_people_without_ids_are_followed(tmp_path, video):
     np.testing.assert_allclose(moved, 10.0, atol=1e-3)
 
 
-def test_deeplabcut_names_of_other_people(tmp_path):
+def test_deeplabcut_names_in_other_spellings(tmp_path):
     joints = ["Nose", "LEye", "REye", "LEar", "REar"]
     joints += [
         f"{side}{part}" for part in ("Shoulder", "Elbow", "Wrist", "Hip", "Knee", "Ankle") for side in ("left", "right")
@@ -119,20 +127,20 @@ def test_deeplabcut_names_of_other_people(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("{", "damaged or not JSON"),
-        ("[]", "none of openpose"),
+        ("[]", "in none of the formats openpose"),
         ('{"instance_info": []}', "holds no person"),
         ('[{"image_id": 1, "keypoints": [1, 2, 3]}]', "1 joints; expected 17"),
         ('[{"image_id": 1, "keypoints": [1, 2]}]', "not triples"),
-        ('[{"image_id": 1}]', "not laid out as coco"),
+        ('[{"image_id": 1}]', "not in the format that coco writes"),
     ],
 )
-def test_files_that_are_something_else(tmp_path, content, said):
+def test_files_that_are_something_else(tmp_path, content, message):
     path = tmp_path / "strange.json"
     path.write_text(content)
-    with pytest.raises(FormatError, match=said):
+    with pytest.raises(FormatError, match=message):
         read_detections(path)
 
 

@@ -15,17 +15,16 @@ import av
 import cv2
 import numpy as np
 import pytest
-from blobs import CONFIG, RATE, SIZE, Blobs, Crops, film, jumper, middle, runner, walker
+from blobs import CONFIG, RATE, SIZE, Blobs, Crops, film, middle, runner
 from places import TESTS
 
 from twoview.detection import pipeline
-from twoview.detection.estimation import ahead
+from twoview.detection.estimation import read_ahead
 from twoview.detection.pipeline import detect
 from twoview.errors import DetectorError, StorageError, VideoError
 from twoview.media.writer import VideoWriter
 from twoview.skeleton import COCO17
 from twoview.storage import records
-from twoview.timeline import ClockMap, Sync
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +56,9 @@ def test_a_detector_that_looks_at_crops_finds_the_same(run):
 
 def test_what_still_runs_at_the_end_is_waited_for(tmp_path):
     class Slow(Crops):
-        def look(self, crops):
+        def pose_crops(self, crops):
             time.sleep(0.1)
-            return super().look(crops)
+            return super().pose_crops(crops)
 
     clip = film(tmp_path / "short.mp4", runner, frames=21)
     assert (detect(clip, config=replace(CONFIG, detector=Slow())).score > 0).any(axis=1).all()
@@ -75,13 +74,36 @@ def test_two_who_cross_are_told_apart_and_the_larger_is_the_athlete(tmp_path):
     assert np.nanmedian(middle(other)[:, 1]) > 190
 
 
-def test_choosing_another_person_needs_no_new_detection(tmp_path):
+def test_choosing_another_person_needs_no_new_detection_and_no_network(tmp_path):
     clip = film(tmp_path / "two.mp4", lambda f: (80, 120, 100.0), lambda f: (240, 120, 80.0), frames=40)
-    detect(clip, config=CONFIG, partial=tmp_path / "two.npz")
-    Blobs.searches = 0
+    first = detect(clip, config=CONFIG, partial=tmp_path / "two.npz")
+    searches, built = Blobs.searches, Blobs.built
     poses = detect(clip, config=replace(CONFIG, person=1), partial=tmp_path / "two.npz")
-    assert Blobs.searches == 0
+    assert (Blobs.searches, Blobs.built) == (searches, built)
+    assert (poses.source, poses.skeleton) == (first.source, first.skeleton)
     np.testing.assert_allclose(np.median(middle(poses)[:, 0]), 240, atol=2)
+    again = detect(clip, config=replace(CONFIG, score=0.2), partial=tmp_path / "two.npz")
+    assert Blobs.built == built
+    assert again.xy.tobytes() == first.xy.tobytes()
+
+
+def test_people_kept_by_an_older_version_are_chosen_from_without_a_new_detection(tmp_path):
+    clip, kept = film(tmp_path / "one.mp4", runner, frames=40), tmp_path / "one.npz"
+    first = detect(clip, config=CONFIG, partial=kept)
+    head, arrays = records.read_npz(kept)
+    records.write_npz(kept, {k: v for k, v in head.items() if k not in ("asked_for", "skeleton")}, arrays)
+    searches, built = Blobs.searches, Blobs.built
+    again = detect(clip, config=CONFIG, partial=kept)
+    assert (Blobs.searches, Blobs.built) == (searches, built + 1)
+    assert again.xy.tobytes() == first.xy.tobytes()
+
+
+def test_people_kept_by_another_detector_are_not_taken(tmp_path):
+    clip, kept = film(tmp_path / "one.mp4", runner, frames=40), tmp_path / "one.npz"
+    detect(clip, config=CONFIG, partial=kept)
+    searches = Blobs.searches
+    assert detect(clip, config=replace(CONFIG, detector="blobs:Crops"), partial=kept).source.made_by == "crops"
+    assert Blobs.searches > searches
 
 
 def test_an_athlete_out_of_view_for_two_seconds_comes_back_as_the_same(tmp_path):
@@ -131,7 +153,7 @@ class StoppedError(Exception):
 @pytest.mark.parametrize("kind", [Blobs, Crops])
 @pytest.mark.parametrize(("at", "fold"), [(15, 1000), (38, 12), (77, 1)])
 def test_an_interrupted_run_ends_in_the_same_arrays(run, tmp_path, monkeypatch, at, fold, kind):
-    monkeypatch.setattr("twoview.detection.tracking.FOLD", fold)
+    monkeypatch.setattr("twoview.detection.tracking.MOST_ROWS", fold)
     config = replace(CONFIG, detector=kind())
     whole = detect(run, config=config, partial=tmp_path / "whole.npz")
 
@@ -212,7 +234,7 @@ def test_the_reader_stays_a_bounded_number_of_frames_ahead():
             yield i
 
     room = threading.Semaphore(4)
-    items = ahead(endless(), room)
+    items = read_ahead(endless(), room)
     assert [next(items) for _ in range(3)] == [0, 1, 2]
     time.sleep(0.2)
     assert len(made) == 4
@@ -251,20 +273,6 @@ def test_several_videos_at_once_are_what_they_are_alone(run, tmp_path):
     assert found["a"].xy.tobytes() == detect(run, config=CONFIG).xy.tobytes()
     assert len(found["b"]) == 30
     assert {event.stage for event in events} == {"detect a", "detect b"}
-
-
-def test_the_views_of_a_take_agree_who_the_athlete_is(tmp_path):
-    videos = {
-        "a": film(tmp_path / "a.mp4", jumper(140, 120), walker(250, 60), frames=120),
-        "b": film(tmp_path / "b.mp4", jumper(80, 95), walker(170, 130), frames=120),
-    }
-    partials = {view: tmp_path / f"{view}.people.npz" for view in videos}
-    sync = Sync("a", {"a": ClockMap(), "b": ClockMap()})
-    alone = detect(videos["b"], config=CONFIG)
-    assert np.median(middle(alone)[:, 0]) > 150  # by itself, view b takes the nearer one
-    together = pipeline.detect_take(videos, sync, partials, config=CONFIG)
-    assert np.median(middle(together["a"])[:, 0]) == pytest.approx(140, abs=3)
-    assert np.median(middle(together["b"])[:, 0]) == pytest.approx(80, abs=3)
 
 
 def test_a_phone_held_upright_gives_upright_pixels(tmp_path):

@@ -34,7 +34,7 @@ def found(session: Path, view: str, take: str = "take1") -> float:
     return float(np.nanmedian(middle(poses)[:, 0]))
 
 
-def test_the_other_view_settles_who_it_is_and_people_png_is_named(twoview, two_people):
+def test_the_views_choose_the_athlete_together_and_people_png_is_named(twoview, two_people):
     answer = twoview("detect", *DETECTOR)
     assert answer.code == 0
     assert found(two_people, "a") == pytest.approx(140, abs=3)
@@ -46,15 +46,15 @@ def test_the_other_view_settles_who_it_is_and_people_png_is_named(twoview, two_p
     assert found(two_people, "b") == pytest.approx(80, abs=3)
 
 
-def test_without_a_sync_each_view_decides_alone(twoview, two_people):
+def test_without_a_sync_each_view_chooses_alone(twoview, two_people):
     (two_people / "takes" / "take1" / "sync.json").unlink()
     assert twoview("detect", *DETECTOR).code == 0
     assert found(two_people, "b") > 150
 
 
-def test_a_person_picked_by_hand_stays_until_auto(twoview, two_people):
+def test_a_person_chosen_by_hand_is_kept_until_auto_and_needs_no_network(twoview, two_people):
     twoview("detect", *DETECTOR)
-    searches = Blobs.searches
+    searches, built = Blobs.searches, Blobs.built
     answer = twoview("detect", *DETECTOR, "--views", "b", "--person", "0")
     assert answer.code == 0, answer.err
     assert found(two_people, "b") > 150
@@ -62,7 +62,7 @@ def test_a_person_picked_by_hand_stays_until_auto(twoview, two_people):
     assert found(two_people, "b") > 150
     assert twoview("detect", *DETECTOR, "--person", "auto").code == 0
     assert found(two_people, "b") == pytest.approx(80, abs=3)
-    assert Blobs.searches == searches  # all from the tracks that were kept
+    assert (Blobs.searches, Blobs.built) == (searches, built)  # all from the tracks that were kept
 
 
 def test_a_person_is_one_videos_and_a_number_that_there_is(twoview, two_people):
@@ -100,7 +100,7 @@ def test_one_video_without_anybody_does_not_stop_the_others(twoview, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["openpose", "alphapose", "coco", "mmpose", "deeplabcut"])
-def test_written_for_other_tools_and_brought_back(twoview, two_people, kind):
+def test_written_for_other_tools_and_imported_again(twoview, two_people, kind):
     answer = twoview("detect", *DETECTOR, "--format", kind)
     assert answer.code == 0
     folder = two_people / "takes" / "take1" / "detections"
@@ -116,7 +116,7 @@ def test_written_for_other_tools_and_brought_back(twoview, two_people, kind):
     assert kind in records.load(folder / "b.npz").source.made_by.lower()
 
 
-def test_what_was_brought_stays_until_a_detector_is_named(twoview, two_people):
+def test_imported_detections_are_kept_until_a_detector_is_named(twoview, two_people):
     twoview("detect", *DETECTOR, "--views", "b", "--format", "coco")
     kept = two_people / "takes" / "take1" / "detections" / "b.npz"
     source = str(kept.with_name("b_coco.json"))
@@ -124,7 +124,7 @@ def test_what_was_brought_stays_until_a_detector_is_named(twoview, two_people):
     answer = twoview("detect", "--views", "b")
     assert answer.code == 0
     assert "up to date" in answer.out
-    assert "kept as brought from" in answer.out
+    assert "kept as imported from" in answer.out
     assert "coco" in records.load(kept).source.made_by.lower()
     answer = twoview("detect", "--views", "b", "--person", "1")
     assert answer.code == 1

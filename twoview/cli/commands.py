@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from twoview.cli import console, detecting, more, syncing
+from twoview.cli import console, detection, more, syncing
 from twoview.cli.options import ConfigFile, Detector, Device, Height, Json, SessionFolder, Sets, TakeName, names, split
 from twoview.config import DetectConfig, FinetuneConfig, InferConfig, TriangulateConfig, resolve
 from twoview.storage.session import DEFAULT_FOLDER, open_session
@@ -23,7 +23,7 @@ app = typer.Typer(
 )
 
 
-for extra in (syncing.sync, detecting.detect, more.plan, more.triangulate, more.reproduce, more.pretrain, more.convert):
+for extra in (syncing.sync, detection.detect, more.plan, more.triangulate, more.reproduce, more.pretrain, more.convert):
     app.command()(extra)
 app.add_typer(more.weights_app, name="weights")
 

@@ -1,11 +1,8 @@
-"""2D detections of other tools, read: OpenPose, AlphaPose, MMPose, COCO results, DeepLabCut.
+"""2D detections in the files of other tools: OpenPose, AlphaPose, MMPose, COCO results and DeepLabCut.
 
-All of them count frames; the times come from the video they were made from (see `importing`). Where a tool has more
-joints than ours, those that have a name in COCO-17 or Halpe-26 are kept.
-
-2D detections written as other tools write them: OpenPose, AlphaPose, MMPose, COCO results, DeepLabCut.
-
-Detections of other tools as our Poses2D: frames get the video's true times, people become tracks, one is chosen.
+They are read, the athlete is chosen from them, and our poses are written in the same formats. All of these tools count
+frames: imported detections get the times of the video that they were made from. Of a tool's joints those are kept that
+have a name in COCO-17 or Halpe-26.
 """
 
 from __future__ import annotations
@@ -23,8 +20,7 @@ from numpy import ndarray as Array
 
 from twoview.config import DetectConfig
 from twoview.detection.athlete import choose
-from twoview.detection.pipeline import single_out
-from twoview.detection.repair import repair, smooth
+from twoview.detection.pipeline import clean, poses_of_track
 from twoview.detection.tracking import People, Tracker, join
 from twoview.detectors import Person
 from twoview.detectors.crops import around
@@ -42,12 +38,17 @@ BODY25 = (*_ARMS, "hip", *_LEGS, *_FACE, *_FEET)
 OPENPOSE_COCO18 = (*_ARMS, *_LEGS, *_FACE)
 
 
+# --- read ----------------------------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True, eq=False)
-class Detections:
+class ImportedPeople:
     """Everyone that another tool found: one row per person and frame.
 
-    frame  (M,) number from 0;  person (M,) its id, -1 where the tool gives none
-    xy     (M, J, 2) px, NaN where unseen; score (M, J) 0..1
+    frame   (M,) frame number, from 0
+    person  (M,) the tool's number of the person, -1 where the tool gives none
+    xy      (M, J, 2) px, NaN where unseen
+    score   (M, J) 0..1
     """
 
     frame: Array
@@ -59,7 +60,7 @@ class Detections:
 
 
 class _Rows:
-    """Collects rows of different tools."""
+    """Collects the rows of one file."""
 
     def __init__(self, path: Path, tool: str) -> None:
         self.path, self.tool = path, tool
@@ -72,10 +73,10 @@ class _Rows:
         except ValueError as error:
             raise FormatError(f"{self.path}: frame {frame}: joints are not triples of x, y, score") from error
 
-    def done(self, names: Callable[[int], tuple[str, ...]]) -> Detections:
-        """All rows in one of our skeletons; `names` gives the joints' names for their number."""
+    def done(self, names: Callable[[int], tuple[str, ...]]) -> ImportedPeople:
+        """All rows in one of our skeletons; `names` gives the names of the joints for their number."""
         if not self.rows:
-            raise FormatError(f"{self.path} holds no person", hint="is it the right file, and the right --format?")
+            raise FormatError(f"{self.path} holds no person", hint="is it the right file?")
         counts = {len(values) for *_, values in self.rows}
         if len(counts) > 1:
             raise FormatError(f"{self.path} mixes people of {', '.join(map(str, sorted(counts)))} joints")
@@ -86,11 +87,11 @@ class _Rows:
         unseen = (score == 0) | ~np.isfinite(picked[..., :2]).all(axis=-1)
         frame, person = (np.array([row[i] for row in self.rows], dtype=np.int64) for i in (0, 1))
         xy = np.where(unseen[..., None], np.nan, picked[..., :2])
-        return Detections(frame, person, xy, np.where(unseen, 0.0, score), skeleton, self.tool)
+        return ImportedPeople(frame, person, xy, np.where(unseen, 0.0, score), skeleton, self.tool)
 
 
 def _arrange(names: tuple[str, ...], path: Path) -> tuple[Skeleton, Array]:
-    """The largest of our skeletons that the names fill, and for each of its joints the place among them (-1: none)."""
+    """The largest of our skeletons whose joints are all named, and the index of each joint in `names` (-1: none)."""
     for skeleton in (HALPE26, COCO17):
         order = np.array([names.index(joint) if joint in names else -1 for joint in skeleton.joints])
         if (order >= 0).all():
@@ -99,12 +100,12 @@ def _arrange(names: tuple[str, ...], path: Path) -> tuple[Skeleton, Array]:
     if body:
         raise FormatError(
             f"{path} lacks {', '.join(body[:4])}; it has {', '.join(names[:8])} ...",
-            hint="joints are needed under COCO's names, such as left_shoulder",
+            hint="name the joints as COCO does, for instance left_shoulder",
         )
     return COCO17, np.array([names.index(joint) if joint in names else -1 for joint in COCO17.joints])
 
 
-def _ours(count: int) -> tuple[str, ...]:
+def _own_names(count: int) -> tuple[str, ...]:
     for skeleton in (COCO17, HALPE26):
         if count == len(skeleton):
             return skeleton.joints
@@ -118,23 +119,24 @@ def _openpose_names(count: int) -> tuple[str, ...]:
     raise FormatError(f"people have {count} joints; expected 25 (BODY_25) or 18 (COCO)")
 
 
-def read_detections(path: Path | str, kind: str | None = None) -> Detections:
+def read_detections(path: Path | str, tool: str | None = None) -> ImportedPeople:
     """Everyone in a file (or OpenPose's folder) of another tool.
 
-    kind  a key of READERS; default: told from the content. Raises FormatError for anything else.
+    tool  a key of READERS; by default recognized from the content
+    Raises FormatError for an unknown tool and for a file that is not in its format.
     """
     path = Path(path)
-    kind = kind or guess(path)
-    if kind not in READERS:
-        raise FormatError(f"unknown kind of detections {kind!r}; known: {', '.join(READERS)}")
+    tool = tool or recognize(path)
+    if tool not in READERS:
+        raise FormatError(f"unknown format of detections {tool!r}; known: {', '.join(READERS)}")
     try:
-        return READERS[kind](path)
+        return READERS[tool](path)
     except (KeyError, TypeError, IndexError, AttributeError) as error:
-        raise FormatError(f"{path} is not laid out as {kind} writes it ({error!r})") from error
+        raise FormatError(f"{path} is not in the format that {tool} writes ({error!r})") from error
 
 
-def guess(path: Path) -> str:
-    """Which tool wrote it: the key of READERS. Raises FormatError where nothing fits."""
+def recognize(path: Path) -> str:
+    """The tool that wrote a file, a key of READERS. Raises FormatError where none fits."""
     if path.is_dir():
         return "openpose"
     if path.suffix == ".csv":
@@ -147,7 +149,8 @@ def guess(path: Path) -> str:
     if isinstance(content, list) and content and isinstance(content[0], dict) and "image_id" in content[0]:
         return "coco" if isinstance(content[0]["image_id"], int) else "alphapose"
     raise FormatError(
-        f"{path}: none of {', '.join(READERS)} is laid out like this", hint="name the tool that wrote it with --format"
+        f"{path} is in none of the formats {', '.join(READERS)}",
+        hint="is it the right file? OpenPose's is a folder, DeepLabCut's a .csv, the others' a .json",
     )
 
 
@@ -160,44 +163,44 @@ def _json(path: Path) -> Any:
         raise FormatError(f"{path} is damaged or not JSON: {error}") from error
 
 
-def _number(name: str, path: Path) -> int:
-    """The last number in a frame's name: 12 of `clip_000000000012_keypoints` or `12.jpg`."""
+def _frame_number(name: str, path: Path) -> int:
+    """The last number in the name of a frame: 12 of `clip_000000000012_keypoints` or `12.jpg`."""
     found = re.findall(r"\d+", Path(name).stem)
     if not found:
         raise FormatError(f"{path}: {name!r} has no frame number in its name")
     return int(found[-1])
 
 
-def _read_openpose(path: Path) -> Detections:
+def _read_openpose(path: Path) -> ImportedPeople:
     files = sorted(path.glob("*.json")) if path.is_dir() else [path]
     rows = _Rows(path, "openpose")
     for file in files:
-        frame = _number(re.sub(r"_keypoints$", "", file.stem), file)
+        frame = _frame_number(re.sub(r"_keypoints$", "", file.stem), file)
         for person in _json(file)["people"]:
             tracked = person.get("person_id", [-1])
             rows.add(frame, int(tracked[0]) if tracked else -1, person["pose_keypoints_2d"])
     return rows.done(_openpose_names)
 
 
-def _read_alphapose(path: Path) -> Detections:
+def _read_alphapose(path: Path) -> ImportedPeople:
     rows = _Rows(path, "alphapose")
     for entry in _json(path):
         person = entry.get("idx", -1)
         while isinstance(person, list):  # its tracker sometimes nests the id
             person = person[0] if person else -1
-        rows.add(_number(str(entry["image_id"]), path), int(person), entry["keypoints"])
-    return rows.done(_ours)
+        rows.add(_frame_number(str(entry["image_id"]), path), int(person), entry["keypoints"])
+    return rows.done(_own_names)
 
 
-def _read_coco(path: Path) -> Detections:
+def _read_coco(path: Path) -> ImportedPeople:
     rows = _Rows(path, "coco")
     first = min((entry["image_id"] for entry in _json(path)), default=0)
     for entry in _json(path):
         rows.add(entry["image_id"] - min(first, 1), int(entry.get("track_id", -1)), entry["keypoints"])
-    return rows.done(_ours)
+    return rows.done(_own_names)
 
 
-def _read_mmpose(path: Path) -> Detections:
+def _read_mmpose(path: Path) -> ImportedPeople:
     content, rows = _json(path), _Rows(path, "mmpose")
     named = content.get("meta_info", {}).get("keypoint_id2name", {})
     names = tuple(name for _, name in sorted((int(i), name) for i, name in named.items()))
@@ -207,10 +210,10 @@ def _read_mmpose(path: Path) -> Detections:
             values = np.column_stack([np.asarray(one["keypoints"], float)[:, :2], one["keypoint_scores"]])
             person = one.get("track_id", one.get("instance_id", -1))
             rows.add(frame["frame_id"] - min(first, 1), int(person), values)
-    return rows.done(lambda count: names if len(names) == count else _ours(count))
+    return rows.done(lambda count: names if len(names) == count else _own_names(count))
 
 
-def _read_deeplabcut(path: Path) -> Detections:
+def _read_deeplabcut(path: Path) -> ImportedPeople:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             table = list(csv.reader(file))
@@ -240,7 +243,7 @@ def _our_name(part: str) -> str:
     return f"{'left' if short[1] == 'l' else 'right'}_{short[2]}" if short else words
 
 
-READERS: dict[str, Callable[[Path], Detections]] = {
+READERS: dict[str, Callable[[Path], ImportedPeople]] = {
     "openpose": _read_openpose,
     "alphapose": _read_alphapose,
     "coco": _read_coco,
@@ -249,22 +252,25 @@ READERS: dict[str, Callable[[Path], Detections]] = {
 }
 
 
-def write_detections(poses: Poses2D, path: Path | str, kind: str) -> None:
-    """One person's poses as another tool would have written them; frames are counted from 0.
+# --- written --------------------------------------------------------------------------------------------------------
 
-    path  a file, or for openpose a folder. Unseen joints are 0 (empty in csv), as those tools have it.
-    Raises FormatError for an unknown kind, or joints that it cannot hold.
+
+def write_detections(poses: Poses2D, path: Path | str, tool: str) -> None:
+    """Write one person's poses in the format of another tool, a key of WRITERS; frames are counted from 0.
+
+    path  a file, or a folder for openpose. Unseen joints are 0 (empty in csv), as in the files of those tools.
+    Raises FormatError for an unknown tool, and for joints that its format cannot hold.
     """
-    check_kind(kind)
+    check_tool(tool)
     if poses.skeleton not in (COCO17, HALPE26):
-        raise FormatError(f"{kind} holds COCO-17 or Halpe-26 joints, and these are {poses.skeleton.name}")
-    WRITERS[kind](poses, Path(path))
+        raise FormatError(f"{tool} holds COCO-17 or Halpe-26 joints; these poses are {poses.skeleton.name}")
+    WRITERS[tool](poses, Path(path))
 
 
-def check_kind(kind: str) -> None:
-    """FormatError for a kind that is not written, with those that are."""
-    if kind not in WRITERS:
-        raise FormatError(f"unknown format of detections {kind!r}; known: {', '.join(WRITERS)}")
+def check_tool(tool: str) -> None:
+    """Raises FormatError for a tool whose format cannot be written, with those that can."""
+    if tool not in WRITERS:
+        raise FormatError(f"unknown format of detections {tool!r}; known: {', '.join(WRITERS)}")
 
 
 def _triples(poses: Poses2D) -> Iterator[tuple[int, list[float], float]]:
@@ -351,49 +357,51 @@ WRITERS: dict[str, Callable[[Poses2D, Path], None]] = {
 SUFFIXES = {"openpose": "", "alphapose": ".json", "coco": ".json", "mmpose": ".json", "deeplabcut": ".csv"}
 
 
-def import_poses(
-    path: Path | str, video: Path | str, *, kind: str | None = None, config: DetectConfig | None = None, view: str = ""
-) -> Poses2D:
-    """The athlete from a file of AlphaPose, OpenPose (a folder), MMPose, COCO results or DeepLabCut.
+# --- chosen from ----------------------------------------------------------------------------------------------------
 
-    video   the file the detections were made from: its frames' times, size and fingerprint are taken
-    kind    the tool; default: told from the content
-    config  person, score, repair and smoothing are used; the rest is how one detects
-    Raises FormatError where the file has frames that the video has not.
+
+def import_poses(
+    path: Path | str, video: Path | str, *, tool: str | None = None, config: DetectConfig | None = None, view: str = ""
+) -> Poses2D:
+    """The athlete from a file of AlphaPose, MMPose, COCO results or DeepLabCut, or from OpenPose's folder.
+
+    video   the file that the detections were made from: its frames' times, size and fingerprint are taken
+    tool    a key of READERS; by default recognized from the content
+    config  `person`, `score`, `repair` and the smoothing are used; the other settings are for detecting
+    Raises FormatError where the file has frames that the video does not have.
     """
     from twoview.media.video import probe, timeline
 
     config = config or DetectConfig()
-    found, times, size = read_detections(path, kind), timeline(video).seconds, probe(video).size
-    if len(found.frame) and found.frame.max() >= len(times):
+    imported, times, size = read_detections(path, tool), timeline(video).seconds, probe(video).size
+    if len(imported.frame) and imported.frame.max() >= len(times):
         raise FormatError(
-            f"{path} has frame {found.frame.max()}, and {video} has {len(times)} frames (0 to {len(times) - 1})",
-            hint="were they made from this very video, not from a cut or resampled copy?",
+            f"{path} has frame {imported.frame.max()}, and {video} has {len(times)} frames (0 to {len(times) - 1})",
+            hint="were the detections made from this video, not from a cut or resampled copy?",
         )
-    people = join(as_people(found, times))
-    poses = single_out(people, choose(people, size, config.person), found.skeleton, size, least=config.score)
-    if config.repair:
-        poses, _ = repair(poses)
-    if config.smooth != "none":
-        poses = smooth(poses, config.smooth, config.smooth_hz)  # type: ignore[arg-type]
-    return replace(poses, view=view, source=Source(records.fingerprint(video), found.tool))
+    people = join(as_people(imported, times))
+    athlete = choose(people, size, config.person)
+    poses = clean(poses_of_track(people, athlete, imported.skeleton, size, least=config.score), config, str(path))
+    return replace(poses, view=view, source=Source(records.fingerprint(video), imported.tool))
 
 
-def as_people(found: Detections, times: Array) -> People:
-    """Rows of people with track ids: the tool's own, or those of people followed from frame to frame."""
-    order = np.argsort(found.frame, kind="stable")
-    box = np.array([around(xy, score, least=1e-6) for xy, score in zip(found.xy, found.score, strict=True)])
+def as_people(imported: ImportedPeople, times: Array) -> People:
+    """People with track numbers: the tool's own, or where it gives none those of people tracked frame by frame."""
+    order = np.argsort(imported.frame, kind="stable")
+    box = np.array([around(xy, score, least=1e-6) for xy, score in zip(imported.xy, imported.score, strict=True)])
     order = order[~np.isnan(box[order]).any(axis=1)]
-    track = found.person.copy()
-    if (found.person < 0).any():
+    track = imported.person.copy()
+    if (imported.person < 0).any():
         tracker = Tracker()
-        for frame in np.unique(found.frame[order]):
-            rows = order[found.frame[order] == frame]
-            people = [Person(found.xy[i], found.score[i], box[i]) for i in rows]
+        for frame in np.unique(imported.frame[order]):
+            rows = order[imported.frame[order] == frame]
+            people = [Person(imported.xy[i], imported.score[i], box[i]) for i in rows]
             matched = tracker.match(int(frame), people)
-            known = {i: t for t, i in matched.items()}
+            tracks = {i: t for t, i in matched.items()}
             for i, (row, person) in enumerate(zip(rows, people, strict=True)):
-                track[row] = known[i] if i in known else tracker.new()
-                tracker.see(int(frame), int(track[row]), person)
-    looks = np.full((len(order), 6), np.nan)
-    return People(times, found.frame[order], track[order], found.xy[order], found.score[order], box[order], looks)
+                track[row] = tracks[i] if i in tracks else tracker.new()
+                tracker.update(int(frame), int(track[row]), person)
+    colors = np.full((len(order), 6), np.nan)
+    return People(
+        times, imported.frame[order], track[order], imported.xy[order], imported.score[order], box[order], colors
+    )

@@ -1,7 +1,7 @@
-"""From a video to the athlete's 2D poses: find everyone, follow them through the whole clip, then choose.
+"""From a video to the athlete's 2D poses: find everyone, track them through the whole video, then choose.
 
-Decoding and the search for people run in a thread of their own, the keypoint network on all processor cores. What was
-found is saved while it runs, so that an interrupted run continues where it stopped and ends in the same arrays.
+Decoding and the search for people run in a thread of their own, the keypoint network on all processor cores. Everyone's
+tracks are saved meanwhile, so that an interrupted run continues where it stopped and ends in the same arrays.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ import threading
 import time as clock
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from twoview.config import DetectConfig
 from twoview.detection.athlete import choose, choose_together, draw_people, summarize
-from twoview.detection.estimation import ahead, searched, windows
+from twoview.detection.estimation import read_ahead, search_every, windows
 from twoview.detection.repair import repair, smooth
-from twoview.detection.tracking import Follower, People, join
+from twoview.detection.tracking import People, VideoTracker, join
 from twoview.detectors import Detector, TopDown, build
 from twoview.errors import DetectorError, FormatError, TwoViewError, VideoError
 from twoview.machine import cores, keep_memory_low
 from twoview.poses import Poses2D, Source
 from twoview.progress import OnProgress, Progress, report
-from twoview.skeleton import Skeleton
+from twoview.skeleton import SKELETONS, Skeleton
 from twoview.storage import records
 from twoview.timeline import Sync
 
@@ -45,9 +45,9 @@ def detect(
 ) -> Poses2D:
     """The athlete's keypoints in every frame, in the detector's skeleton; unseen in frames without the athlete.
 
-    partial  file that keeps everyone's tracks: saved while running, continued by the next call for the same video and
-             settings, and complete at the end (so that choosing another person needs no new detection); where there
-             are several people a picture of each is written beside it
+    partial  file of everyone's tracks: saved during the run, continued by the next call for this video and these
+             settings, and complete at the end, so that choosing another person needs no new detection and no network;
+             where there are several people a picture of each is written beside the file
     Raises DetectorError where nobody is found, VideoError where the file cannot be read.
     """
     from twoview.media.video import probe
@@ -55,25 +55,30 @@ def detect(
     config = config or DetectConfig()
     video = Path(video)
     info = probe(video)
-    keep_memory_low()
-    detector = build(config.detector, device=config.device, finder=config.finder, flip=config.flip)
-    keeper = Keeper(partial, video, config, detector.name)
     size = working_size(info.size)
+    kept = PeopleFile(partial, video, config)
     label = f"detect {view or video.stem}"
-    people = join(find_people(video, size, detector, config, keeper, info.frames, label, on_progress))
+    tracks = kept.finished() or find_people(kept, size, frames=info.frames, label=label, on_progress=on_progress)
+    people = join(tracks.people)
     try:
         athlete = choose(people, size, config.person)
     except DetectorError as error:
         raise DetectorError(f"{video}: {error.message}", hint=error.hint) from error
     if partial is not None and len(people.tracks) > 1:
         draw_people(video, size, people, summarize(people, size), athlete, partial.with_suffix(".png"))
-    poses = enlarge(single_out(people, athlete, detector.skeleton, size, least=config.score), info.size)
+    poses = enlarge(poses_of_track(people, athlete, tracks.skeleton, size, least=config.score), info.size)
+    poses = clean(poses, config, view or video.stem)
+    return replace(poses, view=view, source=Source(records.fingerprint(video), tracks.made_by))
+
+
+def clean(poses: Poses2D, config: DetectConfig, label: str) -> Poses2D:
+    """Poses repaired and smoothed as the settings say; the log tells under `label` what was repaired."""
     if config.repair:
         poses, repairs = repair(poses)
-        log.info("%s: %s", view or video.stem, repairs)
+        log.info("%s: %s", label, repairs)
     if config.smooth != "none":
-        poses = smooth(poses, config.smooth, config.smooth_hz)  # type: ignore[arg-type]
-    return replace(poses, view=view, source=Source(records.fingerprint(video), detector.name))
+        poses = smooth(poses, config.smooth, config.smooth_hz)
+    return poses
 
 
 def detect_many(
@@ -84,10 +89,10 @@ def detect_many(
     jobs: int = 1,
     on_progress: OnProgress | None = None,
 ) -> Iterator[tuple[str, Poses2D]]:
-    """(view, poses) of several videos, `jobs` at a time, each as it is done; progress comes from all that run.
+    """(view, poses) of several videos, `jobs` of them in parallel, each as it is done.
 
-    One video keeps all cores busy; several at once help where decoding or a graphics card is what one waits for.
-    Raises what went wrong with a video after all others are done, and anything else (a full disk, Ctrl-C) at once.
+    One video keeps all cores busy; several in parallel help where decoding or a GPU limits the speed.
+    Raises a DetectorError or VideoError after all other videos are done, anything else (a full disk, Ctrl-C) at once.
     """
     failed: list[TwoViewError] = []
     stop = threading.Event()
@@ -122,57 +127,37 @@ def detect_many(
         raise type(failed[0])(failed[0].message + others, hint=failed[0].hint)
 
 
-def detect_take(
-    videos: Mapping[str, Path],
-    sync: Sync,
-    partials: Mapping[str, Path],
-    *,
-    config: DetectConfig | None = None,
-    jobs: int = 1,
-    on_progress: OnProgress | None = None,
-) -> dict[str, Poses2D]:
-    """The athlete in every view of a take; where it is close who that is, the views settle it together.
+def agreed_athletes(videos: Mapping[str, Path], sync: Sync, partials: Mapping[str, Path]) -> dict[str, int]:
+    """View -> the athlete's track, of the views in which all views of a take together choose another than each alone.
 
-    partials  view -> the file that keeps its tracks; with it another choice needs no new detection
+    partials  view -> file of everyone's tracks, complete
     """
-    config = config or DetectConfig()
-    found = dict(detect_many(videos, config=config, partials=partials, jobs=jobs, on_progress=on_progress))
-    if config.person is None:
-        for view, track in settle(videos, sync, partials).items():
-            again = replace(config, person=track)
-            found[view] = detect(videos[view], config=again, view=view, partial=partials[view])
-    return found
-
-
-def settle(videos: Mapping[str, Path], sync: Sync, partials: Mapping[str, Path]) -> dict[str, int]:
-    """View -> the athlete's track, for the views of a take that all together decide otherwise than each alone."""
     from twoview.media.video import probe
 
     if len(videos) < 2:
         return {}
-    everyone = {}
+    views = {}
     for view, video in videos.items():
-        kept = People(**records.read_npz(partials[view])[1])
-        everyone[view] = join(kept), working_size(probe(video).size)
-    together = choose_together(everyone, sync)
-    return {view: track for view, track in together.items() if track != choose(*everyone[view])}
+        views[view] = join(read_people(partials[view])[1]), working_size(probe(video).size)
+    together = choose_together(views, sync)
+    return {view: track for view, track in together.items() if track != choose(*views[view])}
 
 
 def working_size(size: tuple[int, int]) -> tuple[int, int]:
-    """The (width, height) that pictures are looked at in: their own up to MOST_SIDE px, larger ones scaled down."""
+    """The (width, height) that pictures are detected in: their own up to MOST_SIDE px, larger ones scaled down."""
     scale = min(1.0, MOST_SIDE / max(size))
     return max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)
 
 
 def enlarge(poses: Poses2D, size: tuple[int, int]) -> Poses2D:
-    """Poses found in scaled pictures, in px of the original ones."""
+    """Poses in px of the original (width, height) `size`, where they were found in scaled pictures."""
     if poses.size == size:
         return poses
     scale = np.array(size) / np.array(poses.size)
     return replace(poses, xy=(poses.xy + 0.5) * scale - 0.5, size=size)
 
 
-def single_out(people: People, track: int, skeleton: Skeleton, size: tuple[int, int], *, least: float) -> Poses2D:
+def poses_of_track(people: People, track: int, skeleton: Skeleton, size: tuple[int, int], *, least: float) -> Poses2D:
     """One track as Poses2D over all frames; joints below `least`, or outside the picture, are unseen."""
     joints = len(skeleton)
     xy, score = np.full((len(people.time), joints, 2), np.nan), np.zeros((len(people.time), joints))
@@ -184,73 +169,124 @@ def single_out(people: People, track: int, skeleton: Skeleton, size: tuple[int, 
     return Poses2D(np.where(unseen[..., None], np.nan, xy), np.where(unseen, 0.0, score), people.time, skeleton, size)
 
 
+@dataclass(frozen=True, eq=False)
+class Tracks:
+    """Everyone in a video, before tracks are joined; made_by is the detector's name and version."""
+
+    people: People
+    skeleton: Skeleton
+    made_by: str
+
+
 def find_people(
-    video: Path,
+    kept: PeopleFile,
     size: tuple[int, int],
-    detector: Detector,
-    config: DetectConfig,
-    keeper: Keeper,
-    frames_expected: int = 0,
+    *,
+    frames: int = 0,
     label: str = "detect",
     on_progress: OnProgress | None = None,
-) -> People:
-    """Everyone in every frame scaled to `size`, followed from search to search; continues what the keeper holds."""
+) -> Tracks:
+    """Everyone in every frame of the file's video; continues what the file holds.
+
+    size    (width, height) that pictures are scaled to
+    frames  number of frames to expect, for the progress
+    """
     from twoview.media.video import decoded
 
-    people, complete = keeper.load(len(detector.skeleton))
+    config = kept.config
+    keep_memory_low()
+    detector = build(config.detector, device=config.device, finder=config.finder, flip=config.flip)
+    people, complete = kept.load(detector)
     if complete:
-        return people
+        return Tracks(people, detector.skeleton, detector.name)
     every = config.people_every if isinstance(detector, TopDown) else 1
     known = len(people.time)
-    follower = Follower(detector, people)
-    follower.resume(every)
-    pictures = decoded(video, start=float(people.time[-1]) if known else None, threads=max(cores() // 2, 1))
+    tracker = VideoTracker(detector, people)
+    tracker.resume(every)
+    stored = decoded(kept.video, start=float(people.time[-1]) if known else None, threads=max(cores() // 2, 1))
     room = threading.Semaphore(every)  # pictures in memory: those up to the next search, or read ahead of it
-    source = ahead(searched(pictures, detector, every, after=people.time, size=size, on_drop=room.release), room)
+    pictures = search_every(stored, detector, every, after=people.time, size=size, on_drop=room.release)
+    source = read_ahead(pictures, room)
     began = saved = clock.monotonic()
     try:
         for window in windows(source):
-            follower.advance(window)
+            tracker.advance(window)
             keep_memory_low()
-            now, done = clock.monotonic(), len(follower.time)
+            now, done = clock.monotonic(), len(tracker.time)
             if now - saved > config.save_every_s:
-                keeper.save(follower.people(follower.searched), complete=False)
+                kept.save(tracker.people(tracker.done), detector, complete=False)
                 saved = now
             speed = {"frames/s": (done - known) / max(now - began, 1e-6)}
-            report(on_progress, Progress(label, done, max(frames_expected, done), "frames", speed))
-        people = follower.people()
+            report(on_progress, Progress(label, done, max(frames, done), "frames", speed))
+        people = tracker.people()
     except BaseException:
-        if follower.searched > known:
-            keeper.save(follower.people(follower.searched), complete=False)
+        if tracker.done > known:
+            kept.save(tracker.people(tracker.done), detector, complete=False)
         raise
     finally:
         source.close()
-        follower.close()
-    keeper.save(people, complete=True)
-    return people
+        tracker.close()
+    kept.save(people, detector, complete=True)
+    return Tracks(people, detector.skeleton, detector.name)
 
 
-class Keeper:
-    """The file with everyone's tracks, while detection runs and after. Without a path it keeps nothing."""
+class PeopleFile:
+    """The file of everyone's tracks in a video, during detection and after. Without a path nothing is kept."""
 
-    def __init__(self, path: Path | None, video: Path, config: DetectConfig, detector: str) -> None:
-        self.path = path
-        shaping = {key: getattr(config, key) for key in ("people_every", "finder", "flip")}
-        self._head = records.header(
-            "people", inputs={"video": records.fingerprint(video)}, settings={"detector": detector, **shaping}
-        )
+    def __init__(self, path: Path | None, video: Path, config: DetectConfig) -> None:
+        self.path, self.video, self.config = path, video, config
 
-    def load(self, joints: int) -> tuple[People, bool]:
-        """What was kept for this video and these settings, and whether it is complete; nobody where nothing was."""
-        if self.path is None or not self.path.exists() or not records.is_current(self.path, self._head):
-            return People.none(joints), False
+    def finished(self) -> Tracks | None:
+        """The complete tracks of this video and these settings, read without building the detector; None elsewhere.
+
+        Files of older versions lack the name by which the detector was asked for: None, though `load` accepts them.
+        """
+        name = self.config.detector
+        if self.path is None or not self.path.exists() or not isinstance(name, str):
+            return None
         try:
-            head, arrays = records.read_npz(self.path)
+            head, people = read_people(self.path)
         except FormatError:
-            return People.none(joints), False
-        return People(**arrays), bool(head.get("complete"))
+            return None
+        wanted = self._header(head.get("settings", {}).get("detector", ""))
+        same = all(head.get(key) == wanted[key] for key in ("format", "version", "inputs", "settings"))
+        if not (same and head.get("complete") and head.get("asked_for") == name and head.get("skeleton") in SKELETONS):
+            return None
+        return Tracks(people, SKELETONS[head["skeleton"]], head["settings"]["detector"])
 
-    def save(self, people: People, *, complete: bool) -> None:
+    def load(self, detector: Detector) -> tuple[People, bool]:
+        """The tracks kept for this video, these settings and this detector, and whether they are complete."""
+        if self.path is not None and records.is_current(self.path, self._header(detector.name)):
+            try:
+                head, people = read_people(self.path)
+                return people, bool(head.get("complete"))
+            except FormatError:
+                pass
+        return People.none(len(detector.skeleton)), False
+
+    def save(self, people: People, detector: Detector, *, complete: bool) -> None:
         """Write the tracks, whole or not at all."""
         if self.path is not None:
-            records.write_npz(self.path, {**self._head, "complete": complete}, vars(people))
+            name = self.config.detector
+            more = {"asked_for": name} if isinstance(name, str) else {}
+            head = {**self._header(detector.name), **more, "skeleton": detector.skeleton.name, "complete": complete}
+            arrays = {_KEYS.get(key, key): value for key, value in vars(people).items()}
+            records.write_npz(self.path, head, arrays)
+
+    def _header(self, detector: str) -> records.Header:
+        """The file's inputs and settings; `detector` is the name that the built detector has."""
+        shaping = {key: getattr(self.config, key) for key in ("people_every", "finder", "flip")}
+        inputs = {"video": records.fingerprint(self.video)}
+        return records.header("people", inputs=inputs, settings={"detector": detector, **shaping})
+
+
+_KEYS = {"colors": "looks"}  # fields of People whose arrays have another name in the file
+
+
+def read_people(path: Path) -> tuple[records.Header, People]:
+    """Header and tracks of a people file. Raises FormatError for any other file."""
+    head, arrays = records.read_npz(path)
+    try:
+        return head, People(**{name: arrays[_KEYS.get(name, name)] for name in People.__dataclass_fields__})
+    except KeyError as error:
+        raise FormatError(f"{path} holds no people: {error} is missing", hint="delete it and detect again") from error

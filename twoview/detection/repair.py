@@ -6,7 +6,6 @@ Nothing is invented: exchanged sides are put back, jumps become unseen. Smoothin
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from numpy import ndarray as Array
@@ -145,7 +144,7 @@ def find_jumps(poses: Poses2D) -> Array:
 # --- smoothing -----------------------------------------------------------------------------------------------------
 
 
-def smooth(poses: Poses2D, kind: Literal["butterworth", "one-euro"], cutoff_hz: float) -> Poses2D:
+def smooth(poses: Poses2D, kind: str, cutoff_hz: float) -> Poses2D:
     """Poses smoothed over time, joint by joint and stretch by stretch between gaps; scores stay.
 
     butterworth  4th order in all, forwards and backwards (no delay), at `cutoff_hz`

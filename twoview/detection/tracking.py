@@ -1,10 +1,9 @@
-"""Who is who: people of single frames become tracks through the whole clip.
+"""Who is who: people of single frames become tracks through the whole video.
 
-Following everyone from one search for people to the next, with the keypoint network on every frame between.
-
-A window is the frames after one search up to and including the next. People found at its end are matched with those
-at its start; the boxes between are interpolated, so that the frames of a window are independent of each other and can
-run on several cores or as one batch. Only who was lost or has just appeared is followed frame by frame.
+Everyone found in one search is matched with everyone found in the next. A window is the frames after one search up to
+and including the next; boxes between are interpolated, so that the frames of a window are independent of each other and
+can run on several cores or as one batch. Only a person who was lost or has just appeared is tracked frame by frame.
+When the whole video is known, tracks that one person left are joined.
 """
 
 from __future__ import annotations
@@ -18,25 +17,29 @@ from typing import NamedTuple
 import numpy as np
 from numpy import ndarray as Array
 
-from twoview.detection.estimation import SURE, Glimpse, Picture, glimpse, is_among, is_there, poses
-from twoview.detectors import Cropping, Detector, Person, TopDown
+from twoview.detection.estimation import LEAST_JOINT_SCORE, Picture, estimate, is_among, is_visible, person_crop
+from twoview.detectors import CropDetector, Detector, Person, PersonCrop, TopDown
 from twoview.machine import cores
 from twoview.media.pixels import DecodedFrame, Pixels
 
-FARTHEST = 1.0  # a person moves at most this share of its size, off the expected way, between two searches
+FARTHEST = 1.0  # between two searches a person moves off the expected way by at most this share of its size
 MOST_GAP_S = 3.0  # a track may be lost for so long and still be continued by a later one
 ONE_BODY = 0.1  # median distance of joints, in body sizes, below which two tracks are one person
-LOOKS = 0.35  # tracks whose mean colors differ more (0 to 1) are not joined
+COLOR_STEP = 0.175  # tracks whose mean colors differ by more (0 to 1) are not joined
+COLOR_SAMPLES = 12  # across and down the upper and the lower body, of whose colors the mean is taken
+NO_COLORS = np.full(6, np.nan, np.float32)
+MOST_ROWS = 1000  # rows kept as objects before they become arrays
 
 
 @dataclass(frozen=True, eq=False)
 class People:
-    """Everyone in one view: one row per person and frame in which it was seen.
+    """Everyone in one view: one row per person and frame in which the person was seen.
 
-    time   (T,)  seconds on the view's clock of every frame, with people or without
-    frame  (M,)  index into time;  track (M,) whose row it is
-    xy     (M, J, 2) px, score (M, J), box (M, 4) px
-    looks  (M, 6) mean RGB, 0..1, of the upper and the lower body; NaN where not measured
+    time    (T,)  seconds on the view's clock of every frame, with people or without
+    frame   (M,)  index into time
+    track   (M,)  number of the track that the row belongs to
+    xy      (M, J, 2) px, score (M, J), box (M, 4) px
+    colors  (M, 6) mean RGB, 0..1, of the upper and the lower body; NaN where not measured
     """
 
     time: Array
@@ -45,19 +48,19 @@ class People:
     xy: Array
     score: Array
     box: Array
-    looks: Array
+    colors: Array
 
     @classmethod
     def none(cls, joints: int) -> People:
         """Nobody yet."""
-        shapes = {"xy": (0, joints, 2), "score": (0, joints), "box": (0, 4), "looks": (0, 6)}
+        shapes = {"xy": (0, joints, 2), "score": (0, joints), "box": (0, 4), "colors": (0, 6)}
         return cls(
             np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.int64), **{k: np.zeros(s) for k, s in shapes.items()}
         )
 
     @property
     def tracks(self) -> tuple[int, ...]:
-        """Ids of all tracks, in order of first appearance."""
+        """Numbers of all tracks, in order of first appearance."""
         return tuple(int(t) for t in dict.fromkeys(self.track[np.argsort(self.frame, kind="stable")]))
 
     def of(self, track: int) -> People:
@@ -67,59 +70,63 @@ class People:
 
     def rows(self, keep: Array) -> People:
         """Some of the rows; all frames stay."""
-        names = ("frame", "track", "xy", "score", "box", "looks")
+        names = ("frame", "track", "xy", "score", "box", "colors")
         return replace(self, **{name: getattr(self, name)[keep] for name in names})
 
 
 @dataclass
 class Tracker:
-    """Gives people of successive searches their track ids. What it knows follows from the rows found so far."""
+    """Gives people of successive searches their track numbers. Its state follows from the rows found so far.
 
-    next_id: int = 0
-    last: dict[int, tuple[int, Person]] = field(default_factory=dict)  # track -> (frame, where)
-    speed: dict[int, Array] = field(default_factory=dict)  # track -> px a frame
+    last      track -> (frame, person) where it was seen last
+    velocity  track -> px per frame (2,)
+    """
+
+    next_track: int = 0
+    last: dict[int, tuple[int, Person]] = field(default_factory=dict)
+    velocity: dict[int, Array] = field(default_factory=dict)
 
     def match(self, frame: int, people: Sequence[Person]) -> dict[int, int]:
-        """Track id -> index in `people`, for the tracks that go on; nearest first, each used once."""
+        """Track -> index in `people`, for the tracks that go on; nearest first, each used once."""
         costs = []
         for track, (before, person) in self.last.items():
-            shift = self.speed.get(track, np.zeros(2)) * (frame - before)
+            shift = self.velocity.get(track, np.zeros(2)) * (frame - before)
             for i, other in enumerate(people):
-                costs.append((apart(person, other, shift), track, i))
+                costs.append((distance(person, other, shift), track, i))
         matched: dict[int, int] = {}
         for cost, track, i in sorted(costs):
             if cost < FARTHEST and track not in matched and i not in matched.values():
                 matched[track] = i
         return matched
 
-    def see(self, frame: int, track: int, person: Person) -> None:
+    def update(self, frame: int, track: int, person: Person) -> None:
         """Remember where a track is, and how fast it moves."""
         if track in self.last:
             before, old = self.last[track]
-            self.speed[track] = (center(person) - center(old)) / max(frame - before, 1)
+            self.velocity[track] = (center(person) - center(old)) / max(frame - before, 1)
         self.last[track] = (frame, person)
 
     def new(self) -> int:
-        """An id that no track had before."""
-        self.next_id += 1
-        return self.next_id - 1
+        """A number that no track had before."""
+        self.next_track += 1
+        return self.next_track - 1
 
-    def forget(self, track: int) -> None:
-        """The track has ended."""
+    def end(self, track: int) -> None:
+        """Forget a track: nobody continues it."""
         self.last.pop(track, None)
-        self.speed.pop(track, None)
+        self.velocity.pop(track, None)
 
 
 def center(person: Person) -> Array:
-    """Middle of the sure joints (2,), or of the box where there are none."""
-    sure = person.score >= SURE
-    return np.median(person.xy[sure], axis=0) if sure.any() else (person.box[:2] + person.box[2:]) / 2
+    """Median (2,) of the joints with a good score, or the middle of the box where there are none."""
+    good = person.score >= LEAST_JOINT_SCORE
+    return np.median(person.xy[good], axis=0) if good.any() else (person.box[:2] + person.box[2:]) / 2
 
 
-def apart(a: Person, b: Person, shift: Array) -> float:
-    """Distance of two sightings, b from a moved by `shift`, as a share of the person's size."""
+def distance(a: Person, b: Person, shift: Array) -> float:
+    """Distance of person b from person a moved by `shift` px (2,), as a share of the larger one's size."""
     size = max(float(np.max(a.box[2:] - a.box[:2])), float(np.max(b.box[2:] - b.box[:2])), 1.0)
-    both = (a.score >= SURE) & (b.score >= SURE)
+    both = (a.score >= LEAST_JOINT_SCORE) & (b.score >= LEAST_JOINT_SCORE)
     if both.sum() < 3:
         return float(np.linalg.norm(center(b) - center(a) - shift)) / size
     return float(np.linalg.norm(b.xy[both] - a.xy[both] - shift, axis=-1).mean()) / size
@@ -129,10 +136,10 @@ def apart(a: Person, b: Person, shift: Array) -> float:
 
 
 def join(people: People) -> People:
-    """Tracks that one person left, each continued by the track that began near its end in place, size and colors.
+    """Join the tracks that one person left: each is continued by one that begins near its end, of like size and colors.
 
-    Looks at the whole clip: a gap of up to MOST_GAP_S is bridged, nearest in time first; the earliest id is kept. Two
-    tracks may also lie on one body for a while; there the rows of the longer one stay.
+    A gap of up to MOST_GAP_S is bridged, nearest in time first; the earliest number is kept. Two tracks may also lie on
+    one body for a while; there the rows of the longer one stay.
     """
     tracks = {track: people.of(track) for track in people.tracks}
     links = []
@@ -159,16 +166,16 @@ def join(people: People) -> People:
 
 
 def _one_body(a: People, b: People) -> bool:
-    """Whether two tracks lie on each other in the frames that they share."""
+    """Whether two tracks lie on one body in the frames that they share."""
     shared, in_a, in_b = np.intersect1d(a.frame, b.frame, return_indices=True)
     if not len(shared):
         return False
-    away = np.nanmedian(np.linalg.norm(a.xy[in_a] - b.xy[in_b], axis=-1), axis=1)
-    return bool(np.median(away / np.maximum(height_of(a.box[in_a]), 1.0)) < ONE_BODY)
+    apart = np.nanmedian(np.linalg.norm(a.xy[in_a] - b.xy[in_b], axis=-1), axis=1)
+    return bool(np.median(apart / np.maximum(height_of(a.box[in_a]), 1.0)) < ONE_BODY)
 
 
 def _one_row_each(people: People, original: Array) -> People:
-    """At most one row a track and frame: that of the longest of the tracks (M,) that it was joined from."""
+    """At most one row per track and frame: that of the longest of the `original` tracks (M,) that were joined."""
     rows_of = {track: int((original == track).sum()) for track in np.unique(original)}
     length = np.array([rows_of[track] for track in original])
     order = np.lexsort((-length, people.track, people.frame))
@@ -179,16 +186,17 @@ def _one_row_each(people: People, original: Array) -> People:
 
 
 def _continues(before: People, after: People, gap: float) -> bool:
+    """Whether the track `after`, which begins `gap` seconds later, is the same person by size, colors and place."""
     size_a, size_b = (
         float(np.median(height_of(p.box[s]))) for p, s in ((before, slice(-10, None)), (after, slice(10)))
     )
     if not 0.5 < size_a / max(size_b, 1.0) < 2.0:
         return False
-    looks_a, looks_b = (np.nanmedian(p.looks, axis=0) if len(p.looks) else np.full(6, np.nan) for p in (before, after))
-    if np.nanmean(np.abs(looks_a - looks_b)) > LOOKS / 2:
+    colors_a, colors_b = (np.nanmedian(p.colors, axis=0) if len(p.colors) else NO_COLORS for p in (before, after))
+    if np.nanmean(np.abs(colors_a - colors_b)) > COLOR_STEP:
         return False
     step = np.linalg.norm(middle_of(after.box[:1]) - middle_of(before.box[-1:]))
-    return bool(step / max(size_a, size_b) < 0.5 + 2.0 * gap)  # people move up to about two body heights a second
+    return bool(step / max(size_a, size_b) < 0.5 + 2.0 * gap)  # people move at most about two body heights per second
 
 
 def height_of(box: Array) -> Array:
@@ -201,9 +209,7 @@ def middle_of(box: Array) -> Array:
     return (box[:, :2] + box[:, 2:]) / 2
 
 
-FOLD = 1000  # rows kept as objects before they become arrays
-SAMPLES = 12  # across and down the upper and the lower body, of whose colors the mean is taken
-NO_LOOKS = np.full(6, np.nan, np.float32)
+# --- through a video -----------------------------------------------------------------------------------------------
 
 
 class Row(NamedTuple):
@@ -212,38 +218,42 @@ class Row(NamedTuple):
     frame: int
     track: int
     person: Person
-    looks: Array
+    colors: Array
 
 
 class Running(NamedTuple):
-    """A window in whose frames the keypoint network still looks; parts: (frame, track) of each row, and its people."""
+    """A window in whose frames the keypoint network still runs.
+
+    first  index of its first frame
+    parts  (frame, track) of each row, and the people that the network will have found there
+    """
 
     window: Sequence[Picture]
     first: int
     parts: list[tuple[list[tuple[int, int]], Future[list[Person]]]]
 
 
-class Follower:
-    """Turns windows of pictures into rows of people. All it knows follows from the rows, so saved ones continue it."""
+class VideoTracker:
+    """Turns windows of pictures into rows of people. Its state follows from the rows, so that saved rows resume it."""
 
     def __init__(self, detector: Detector, people: People) -> None:
         self.detector = detector
         self.time = [float(t) for t in people.time]
-        self.searched = len(self.time)  # frames up to and with the last search that is done: what may be saved
+        self.done = len(self.time)  # frames up to and with the last search whose window is done: what may be saved
         self.rows: list[Row] = []
-        self._kept = people  # older rows, as arrays: they take a fifth of the memory
-        self.tracker = Tracker(next_id=int(people.track.max()) + 1 if len(people.track) else 0)
+        self._kept = people  # older rows, as arrays: a fifth of the memory
+        self.tracker = Tracker(next_track=int(people.track.max()) + 1 if len(people.track) else 0)
         self._pool = ThreadPoolExecutor(cores())
         self._running: deque[Running] = deque()
 
     def resume(self, every: int) -> None:
-        """Bring the tracker to where it was after the last saved window of `every` frames."""
+        """Set the tracker to its state after the last saved window of `every` frames."""
         kept, at_end = self._kept, len(self.time) - 1
         known = set(kept.track[kept.frame == at_end].tolist())
         for frame in (at_end - every, at_end):
             for i in np.flatnonzero(kept.frame == frame):
                 if int(kept.track[i]) in known:
-                    self.tracker.see(frame, int(kept.track[i]), Person(kept.xy[i], kept.score[i], kept.box[i]))
+                    self.tracker.update(frame, int(kept.track[i]), Person(kept.xy[i], kept.score[i], kept.box[i]))
 
     def close(self) -> None:
         """End the worker threads."""
@@ -258,119 +268,121 @@ class Follower:
         rows = sorted((row for row in self.rows if row.frame < len(time)), key=lambda row: (row.frame, row.track))
         if not rows:
             return old
-        new = {name: np.array([getattr(row, name) for row in rows]) for name in ("frame", "track", "looks")}
+        new = {name: np.array([getattr(row, name) for row in rows]) for name in ("frame", "track", "colors")}
         new |= {name: np.array([getattr(row.person, name) for row in rows]) for name in ("xy", "score", "box")}
         if len(old.frame):
             new = {name: np.concatenate([getattr(old, name), values]) for name, values in new.items()}
         return People(time=time, **new)
 
     def advance(self, window: Sequence[Picture]) -> None:
-        """Everyone in the frames of one window, whose pictures are let go of. What takes long may still be running."""
+        """Track everyone through one window and free its pictures; its network calls may still run afterwards."""
         first = len(self.time)
         self.time.extend(picture.time for picture in window)
-        last, people = first + len(window) - 1, window[-1].found
-        if people is None:  # the clip ends before the next search
+        last, people = first + len(window) - 1, window[-1].people
+        if people is None:  # the video ends before the next search
             for track in list(self.tracker.last):
-                self._follow(window, first, track)
+                self._track_each_frame(window, first, track)
             return
         matched = self.tracker.match(last, people)
         ends = {track: (self.tracker.last[track][1].box, people[i].box) for track, i in matched.items()}
         lost = [track for track in self.tracker.last if track not in matched]
         for track, i in matched.items():
-            self._see(last, track, people[i], window[-1])
+            self._record(last, track, people[i], window[-1])
         for track in lost:
-            still = self._follow(window, first, track)
-            self.tracker.forget(track)
-            if still is not None and not is_among(still, people):
-                people.append(still)
-                self._see(last, track, still, window[-1])
+            person = self._track_each_frame(window, first, track)
+            self.tracker.end(track)
+            if person is not None and not is_among(person, people):
+                people.append(person)
+                self._record(last, track, person, window[-1])
         for i in range(len(people)):
             if i not in matched.values() and not any(people[i] is p for _, p in self.tracker.last.values()):
                 track = self.tracker.new()
-                self._see(last, track, people[i], window[-1])
-                self._follow(window[-2::-1], last - 1, track, step=-1)
-        self._between(window, first, ends)
-        waits = isinstance(self.detector, Cropping)  # so that no core is idle while the next window is prepared
+                self._record(last, track, people[i], window[-1])
+                self._track_each_frame(window[-2::-1], last - 1, track, step=-1)
+        self._start_between(window, first, ends)
+        waits = isinstance(self.detector, CropDetector)  # so that no core is idle while the next window is prepared
         while len(self._running) > waits:
             self._collect()
 
     # --- one window ------------------------------------------------------------------------------------------------
 
-    def _between(self, window: Sequence[Picture], first: int, ends: dict[int, tuple[Array, Array]]) -> None:
-        """Have those looked at who were at the window's start and are at its end, in the frames before the last.
+    def _start_between(self, window: Sequence[Picture], first: int, ends: dict[int, tuple[Array, Array]]) -> None:
+        """Start the keypoint network in the frames before the window's last, for who is at both of its ends.
 
         ends  track -> its boxes (4,) at the start and at the end
         """
         detector = self.detector
-        wanted: list[Glimpse | tuple[Picture, Array]] = []
+        wanted: list[PersonCrop | tuple[Picture, Array]] = []
         where: list[tuple[int, int]] = []
         for i, picture in enumerate(window[:-1]):
             share = (i + 1) / len(window)
             for track, (start, end) in ends.items() if isinstance(detector, TopDown) else ():
                 box = (1 - share) * start + share * end
                 # Crops are small: they are made at once and can wait for a core. Pictures cannot.
-                wanted.append(glimpse(detector, picture, box) if isinstance(detector, Cropping) else (picture, box))
+                wanted.append(
+                    person_crop(detector, picture, box) if isinstance(detector, CropDetector) else (picture, box)
+                )
                 where.append((first + i, track))
-            if not wanted or isinstance(wanted[-1], Glimpse):
+            if not wanted or isinstance(wanted[-1], PersonCrop):
                 picture.drop()
         window[-1].drop()
         size = max(getattr(detector, "batch", 1), 1)
         parts = [slice(i, i + size) for i in range(0, len(wanted), size)]
-        running = [(where[part], self._pool.submit(self._look, wanted[part])) for part in parts]
+        running = [(where[part], self._pool.submit(self._estimate, wanted[part])) for part in parts]
         self._running.append(Running(window, first, running))
 
-    def _look(self, wanted: Sequence[Glimpse | tuple[Picture, Array]]) -> list[Person]:
+    def _estimate(self, wanted: Sequence[PersonCrop | tuple[Picture, Array]]) -> list[Person]:
         assert isinstance(self.detector, TopDown)
-        seen = [one if isinstance(one, Glimpse) else glimpse(self.detector, *one) for one in wanted]
-        return poses(self.detector, seen)
+        crops = [one if isinstance(one, PersonCrop) else person_crop(self.detector, *one) for one in wanted]
+        return estimate(self.detector, crops)
 
     def _collect(self) -> None:
-        """Wait for the oldest window that is running, and make rows of it."""
+        """Wait for the oldest window that is running, and make rows of its people."""
         window, first, parts = self._running.popleft()
         for where, people in parts:
             for (frame, track), person in zip(where, people.result(), strict=True):
-                if is_there(person):
-                    self.rows.append(Row(frame, track, person, NO_LOOKS))
+                if is_visible(person):
+                    self.rows.append(Row(frame, track, person, NO_COLORS))
             for picture in window[: where[-1][0] - first]:
                 picture.drop()
         for picture in window:
             picture.drop()
-        self.searched = first + len(window)
-        if len(self.rows) >= FOLD:
-            self._kept = self.people(self.searched)
-            self.rows = [row for row in self.rows if row.frame >= self.searched]
+        self.done = first + len(window)
+        if len(self.rows) >= MOST_ROWS:
+            self._kept = self.people(self.done)
+            self.rows = [row for row in self.rows if row.frame >= self.done]
 
-    def _follow(self, window: Sequence[Picture], first: int, track: int, *, step: int = 1) -> Person | None:
+    def _track_each_frame(self, window: Sequence[Picture], first: int, track: int, *, step: int = 1) -> Person | None:
         """Rows of a track frame by frame, each box from the pose before; the person in the last frame, if still there.
 
-        The window's last frame gets no row: there the caller decides.
+        The frame of a search gets no row: there the caller decides.
         """
         if not isinstance(self.detector, TopDown):
             return None
         person = self.tracker.last[track][1]
         others = [p for t, (_, p) in self.tracker.last.items() if t != track]
         for i, picture in enumerate(window):
-            (person,) = poses(self.detector, [glimpse(self.detector, picture, person.box)])
-            if not is_there(person) or is_among(person, others):
+            (person,) = estimate(self.detector, [person_crop(self.detector, picture, person.box)])
+            if not is_visible(person) or is_among(person, others):
                 return None
-            if step < 0 or picture.found is None:
-                self.rows.append(Row(first + step * i, track, person, NO_LOOKS))
+            if step < 0 or picture.people is None:
+                self.rows.append(Row(first + step * i, track, person, NO_COLORS))
         return person
 
-    def _see(self, frame: int, track: int, person: Person, picture: Picture) -> None:
-        self.tracker.see(frame, track, person)
-        self.rows.append(Row(frame, track, person, looks_of(picture.pixels, person.box)))
+    def _record(self, frame: int, track: int, person: Person, picture: Picture) -> None:
+        self.tracker.update(frame, track, person)
+        self.rows.append(Row(frame, track, person, colors_of(picture.pixels, person.box)))
 
 
-def looks_of(pixels: DecodedFrame | Pixels, box: Array) -> Array:
+def colors_of(pixels: DecodedFrame | Pixels, box: Array) -> Array:
     """Mean colors (6,) of the upper and the lower body inside a person's box, 0..1; NaN outside the picture."""
     corner, size = box[:2], box[2:] - box[:2]
-    out = NO_LOOKS.copy()
+    out = NO_COLORS.copy()
     for part, (low, high) in enumerate(((0.2, 0.5), (0.55, 0.85))):
         start, end = (np.clip(corner + size * share, 0, pixels.size) for share in ((0.3, low), (0.7, high)))
         if (end - start >= 1).all():
-            scale = SAMPLES / (end - start)
+            scale = COLOR_SAMPLES / (end - start)
             matrix = np.column_stack([np.diag(scale), scale * (0.5 - start) - 0.5])
-            colors = pixels.crop(matrix, (SAMPLES, SAMPLES))
+            colors = pixels.crop(matrix, (COLOR_SAMPLES, COLOR_SAMPLES))
             out[3 * part : 3 * part + 3] = colors.reshape(-1, 3).mean(axis=0) / 255
     return out

@@ -1,8 +1,8 @@
-"""Detectors: pictures in, people with keypoints out.
+"""Detectors: a picture in, people with keypoints out.
 
-A detector is any object with a `name`, a `skeleton` and a call `rgb (H, W, 3) uint8 -> list[Person]`. One that works in
-two steps (find people, then look closely at each) also offers `find` and `pose`; `detection` then searches for people
-only every few frames and spreads the second step over frames and processor cores.
+A detector is any object with a `name`, a `skeleton` and a call `rgb (H, W, 3) uint8 -> list[Person]`. A detector in two
+steps (find people, then place each person's keypoints) also offers `find` and `pose`: `detection` then searches for
+people only every few frames and spreads the second step over frames and processor cores.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy import ndarray as Array
@@ -36,7 +36,7 @@ class Person:
 
 
 class Detector(Protocol):
-    """The whole protocol; `skeleton` names the order of the joints."""
+    """What every detector offers."""
 
     @property
     def name(self) -> str:
@@ -44,7 +44,7 @@ class Detector(Protocol):
 
     @property
     def skeleton(self) -> Skeleton:
-        """The order of the joints."""
+        """The joints, in the order of the keypoints."""
 
     def __call__(self, rgb: Array) -> list[Person]:
         """Everyone in one picture (H, W, 3) uint8 RGB."""
@@ -56,7 +56,7 @@ class TopDown(Protocol):
 
     name: str
     skeleton: Skeleton
-    batch: int  # crops that `pose` takes best in one call: 1 on a processor, more on a graphics card
+    batch: int  # best number of people in one call of `pose`: 1 on a processor, more on a GPU
 
     def find(self, rgb: Array) -> Array:
         """Boxes of people (N, 5): left, top, right, bottom in px and a score 0..1, best first."""
@@ -69,32 +69,51 @@ class TopDown(Protocol):
 
 
 @runtime_checkable
-class Cropping(TopDown, Protocol):
-    """A detector in two steps whose second sees a small crop around each person, and nothing else.
+class CropDetector(TopDown, Protocol):
+    """A detector in two steps whose keypoint network gets a small crop around each person, and nothing else.
 
-    crop_size  (width, height) px of a crop; padding: how much larger than the person's box it is
+    crop_size  (width, height) px of a crop
+    padding    size of the crop over the size of the person's box
     """
 
     crop_size: tuple[int, int]
     padding: float
 
-    def look(self, crops: Array) -> tuple[Array, Array]:
+    def pose_crops(self, crops: Array) -> tuple[Array, Array]:
         """Keypoints (N, J, 2) in crop px and scores (N, J) of the person in each crop (N, height, width, 3) uint8."""
 
 
-def pose_in_crops(detector: Cropping, pictures: Sequence[Array], boxes: Array) -> tuple[Array, Array]:
-    """`pose` of every detector that looks at crops."""
+class PersonCrop(NamedTuple):
+    """The part of a picture that the keypoint network gets for one person.
+
+    box     (4,) the person's box in px of the picture
+    matrix  (2, 3) from picture px to px of the crop
+    pixels  (H, W, 3) uint8
+    """
+
+    box: Array
+    matrix: Array
+    pixels: Array
+
+
+def poses_of(detector: CropDetector, crops: Sequence[PersonCrop]) -> tuple[Array, Array]:
+    """Keypoints (N, J, 2) in px of the picture and scores (N, J): one call of the keypoint network for all crops."""
+    xy, score = detector.pose_crops(np.stack([one.pixels for one in crops]))
+    return np.stack([uncrop(points, one.matrix) for points, one in zip(xy, crops, strict=True)]), score
+
+
+def pose_in_crops(detector: CropDetector, pictures: Sequence[Array], boxes: Array) -> tuple[Array, Array]:
+    """The method `pose` of every CropDetector."""
     size, joints = detector.crop_size, len(detector.skeleton)
     if not len(boxes):
         return np.zeros((0, joints, 2)), np.zeros((0, joints))
     matrices = [crop_matrix(box, size, padding=detector.padding) for box in boxes]
-    crops = [crop(rgb, matrix, size) for rgb, matrix in zip(pictures, matrices, strict=True)]
-    xy, score = detector.look(np.stack(crops))
-    return np.stack([uncrop(points, matrix) for points, matrix in zip(xy, matrices, strict=True)]), score
+    rows = zip(boxes, matrices, pictures, strict=True)
+    return poses_of(detector, [PersonCrop(box, matrix, crop(rgb, matrix, size)) for box, matrix, rgb in rows])
 
 
 def everyone(detector: TopDown, rgb: Array) -> list[Person]:
-    """`find`, then `pose`: the call of every two-step detector."""
+    """The call of every two-step detector: `find`, then `pose`."""
     boxes = detector.find(rgb)
     if not len(boxes):
         return []
@@ -102,17 +121,11 @@ def everyone(detector: TopDown, rgb: Array) -> list[Person]:
     return [Person(*row) for row in zip(xy, score, boxes[:, :4], strict=True)]
 
 
-# Name -> "module:Class"; each is called with (name, device=...).
+_RTMPOSE = "twoview.detectors.rtmpose:RTMPose"
+# Name -> "module:Class"; each class is called with (name, device=..., finder=..., flip=...).
 DETECTORS: dict[str, str] = {
     "movenet": "twoview.detectors.movenet:MoveNet",
-    "rtmpose-t": "twoview.detectors.rtmpose:RTMPose",
-    "rtmpose-s": "twoview.detectors.rtmpose:RTMPose",
-    "rtmpose-m": "twoview.detectors.rtmpose:RTMPose",
-    "rtmpose-l": "twoview.detectors.rtmpose:RTMPose",
-    "rtmpose-t-26": "twoview.detectors.rtmpose:RTMPose",
-    "rtmpose-s-26": "twoview.detectors.rtmpose:RTMPose",
-    "rtmpose-m-26": "twoview.detectors.rtmpose:RTMPose",
-    "rtmpose-l-26": "twoview.detectors.rtmpose:RTMPose",
+    **{f"rtmpose-{size}{joints}": _RTMPOSE for joints in ("", "-26") for size in "tsml"},
     "mmpose": "twoview.detectors.mmpose:MMPose",
 }
 
@@ -120,7 +133,7 @@ DETECTORS: dict[str, str] = {
 def build(detector: str | Detector, *, device: str = "auto", finder: str = "", flip: bool = False) -> Detector:
     """The detector of that name, of an `.onnx` or `.pth` file, of `mmpose:config[,checkpoint]`, or `module:Name`.
 
-    finder  who finds people for a top-down detector: a name or an .onnx file; "" is the detector's own choice
+    finder  person finder of a two-step detector: a name or an .onnx file; "" is the detector's default
     flip    average with the mirrored crop: twice the time, some percent less error
     Raises DetectorError for an unknown name, with the known ones.
     """
@@ -133,7 +146,7 @@ def build(detector: str | Detector, *, device: str = "auto", finder: str = "", f
     if name == "mmpose" and colon:
         return plugins.load(DETECTORS["mmpose"], "detector", DetectorError)(rest, **options)
     if Path(detector).suffix in (".onnx", ".pth", ".zip"):
-        return plugins.load(DETECTORS["rtmpose-m"], "detector", DetectorError)(detector, **options)
+        return plugins.load(_RTMPOSE, "detector", DetectorError)(detector, **options)
     if colon:
         return plugins.load(detector, "detector", DetectorError)()
     raise DetectorError(

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray as Array
 
-from twoview.detectors import Person, everyone
+from twoview.detectors import everyone
 from twoview.detectors.person_finders import build_finder
 from twoview.detectors.rtmpose import DEFAULT_FINDER
 from twoview.errors import DetectorError, MissingBackend
@@ -75,6 +75,8 @@ class MMPose:
         self.batch, self.search_side = 32, self._finder.side
         self.name = f"mmpose {Path(config).stem} {self._finder.name}{' flip' if flip else ''} (MMPose, {device})"
 
+    __call__ = everyone
+
     def find(self, rgb: Array) -> Array:
         """Boxes of people (N, 5), left, top, right, bottom in px and score, best first."""
         return self._finder.find(rgb)
@@ -89,10 +91,6 @@ class MMPose:
                 (result,) = self._infer(self._model, bgr, np.asarray(box, np.float32)[None])
             xy[i], score[i] = result.pred_instances.keypoints[0], result.pred_instances.keypoint_scores[0]
         return np.where(score[..., None] > 0, xy, np.nan), np.clip(score, 0.0, 1.0)
-
-    def __call__(self, rgb: Array) -> list[Person]:
-        """Everyone in one picture."""
-        return everyone(self, rgb)
 
 
 def find_config(name: str) -> str:

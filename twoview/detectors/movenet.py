@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy import ndarray as Array
 
-from twoview.detectors import Person, everyone, pose_in_crops
+from twoview.detectors import everyone, pose_in_crops
 from twoview.detectors.onnx_runtime import open_session
 from twoview.detectors.person_finders import build_finder
 from twoview.machine import onnx_device
@@ -32,31 +30,26 @@ class MoveNet:
         self.crop_size, self.padding = (CROP_SIDE, CROP_SIDE), PADDING
         self._thunder = open_session(locate("movenet-thunder"), device=device)
 
+    __call__ = everyone
+    pose = pose_in_crops
+
     def find(self, rgb: Array) -> Array:
         """Boxes of people (N, 5), left, top, right, bottom in px and score, best first."""
         return self._finder.find(rgb)
 
-    def pose(self, pictures: Sequence[Array], boxes: Array) -> tuple[Array, Array]:
-        """Keypoints (N, 17, 2) px and scores (N, 17) of the person in box i (N, 4) of picture i."""
-        return pose_in_crops(self, pictures, boxes)
-
-    def look(self, crops: Array) -> tuple[Array, Array]:
+    def pose_crops(self, crops: Array) -> tuple[Array, Array]:
         """Keypoints (N, 17, 2) in crop px and scores (N, 17) of the person in each crop (N, 256, 256, 3) uint8."""
         xy, score = np.empty((len(crops), 17, 2)), np.empty((len(crops), 17))
         for i, square in enumerate(crops):
-            xy[i], score[i] = self._look(square)
+            xy[i], score[i] = self._pose_crop(square)
             if self.flip:
-                mirrored, sure = self._look(square[:, ::-1])
+                mirrored, sure = self._pose_crop(square[:, ::-1])
                 mirrored[:, 0] = CROP_SIDE - 1 - mirrored[:, 0]
                 order = list(COCO17.flip_order)
                 xy[i], score[i] = (xy[i] + mirrored[order]) / 2, (score[i] + sure[order]) / 2
         return xy, score
 
-    def _look(self, square: Array) -> tuple[Array, Array]:
+    def _pose_crop(self, square: Array) -> tuple[Array, Array]:
         """Keypoints (17, 2) in crop px and scores (17,) in one crop (256, 256, 3)."""
         out = self._thunder.run(None, {"input:0": square[None].astype(np.int32)})[0][0, 0].astype(np.float64)
         return out[:, 1::-1] * CROP_SIDE + OFFSET, np.clip(out[:, 2], 0.0, 1.0)
-
-    def __call__(self, rgb: Array) -> list[Person]:
-        """Everyone in one picture."""
-        return everyone(self, rgb)

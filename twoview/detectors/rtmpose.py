@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy import ndarray as Array
 
-from twoview.detectors import Person, everyone, pose_in_crops
+from twoview.detectors import everyone, pose_in_crops
 from twoview.detectors.onnx_runtime import misfit, open_session
 from twoview.detectors.person_finders import build_finder
 from twoview.errors import DetectorError
@@ -97,25 +97,20 @@ class RTMPose:
         self.batch, self.crop_size, self.padding = self._engine.batch, self._engine.size, PADDING
         self.name = f"{Path(name).stem} {self._finder.name}{' flip' if flip else ''} ({self._engine.label})"
 
+    __call__ = everyone
+    pose = pose_in_crops
+
     def find(self, rgb: Array) -> Array:
         """Boxes of people (N, 5), left, top, right, bottom in px and score, best first."""
         return self._finder.find(rgb)
 
-    def pose(self, pictures: Sequence[Array], boxes: Array) -> tuple[Array, Array]:
-        """Keypoints (N, J, 2) px and scores (N, J) of the person in box i (N, 4) of picture i."""
-        return pose_in_crops(self, pictures, boxes)
-
-    def look(self, crops: Array) -> tuple[Array, Array]:
+    def pose_crops(self, crops: Array) -> tuple[Array, Array]:
         """Keypoints (N, J, 2) in crop px and scores (N, J) of the person in each crop (N, height, width, 3) uint8."""
         inputs = prepare(crops)
         bins = self._engine.run(inputs)
         if self.flip:
             bins = average(bins, self._engine.run(mirror(inputs)), self.skeleton.flip_order)
         return decode(*bins, self.crop_size)
-
-    def __call__(self, rgb: Array) -> list[Person]:
-        """Everyone in one picture."""
-        return everyone(self, rgb)
 
 
 def build_engine(name: str, *, device: str = "auto") -> Engine:

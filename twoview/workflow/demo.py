@@ -68,16 +68,14 @@ def demo(
     names = [f"view_{view}.mp4" for view in VIEWS]
     for take in (*takes, *tests):
         _copy(ASSETS / scene / take, Path(folder) / scene / "videos" / take, names)
-    clocks, detections = [], []
+    clocks = []
     for take in takes:
         videos = [Path(folder) / scene / "videos" / take / name for name in names]
         session, _ = workflow_session.add_videos(session.folder, videos, views=VIEWS, take=take)
         synchronization.sync_take(session, take, on_progress=on_progress)
     config = DetectConfig(detector="movenet")
-    for take, view, poses, fresh in workflow_session.detect_views(
-        session, views=VIEWS, takes=takes, config=config, on_progress=on_progress
-    ):
-        detections.append([*_detection_row(take, view, poses, scene), _STATE[fresh]])
+    detected = workflow_session.detect_views(session, views=VIEWS, takes=takes, config=config, on_progress=on_progress)
+    detections = [[*_detection_row(row.take, row.view, row.poses, scene), _STATE[row.fresh]] for row in detected]
     for take in takes:  # once more, now that what the athlete's motion says can be put beside it
         sync, fresh = synchronization.sync_take(session, take, on_progress=on_progress)
         clocks.append([*_sync_row(take, sync, scene), _STATE[fresh]])

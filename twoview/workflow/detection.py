@@ -1,4 +1,4 @@
-"""The athlete in the views of a session, file to files: detected or imported, settled between views, kept, exported."""
+"""The athlete in the views of a session, file to files: detected or imported, agreed between views, kept, written."""
 
 from __future__ import annotations
 
@@ -13,12 +13,20 @@ from twoview.progress import OnProgress
 from twoview.storage import records
 from twoview.timeline import Sync
 
-Found = tuple[str, str, Poses2D, bool]  # take, view, poses, whether they were made now
+
+@dataclass(frozen=True)
+class ViewPoses:
+    """The athlete in one view of a take; fresh: detected, chosen or imported now, not loaded."""
+
+    take: str
+    view: str
+    poses: Poses2D
+    fresh: bool
 
 
 @dataclass(frozen=True)
 class View:
-    """One video of a take, and the file that its detections go to, which says in its header what they were made of."""
+    """One video of a take, and the file of its detections, whose header names the inputs and settings."""
 
     take: str
     name: str
@@ -27,8 +35,8 @@ class View:
     head: records.Header
 
     @property
-    def everyone(self) -> Path:
-        """The file with all tracks: resumed from, and chosen from again with another person."""
+    def people_path(self) -> Path:
+        """The file with everyone's tracks: resumed from, and chosen from again for another person."""
         return self.path.with_suffix(".people.npz")
 
     @property
@@ -36,29 +44,29 @@ class View:
         """Take and view, for people to read."""
         return f"{self.take}/{self.name}"
 
-    def is_kept(self, *, choose_again: bool = False, detect_again: bool = False) -> bool:
+    def is_current(self, *, choose_again: bool = False, detect_again: bool = False) -> bool:
         """Whether the file holds what would be made now.
 
-        A person that was picked by hand stays picked, and what another tool detected stays, unless that is undone.
+        A person chosen by hand and another tool's detections are kept, unless they are to be chosen or detected again.
         """
         if records.is_current(self.path, self.head):
             return True
-        if brought_from(self.path) and not detect_again:
+        if imported_from(self.path) and not detect_again:
             return records.read_header(self.path)["inputs"] == self.head["inputs"]
         if choose_again or self.head["settings"].get("person") is not None or not self.path.exists():
             return False
-        return records.is_current(self.path, self._with_person())
+        return records.is_current(self.path, self._head_with_chosen_person())
 
-    def is_picked(self) -> bool:
-        """Whether the person in the file was picked by hand."""
+    def is_chosen_by_hand(self) -> bool:
+        """Whether the person in the file was chosen by hand."""
         return self.path.exists() and not records.is_current(self.path, self.head)
 
-    def _with_person(self) -> records.Header:
+    def _head_with_chosen_person(self) -> records.Header:
         try:
-            picked = records.read_header(self.path)["settings"].get("person")
+            person = records.read_header(self.path)["settings"].get("person")
         except FormatError:
-            picked = None
-        return {**self.head, "settings": {**self.head["settings"], "person": picked}}
+            person = None
+        return {**self.head, "settings": {**self.head["settings"], "person": person}}
 
     def save(self, poses: Poses2D) -> Poses2D:
         """Keep poses under the view's name."""
@@ -67,15 +75,15 @@ class View:
         return poses
 
 
-def brought_from(path: Path) -> str:
-    """Where another tool's detections in a view's file came from; empty where they were made here, or are not there."""
+def imported_from(path: Path) -> str:
+    """The file of another tool that the detections in a view's file were imported from; "" where there is none."""
     try:
         return str(records.read_header(path)["settings"].get("imported", "")) if path.exists() else ""
     except FormatError:
         return ""
 
 
-def find(
+def detect_missing(
     views: Sequence[View],
     *,
     config: DetectConfig,
@@ -84,74 +92,84 @@ def find(
     choose_again: bool = False,
     detect_again: bool = False,
     on_progress: OnProgress | None = None,
-) -> Iterator[Found]:
+) -> Iterator[ViewPoses]:
     """The athlete in every view, take after take as they are done; what is up to date is only loaded.
 
-    syncs         take -> how its clocks relate, where that is known: there the views settle together who it is
-    choose_again  also where a person was picked by hand before
-    detect_again  also where another tool's detections were brought before
+    syncs         take -> how its clocks relate, where that is known: there the views choose the athlete together
+    choose_again  also where a person was chosen by hand before
+    detect_again  also where another tool's detections were imported before
     """
     from twoview.detection.pipeline import detect_many
 
-    if config.person is not None and len(views) > 1:
-        raise SessionError(
-            f"person {config.person} is a track of one video, and {len(views)} were asked for: "
-            + ", ".join(view.label for view in views),
-            hint=f"name one: twoview detect --take {views[0].take} --views {views[0].name} --person {config.person}\n"
-            "and leave `person` out of a config file for several videos: a person that was picked stays picked",
-        )
-    brought = brought_from(views[0].path) if len(views) == 1 and config.person is not None else ""
-    if brought and not detect_again:
-        same = f"twoview detect --take {views[0].take} --views {views[0].name} --person {config.person}"
-        raise SessionError(
-            f"{views[0].label} holds detections from {brought}, whose person {config.person} only that file knows",
-            hint=f"{same} --from {brought}\nor, to detect here: {same} --detector movenet",
-        )
+    _check_person(views, config.person, detect_again=detect_again)
     takes: dict[str, list[View]] = {}
     for view in views:
         takes.setdefault(view.take, []).append(view)
-    todo = {
-        view.label: view for view in views if not view.is_kept(choose_again=choose_again, detect_again=detect_again)
-    }
+    again = {"choose_again": choose_again, "detect_again": detect_again}
+    todo = {view.label: view for view in views if not view.is_current(**again)}
     made: dict[str, Poses2D] = {}
 
-    def done(take: str) -> Iterator[Found]:
-        waiting = any(view.label in todo and view.label not in made for view in takes[take])
-        if not waiting:
-            own = takes.pop(take)
-            if any(view.label in made for view in own) and config.person is None and take in syncs:
-                made.update(_settled(own, made, syncs[take], config))
-            for view in own:
-                fresh = view.label in made
-                yield take, view.name, made[view.label] if fresh else records.load_as(view.path, Poses2D), fresh
+    def finished(take: str) -> Iterator[ViewPoses]:
+        """The views of a take, once none of them is waited for."""
+        if any(view.label in todo and view.label not in made for view in takes[take]):
+            return
+        own = takes.pop(take)
+        if any(view.label in made for view in own) and config.person is None and take in syncs:
+            made.update(_choose_together(own, made, syncs[take], config))
+        for view in own:
+            fresh = view.label in made
+            poses = made[view.label] if fresh else records.load_as(view.path, Poses2D)
+            yield ViewPoses(take, view.name, poses, fresh)
 
     for take in list(takes):
-        yield from done(take)
+        yield from finished(take)
     videos = {label: view.video for label, view in todo.items()}
-    kept = {label: view.everyone for label, view in todo.items()}
-    for label, poses in detect_many(videos, config=config, partials=kept, jobs=jobs, on_progress=on_progress):
+    partials = {label: view.people_path for label, view in todo.items()}
+    for label, poses in detect_many(videos, config=config, partials=partials, jobs=jobs, on_progress=on_progress):
         made[label] = todo[label].save(poses)
-        yield from done(todo[label].take)
+        yield from finished(todo[label].take)
 
 
-def _settled(own: Sequence[View], made: Mapping[str, Poses2D], sync: Sync, config: DetectConfig) -> dict[str, Poses2D]:
-    """Label -> poses, of the views of a take in which the views together see another athlete than each alone."""
-    from twoview.detection.pipeline import detect, settle
+def _check_person(views: Sequence[View], person: int | None, *, detect_again: bool) -> None:
+    """Raises SessionError for a person's number that is not one of exactly one video's detected people."""
+    if person is None or not views:
+        return
+    one = f"twoview detect --take {views[0].take} --views {views[0].name} --person {person}"
+    if len(views) > 1:
+        raise SessionError(
+            f"person {person} is a track of one video, and {len(views)} were asked for: "
+            + ", ".join(view.label for view in views),
+            hint=f"name one: {one}\n"
+            "and leave `person` out of a config file for several videos: a person chosen by hand is kept",
+        )
+    source = imported_from(views[0].path)
+    if source and not detect_again:
+        raise SessionError(
+            f"{views[0].label} holds detections imported from {source}, and only that file knows person {person}",
+            hint=f"{one} --from {source}\nor, to detect here: {one} --detector movenet",
+        )
 
-    able = {view.name: view for view in own if view.everyone.exists() and view.name in sync.clocks}
+
+def _choose_together(
+    views: Sequence[View], made: Mapping[str, Poses2D], sync: Sync, config: DetectConfig
+) -> dict[str, Poses2D]:
+    """Label -> poses, of the views of a take in which all views together choose another athlete than each alone."""
+    from twoview.detection.pipeline import agreed_athletes, detect
+
+    able = {view.name: view for view in views if view.people_path.exists() and view.name in sync.clocks}
     videos = {name: view.video for name, view in able.items()}
-    together = settle(videos, sync, {name: view.everyone for name, view in able.items()})
-    found = {}
-    for name, track in together.items():
+    athletes = agreed_athletes(videos, sync, {name: view.people_path for name, view in able.items()})
+    chosen = {}
+    for name, track in athletes.items():
         view = able[name]
-        if view.label in made or not view.is_picked():
-            chosen = replace(config, person=track)
-            found[view.label] = view.save(detect(view.video, config=chosen, view=name, partial=view.everyone))
-    return found
+        if view.label in made or not view.is_chosen_by_hand():
+            poses = detect(view.video, config=replace(config, person=track), view=name, partial=view.people_path)
+            chosen[view.label] = view.save(poses)
+    return chosen
 
 
-def bring(source: str, views: Sequence[View], *, config: DetectConfig) -> Iterator[Found]:
-    """Other tools' detections of the views, see `importing.import_poses`.
+def import_views(source: str, views: Sequence[View], *, config: DetectConfig) -> Iterator[ViewPoses]:
+    """Other tools' detections of the views, see `imports.import_poses`.
 
     source  a file or folder; {take} and {view} in it stand for their names, where there are several videos
     """
@@ -160,32 +178,33 @@ def bring(source: str, views: Sequence[View], *, config: DetectConfig) -> Iterat
     paths = {view.label: Path(source.replace("{take}", view.take).replace("{view}", view.name)) for view in views}
     if len(set(paths.values())) < len(paths):
         raise SessionError(
-            f"{source} is the detections of one video, and {len(paths)} were asked for: {', '.join(paths)}",
+            f"{source} holds the detections of one video, and {len(paths)} were asked for: {', '.join(paths)}",
             hint=f"name one with --take {views[0].take} --views {views[0].name}, or the path as {{take}}_{{view}}.json",
         )
     for view in views:
         path = paths[view.label]
         poses = import_poses(path, view.video, config=config, view=view.name)
         settings = {**view.head["settings"], "detector": poses.source.made_by, "imported": str(path)}
-        yield view.take, view.name, replace(view, head={**view.head, "settings": settings}).save(poses), True
+        saved = replace(view, head={**view.head, "settings": settings}).save(poses)
+        yield ViewPoses(view.take, view.name, saved, fresh=True)
 
 
-def check_formats(kinds: Sequence[str]) -> Sequence[str]:
-    """The same formats, if all of them can be written; FormatError otherwise, before anything is computed."""
-    from twoview.detection.imports import check_kind
+def check_formats(tools: Sequence[str]) -> Sequence[str]:
+    """The same formats, if all of them can be written. Raises FormatError otherwise, before anything is computed."""
+    from twoview.detection.imports import check_tool
 
-    for kind in kinds:
-        check_kind(kind)
-    return kinds
+    for tool in tools:
+        check_tool(tool)
+    return tools
 
 
-def export(poses: Poses2D, path: Path, kinds: Iterable[str]) -> list[Path]:
-    """The poses of a view in other tools' formats, beside its own file `path`; the files or folders written."""
+def write_formats(poses: Poses2D, path: Path, tools: Iterable[str]) -> list[Path]:
+    """Write the poses of a view in other tools' formats, beside its own file `path`; the files or folders written."""
     from twoview.detection.imports import SUFFIXES, write_detections
 
     written = []
-    for kind in kinds:
-        target = path.with_name(f"{path.stem}_{kind}{SUFFIXES.get(kind, '')}")
-        write_detections(poses, target, kind)
+    for tool in tools:
+        target = path.with_name(f"{path.stem}_{tool}{SUFFIXES.get(tool, '')}")
+        write_detections(poses, target, tool)
         written.append(target)
     return written

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from twoview.takes import Take
     from twoview.training.finetuning import Run
     from twoview.training.planning import Plan
+    from twoview.workflow.detection import ViewPoses
 
 NOT_SHAPING = ("device", "save_every_s")  # settings that change how a stage runs, not what it makes
 
@@ -95,13 +96,13 @@ def detect_views(
     choose_again: bool = False,
     detect_again: bool = False,
     on_progress: OnProgress | None = None,
-) -> Iterator[tuple[str, str, Poses2D, bool]]:
-    """Find the athlete in every video, one (take, view, poses, fresh) at a time; what is up to date is only loaded.
+) -> Iterator[ViewPoses]:
+    """Find the athlete in every video, one view at a time; what is up to date is only loaded.
 
-    source        other tools' detections to take instead, see `detection.bring`
-    jobs          videos at once
-    choose_again  also where a person was picked by hand before
-    detect_again  also where another tool's detections were brought before
+    source        file of another tool whose detections are imported instead, see `detection.import_views`
+    jobs          videos detected in parallel
+    choose_again  also where a person was chosen by hand before
+    detect_again  also where another tool's detections were imported before
     """
     from twoview.workflow import detection
 
@@ -117,11 +118,11 @@ def detect_views(
         with suppress(TwoViewError):  # views that are not synchronized each choose for themselves
             syncs[take] = load_sync(session, take)
     for row in own:
-        if row.video.exists() or source is not None or not row.is_kept(**again):
+        if row.video.exists() or source is not None or not row.is_current(**again):
             present(session.take(row.take)[row.name], row.name)
     if source is not None:
-        return detection.bring(source, own, config=config)
-    return detection.find(own, config=config, syncs=syncs, jobs=jobs, on_progress=on_progress, **again)
+        return detection.import_views(source, own, config=config)
+    return detection.detect_missing(own, config=config, syncs=syncs, jobs=jobs, on_progress=on_progress, **again)
 
 
 def load_takes(session: Session, views: Sequence[str] | None = None) -> list[Take]:

@@ -1,4 +1,4 @@
-"""`twoview detect`: the athlete's keypoints in the session's videos, found here or brought from another tool."""
+"""`twoview detect`: the athlete's keypoints in the session's videos, detected here or imported from another tool."""
 
 from __future__ import annotations
 
@@ -20,22 +20,24 @@ def detect(
     detector: Detector = None,
     device: Device = None,
     person: Annotated[
-        str | None, typer.Option(help="The athlete's number in people.png, or auto: the likeliest.", metavar="N|auto")
+        str | None,
+        typer.Option(help="The athlete's number in people.png, or auto for the most likely person.", metavar="N|auto"),
     ] = None,
     jobs: Annotated[
-        int, typer.Option(help="Videos at once; one keeps a processor busy, not a graphics card.", min=1)
+        int, typer.Option(help="Videos detected in parallel; one fills a CPU, a GPU can take more.", min=1)
     ] = 1,
     source: Annotated[
         str | None,
         typer.Option(
             "--from",
-            help="Take these detections of AlphaPose, OpenPose (a folder), MMPose, COCO or DeepLabCut instead; "
-            "{take} and {view} in the path stand for their names.",
+            help="Import the detections in this file of AlphaPose, MMPose, COCO or DeepLabCut, or in this folder of "
+            "OpenPose, instead of detecting; {take} and {view} in the path stand for their names.",
             metavar="PATH",
         ),
     ] = None,
     format: Annotated[
-        str | None, typer.Option(help="More files to write: openpose,alphapose,coco,mmpose,deeplabcut.")
+        str | None,
+        typer.Option(help="Formats of other tools to write as well: openpose,alphapose,coco,mmpose,deeplabcut."),
     ] = None,
     session: SessionFolder = Path(DEFAULT_FOLDER),
     config: ConfigFile = None,
@@ -47,26 +49,28 @@ def detect(
 
     flags = {"detector": detector, "device": device, "person": _number(person)}
     settings = resolve(DetectConfig, file=config, flags=flags, sets=sets or ())
-    kinds = detection.check_formats(names(format) or ())
+    formats = detection.check_formats(names(format) or ())
     store = open_session(session)
     rows: list[list[Any]] = []
+    fresh: list[tuple[str, str]] = []
     written: list[Path] = []
     with console.progress() as on_progress:
-        found = workflow_session.detect_views(
+        for found in workflow_session.detect_views(
             store, views=names(views), takes=names(take), config=settings, source=source, jobs=jobs,
             choose_again=person == "auto", detect_again=detector is not None, on_progress=on_progress,
-        )  # fmt: skip
-        for take_name, view, poses, fresh in found:
+        ):  # fmt: skip
+            poses, state = found.poses, "new" if found.fresh else "up to date"
             seen = (poses.score > 0).any(axis=1).mean()
             score = float(poses.score[poses.score > 0].mean()) if (poses.score > 0).any() else 0.0
-            rows.append([take_name, view, len(poses), f"{seen:.1%}", round(score, 2), "new" if fresh else "up to date"])
-            written += detection.export(poses, store.detection_path(take_name, view), kinds)
+            rows.append([found.take, found.view, len(poses), f"{seen:.1%}", round(score, 2), state])
+            fresh += [(found.take, found.view)] if found.fresh else []
+            written += detection.write_formats(poses, store.detection_path(found.take, found.view), formats)
     console.table(["take", "view", "frames", "athlete found", "mean score", ""], rows)
-    _show_people(store, [(row[0], row[1]) for row in rows if row[-1] == "new"])
+    _show_people(store, fresh)
     for take_name, view in [(row[0], row[1]) for row in rows if source is None]:
-        if brought := detection.brought_from(store.detection_path(take_name, view)):
+        if file := detection.imported_from(store.detection_path(take_name, view)):
             here = f"twoview detect --take {take_name} --views {view} --detector movenet"
-            console.result(f"{take_name}/{view}: kept as brought from {brought}    to detect it here: {here}")
+            console.result(f"{take_name}/{view}: kept as imported from {file}    to detect it here: {here}")
     wanted = ",".join(names(views) or store.views)
     console.saved(store.folder / "takes", *written, next=f"twoview finetune --views {wanted}")
 
@@ -80,9 +84,9 @@ def _number(person: str | None) -> int | None:
 
 
 def _show_people(store: Session, views: list[tuple[str, str]]) -> None:
-    """Where there were several people: the picture that shows who was taken, and how to take another."""
+    """Where there were several people: the picture that shows who was chosen, and how to choose another."""
     for take, view in views:
         picture = store.detection_path(take, view).with_suffix(".people.png")
         if picture.exists():
             other = f"twoview detect --take {take} --views {view} --person N"
-            console.result(f"{take}/{view}: several people, see {console.short(picture)}    another: {other}")
+            console.result(f"{take}/{view}: several people, see {console.short(picture)}    to choose another: {other}")
