@@ -1,27 +1,44 @@
-# Two commands do everything: `make demo` and `make test`. Both make the environment first.
+# `make demo` and `make test` do everything. Every target makes the environment first.
 PYTHON ?= python3
+DEMO_FLAGS ?=
+BENCH_FLAGS ?= --quick
 VENV := .venv
-BIN := $(VENV)/bin
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 READY := $(VENV)/.ready
 
-.PHONY: demo test install clean
+.PHONY: demo test lint docs bench install clean
 
 demo: $(READY)
 	$(BIN)/twoview demo demo $(DEMO_FLAGS)
 
-test: $(READY)
+test: export OMP_NUM_THREADS = 1
+test: lint
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy twoview
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+# Write docs/reference/cli.md and config.md from the code; tests/test_docs.py fails while they are out of date.
+docs: $(READY)
+	$(BIN)/python docs/make_reference.py
+
+# `make bench` lists the benchmarks; `make bench NAME=table1` runs one in its quick form, with BENCH_FLAGS= in full.
+bench: $(READY)
+ifdef NAME
+	$(BIN)/python tests/benchmarks/$(NAME).py $(BENCH_FLAGS)
+else
+	@grep -l __main__ tests/benchmarks/*.py | xargs grep -m 1 '"""' | sed 's,.*/\(.*\)\.py:"*,\1: ,; s,"*$$,,'
+endif
 
 install: $(READY)
 
-# mmpose asks for packages that do not build (chumpy) or that break torch (torchvision), so it comes without them.
+# mmpose requires packages that do not build (chumpy) or that break torch (torchvision): install it without them.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[mmpose,dev]"
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps mmpose==1.3.2
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[mmpose,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps mmpose==1.3.2
 	touch $@
 
 clean:
