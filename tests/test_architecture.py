@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
 import twoview
 
@@ -195,6 +197,32 @@ def test_every_command_is_a_public_function():
 
     commands = {command.name or command.callback.__name__ for command in app.registered_commands}
     assert commands - set(twoview.__all__) - {"show"} == set()  # `show` is `load` for people
+
+
+def documented() -> list[str]:
+    """Dotted names in the tree of docs/explain/architecture.md, in its order; each has a description beside it."""
+    page = (ROOT / "docs" / "explain" / "architecture.md").read_text()
+    found, folder = [], ""
+    for line in page.split("```\ntwoview/\n")[1].split("```")[0].splitlines():
+        indent, name, description = re.fullmatch(r"( +)(\w+/?)  *(.*)", line).groups()
+        assert description, line
+        folder = "" if len(indent) == 2 else folder
+        found.append(f"twoview.{folder}{name.rstrip('/')}")
+        folder = name.replace("/", ".") if name.endswith("/") else folder
+    return found
+
+
+def test_the_documented_tree_is_the_package():
+    package = {dotted(path) for path in modules()} - {"twoview"} | {"twoview.__init__"}
+    page = documented()
+    assert sorted(page) == sorted(set(page))
+    assert set(page) - package == set(), "delete these lines of docs/explain/architecture.md"
+    assert package - set(page) == set(), "give each of these a line in docs/explain/architecture.md"
+
+
+def test_the_documented_tree_stands_in_the_order_of_imports():
+    top = [name.split(".")[1] for name in documented() if name.count(".") == 1]
+    assert [name for name in top if name in ORDER] == [name for name in ORDER if name in top]
 
 
 def test_a_long_file_has_a_reason():
