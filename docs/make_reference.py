@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
-import typing
 from pathlib import Path
 
-from twoview.config import SECTIONS
+from twoview.cli.options import spelled
+from twoview.config import SECTIONS, allowed, default, hints_of, type_name
 
 FOLDER = Path(__file__).parent / "reference"
 
@@ -37,33 +37,19 @@ def _rows(section: str, kind: type) -> list[str]:
         "| key | type | default | allowed | meaning |",
         "|---|---|---|---|---|",
     ]
-    hints, nested = typing.get_type_hints(kind), []
+    hints, nested = hints_of(kind), []
     for entry in dataclasses.fields(kind):
         hint = hints[entry.name]
         if dataclasses.is_dataclass(hint):
             nested.append((f"{section}.{entry.name}", hint))
             continue
-        name = getattr(hint, "__name__", str(hint)) if not typing.get_args(hint) else str(hint)
-        name = name.replace("|", "or")
         lines.append(
-            f"| `{entry.name}` | {name} | `{_default(entry)!r}` | {_allowed(entry)} | {entry.metadata['help']} |"
+            f"| `{entry.name}` | {type_name(hint)} | `{spelled(default(entry))}` | {allowed(entry.metadata)} | "
+            f"{entry.metadata['help']} |"
         )
     for name, hint in nested:
         lines += _rows(name, hint)
     return lines
-
-
-def _default(entry: dataclasses.Field) -> object:
-    """The default of a setting, made by its factory where it has one."""
-    return entry.default if entry.default_factory is dataclasses.MISSING else entry.default_factory()
-
-
-def _allowed(entry: dataclasses.Field) -> str:
-    low, high, choices = (entry.metadata.get(key) for key in ("low", "high", "choices"))
-    if choices:
-        return ", ".join(f"`{choice}`" for choice in choices)
-    bounds = [f"{sign} {bound:g}" for sign, bound in (("≥", low), ("≤", high)) if bound is not None]
-    return ", ".join(bounds)
 
 
 def cli_page() -> str:

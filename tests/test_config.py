@@ -1,46 +1,68 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields, replace
 
+import numpy as np
 import pytest
 
-from twoview.config import SECTIONS, DetectConfig, FinetuneConfig, InferConfig, build, resolve, to_plain
+from twoview.config import (
+    COMMANDS,
+    RENAMED,
+    SECTIONS,
+    DetectConfig,
+    FinetuneConfig,
+    InferConfig,
+    LossConfig,
+    PhonesConfig,
+    PretrainConfig,
+    build,
+    resolve,
+    shaping,
+    to_plain,
+)  # fmt: skip
 from twoview.errors import ConfigError
 
 
 def test_file_then_flags_then_sets(tmp_path):
     path = tmp_path / "golf.toml"
     path.write_text('[finetune]\nmethod = "paper"\nepochs = 5\nseed = 1\n[finetune.loss]\nconsistency = 0.1\n')
-    config = resolve(FinetuneConfig, file=path, flags={"seed": 2, "device": None}, sets=["loss.reprojection=2"])
+    flags = {"seed": 2, "device": None}
+    config = resolve("finetune", file=path, flags=flags, sets=["loss.reprojection=2"]).finetune
     assert (config.epochs, config.seed, config.device) == (5, 2, FinetuneConfig().device)
     assert (config.loss.consistency, config.loss.reprojection) == (0.1, 2.0)
-    assert resolve(FinetuneConfig, file=path, sets=["finetune.loss.consistency=0.5"]).loss.consistency == 0.5
+    config = resolve("finetune", file=path, sets=["finetune.loss.consistency=0.5"]).finetune
+    assert config.loss.consistency == 0.5
 
 
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("[finetune]\nepoch = 5\n", "finetune.epoch; did you mean epochs"),
-        ("[finetun]\nepochs = 5\n", r"\[finetun\]; did you mean finetune"),
-        ('[finetune]\nepochs = "five"\n', "finetune.epochs should be int, got 'five'"),
-        ("[finetune]\nepochs = 0\n", "at least 1, got 0"),
-        ("[finetune]\nflip = 1\n", "flip should be bool"),
-        ("[finetune]\nloss = 3\n", "loss is a group"),
-        ("[finetune.loss]\nconsistensy = 1\n", "finetune.loss.consistensy; did you mean consistency"),
-        ('[finetune]\nprecision = "8-bit"\n', "one of auto, fp32"),
-        ("[finetune\n", "not valid toml"),
-    ],
-)
-def test_mistakes_name_the_file_and_the_key(tmp_path, text, says):
+MISTAKES = [
+    ("[finetune]\nepoch = 5\n", "finetune.epoch; did you mean epochs"),
+    ("[finetun]\nepochs = 5\n", r"\[finetun\]; did you mean finetune"),
+    ('[finetune]\nepochs = "five"\n', "finetune.epochs should be int, got 'five'"),
+    ("[finetune]\nepochs = 0\n", "at least 1, got 0"),
+    ("[finetune]\nlr = nan\n", "finetune.lr should be a finite number, got nan"),
+    ("[finetune]\nlr = inf\n", "finetune.lr should be a finite number, got inf"),
+    ("[finetune]\nflip = 1\n", "flip should be bool"),
+    ("[finetune]\nloss = 3\n", "loss is a group"),
+    ("[finetune.loss]\nconsistensy = 1\n", "finetune.loss.consistensy; did you mean consistency"),
+    ('[finetune.loss]\nown = {"a:b" = "1"}\n', "finetune.loss.own.a:b should be float, got '1'"),
+    ('[finetune]\nprecision = "8-bit"\n', "one of auto, fp32"),
+    ("[detect]\nscore = 2\n", "detect.score should be at least 0 and at most 1, got 2"),
+    ("[finetune\n", "not valid toml"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), MISTAKES)
+def test_mistakes_name_the_file_and_the_key(tmp_path, text, message):
     path = tmp_path / "golf.toml"
     path.write_text(text)
-    with pytest.raises(ConfigError, match=says) as error:
-        resolve(FinetuneConfig, file=path)
+    with pytest.raises(ConfigError, match=message) as error:
+        resolve("finetune", file=path)
     assert "golf.toml" in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("finetune.phones.steps=10", r"is now finetune.phones.steps_per_epoch \(times finetune.epochs\)"),
         ("finetune.phones.triangulate.moving_s=2", r"is now \[triangulate\]"),
@@ -48,9 +70,17 @@ def test_mistakes_name_the_file_and_the_key(tmp_path, text, says):
         ("finetune.remember=blocks", "is now finetune.checkpointing"),
     ],
 )
-def test_old_names_are_refused_with_the_new_ones(text, says):
-    with pytest.raises(ConfigError, match=says):
-        resolve(FinetuneConfig, sets=[text])
+def test_old_names_are_refused_with_the_new_ones(text, message):
+    with pytest.raises(ConfigError, match=message):
+        resolve("finetune", sets=[text])
+
+
+@pytest.mark.parametrize("old", [old for old in RENAMED if "." in old])
+def test_every_old_name_is_refused_in_a_file_too(tmp_path, old):
+    path = tmp_path / "golf.toml"
+    path.write_text(f"{old} = 1\n")
+    with pytest.raises(ConfigError, match=f"golf.toml: {old} is now"):
+        resolve("infer", file=path)
 
 
 @pytest.mark.parametrize(
@@ -64,11 +94,11 @@ def test_old_names_are_refused_with_the_new_ones(text, says):
 )
 def test_what_a_method_ignores_is_refused_even_at_its_default(tmp_path, method, text, instead):
     with pytest.raises(ConfigError, match=f"no effect with method {method}") as error:
-        resolve(FinetuneConfig, sets=[f"method={method}", text])
+        resolve("finetune", sets=[f"method={method}", text])
     assert instead in error.value.hint
     path = tmp_path / "config.json"
     path.write_text(json.dumps(to_plain(FinetuneConfig(method=method))))
-    assert resolve(FinetuneConfig, file=path).method == method
+    assert resolve("finetune", file=path).finetune.method == method
 
 
 def test_what_a_method_ignores_is_refused_in_python_too():
@@ -77,28 +107,112 @@ def test_what_a_method_ignores_is_refused_in_python_too():
     assert FinetuneConfig(method="paper", batch=7).batch == 7
 
 
-def test_sets_must_fit_the_command():
-    with pytest.raises(ConfigError, match=r"reads \[infer\]"):
-        resolve(InferConfig, sets=["finetune.epochs=3"])
-    with pytest.raises(ConfigError, match="expected name=value"):
-        resolve(InferConfig, sets=["flip"])
-    assert resolve(DetectConfig, sets=["detector=movenet"]).detector == "movenet"
+def test_triangulation_is_for_the_method_that_triangulates(tmp_path):
+    with pytest.raises(ConfigError, match=r"\[triangulate\] has no effect with method paper"):
+        resolve("finetune", sets=["method=paper", "triangulate.height_m=1.8"])
+    path = tmp_path / "golf.toml"
+    path.write_text("[triangulate]\nheight_m = 1.8\n")
+    assert resolve("finetune", file=path).triangulate.height_m == 1.8
+    assert resolve("finetune", file=path, sets=["method=paper"]).triangulate.height_m == 0
+    assert resolve("plan", file=path, sets=["method=paper"]).triangulate.height_m == 1.8
 
 
-@pytest.mark.parametrize("kind", SECTIONS.values())
-def test_a_resolved_config_reads_back(tmp_path, kind):
+def test_sets_of_every_section_that_a_command_reads():
+    found = resolve("infer", sets=["detect.person=2", "height_m=1.8", "infer.flip=false"])
+    assert (found.detect.person, found.infer.height_m, found.infer.flip) == (2, 1.8, False)
+    found = resolve("finetune", sets=["triangulate.height_m=1.8", "detect.score=0.2", "sync.min_overlap_s=3"])
+    assert (found.triangulate.height_m, found.detect.score, found.sync.min_overlap_s) == (1.8, 0.2, 3.0)
+    found = resolve("pretrain", sets=["lifter_settings.width=64", "lifter_settings.dilations=[1, 3]"]).pretrain
+    assert found.lifter_settings == {"width": 64, "dilations": [1, 3]}
+    found = resolve("finetune", sets=["method=paper", "loss.own.my.module:term=0.1"]).finetune
+    assert found.loss.own == {"my.module:term": 0.1}
+
+
+def test_what_no_stage_of_the_command_reads_is_refused_with_the_commands_that_do():
+    with pytest.raises(ConfigError, match=r"`twoview infer` reads \[finetune\]") as error:
+        resolve("infer", sets=["finetune.epochs=3"])
+    assert "read by twoview plan, twoview finetune, twoview reproduce" in error.value.hint
+    assert "infer reads [infer], [detect]" in error.value.hint
+    unread = {"detect": "a,b are views, not files"}
+    for given in ({"sets": ["detect.score=0.2"]}, {"flags": {"detect.detector": "movenet"}}):
+        with pytest.raises(ConfigError, match=r"reads \[detect\], since a,b are views"):
+            resolve("finetune", unread=unread, **given)
+    assert resolve("finetune", unread=unread, flags={"detect.detector": None}).detect == DetectConfig()
+
+
+def test_sets_that_cannot_be_read():
+    with pytest.raises(ConfigError, match="expected KEY=VALUE"):
+        resolve("infer", sets=["flip"])
+    with pytest.raises(ConfigError, match=r"infer\.score; did you mean detect\.score"):
+        resolve("infer", sets=["score=0.2"])
+    with pytest.raises(ConfigError, match=r"--set height_m=nan: infer.height_m should be a finite number"):
+        resolve("infer", sets=["height_m=nan"])
+    with pytest.raises(ConfigError, match=r"command line: infer\.height_m should be at least 0 and at most 3 m"):
+        resolve("infer", flags={"height_m": 181.0})
+    with pytest.raises(ConfigError, match=r"infer\.flip is not a group"):
+        resolve("infer", sets=["flip.x=1"])
+
+
+BAD = [
+    (InferConfig, {"height_m": 181}, r"InferConfig.height_m should be at least 0 and at most 3 m, got 181"),
+    (InferConfig, {"height_m": float("nan")}, "finite"),
+    (InferConfig, {"height_m": float("-inf")}, "finite"),
+    (InferConfig, {"height_m": "1.8"}, "InferConfig.height_m should be float, got '1.8'"),
+    (InferConfig, {"flip": 1}, "flip should be bool"),
+    (LossConfig, {"consistency": float("inf")}, "finite"),
+    (LossConfig, {"own": {"a:b": float("nan")}}, r"own.a:b should be a finite"),
+    (LossConfig, {"own": {"a:b": "much"}}, r"own.a:b should be float"),
+    (PhonesConfig, {"swap": 1.2}, "at most 1"),
+    (FinetuneConfig, {"loss": {"consistency": 1.0}}, "loss should be LossConfig"),
+    (FinetuneConfig, {"epochs": 2.5}, "epochs should be int"),
+    (FinetuneConfig, {"epochs": True}, "epochs should be int"),
+    (FinetuneConfig, {"method": "papers"}, "one of phones, paper"),
+    (DetectConfig, {"detector": 3}, "detector should be str or Callable"),
+    (PretrainConfig, {"data": [1]}, "data should be str"),
+]
+
+
+@pytest.mark.parametrize(("kind", "values", "message"), BAD)
+def test_a_config_built_in_python_is_checked_too(kind, values, message):
+    with pytest.raises(ConfigError, match=message):
+        kind(**values)
+    with pytest.raises(ConfigError, match=message):
+        replace(kind(), **values)
+
+
+def test_numbers_become_what_the_setting_holds():
+    assert isinstance(InferConfig(height_m=2).height_m, float)
+    assert InferConfig(height_m=np.float32(1.5)).height_m == 1.5
+    assert type(FinetuneConfig(epochs=np.int64(3)).epochs) is int
+    assert PretrainConfig(data=["a.npz"]).data == ("a.npz",)
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_a_resolved_config_reads_back(tmp_path, section):
     path = tmp_path / "config.json"
-    path.write_text(json.dumps({"format": "config", "version": 1, **to_plain(kind())}))
-    assert resolve(kind, file=path) == kind()
+    config = SECTIONS[section]()
+    path.write_text(json.dumps({"format": "config", "version": 1, **to_plain(config)}))
+    command = next(command for command, read in COMMANDS.items() if section in read)
+    assert getattr(resolve(command, file=path), section) == config
 
 
 @pytest.mark.parametrize("kind", SECTIONS.values())
 def test_every_setting_says_what_it_is(kind):
-    for name, entry in kind.__dataclass_fields__.items():
+    for entry in fields(kind):
         nested = hasattr(entry.default_factory, "__dataclass_fields__")
-        assert nested or entry.metadata.get("help"), name
+        assert nested or entry.metadata.get("help"), entry.name
 
 
-@pytest.mark.parametrize("kind", SECTIONS.values())
-def test_defaults_pass_their_own_checks(kind):
-    assert build(kind, to_plain(kind())[next(n for n, k in SECTIONS.items() if k is kind)]) == kind()
+@pytest.mark.parametrize("section", SECTIONS)
+def test_defaults_pass_their_own_checks(section):
+    config = SECTIONS[section]()
+    assert build(SECTIONS[section], to_plain(config)[section]) == config
+
+
+def test_what_shapes_a_result():
+    assert set(SECTIONS["detect"].__dataclass_fields__) - set(shaping(DetectConfig())) == {"device", "save_every_s"}
+    config = FinetuneConfig()
+    assert set(vars(config)) - set(shaping(config)) == {"device", "devices", "nodes", "tensorboard"}
+    assert shaping(config)["phones"] == vars(config.phones)
+    assert shaping(PretrainConfig(data=("a",)))["data"] == ["a"]
+    assert json.loads(json.dumps(shaping(config))) == shaping(config)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from places import ASSETS
 
-from twoview.config import FinetuneConfig, resolve
+from twoview.config import resolve
 from twoview.errors import ConfigError
 from twoview.training.losses import LOSSES, weights
 
@@ -16,19 +16,19 @@ PRESETS = sorted((ASSETS / "presets").glob("*.toml"))
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
 def test_every_preset_is_found_by_its_name(path):
-    assert resolve(FinetuneConfig, file=path.stem) == resolve(FinetuneConfig, file=path)
-    assert set(weights(resolve(FinetuneConfig, file=path.stem).loss)) <= set(LOSSES)
+    assert resolve("finetune", file=path.stem) == resolve("finetune", file=path)
+    assert set(weights(resolve("finetune", file=path.stem).finetune.loss)) <= set(LOSSES)
 
 
 def test_a_file_of_the_same_name_comes_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("l2d").with_suffix("").write_text("[finetune]\nepochs = 3\n")
-    assert resolve(FinetuneConfig, file="l2d").epochs == 3
+    assert resolve("finetune", file="l2d").finetune.epochs == 3
 
 
 def test_an_unknown_name_is_an_error():
     with pytest.raises(ConfigError, match="cannot read l4d"):
-        resolve(FinetuneConfig, file="l4d")
+        resolve("finetune", file="l4d")
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,6 @@ def test_an_unknown_name_is_an_error():
     ],
 )
 def test_the_terms_are_those_of_the_equations(name, terms):
-    config = resolve(FinetuneConfig, file=name)
+    config = resolve("finetune", file=name).finetune
     assert dict(weights(config.loss)) == terms
     assert (config.method, config.lr, config.epochs, config.weight_decay) == ("paper", 2e-4, 30, 0.0)

@@ -1,26 +1,28 @@
-"""Settings: frozen dataclasses whose fields are the only place a default is written.
+"""Settings: frozen dataclasses whose fields are the only place where a default, a bound and a meaning are written.
 
 Order: defaults < `--config file.toml` < flags < `--set finetune.loss.consistency=0.5`. An unknown name, a wrong type or
-an impossible value is a ConfigError that names the file, the key and the nearest key there is.
+an impossible value is a ConfigError that names where it stands, the key, and the nearest key that exists. A config
+built in Python is checked in the same way.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import json
+import math
+import numbers
 import tomllib
 import types
 import typing
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from twoview.errors import ConfigError
 
 T = TypeVar("T")
-_PRESETS = Path(__file__).parent / "assets" / "presets"  # files that --config finds by name: paper_sportspose, l2d, ...
+PRESETS = Path(__file__).parent / "assets" / "presets"  # files that --config finds by name: paper_sportspose, l2d, ...
 
 
 def setting(
@@ -30,41 +32,67 @@ def setting(
     low: float | None = None,
     high: float | None = None,
     choices: Iterable[Any] | None = None,
+    unit: str = "",
+    shapes: bool = True,
+    kind: Any = None,
 ) -> Any:
-    """A dataclass field with its meaning (unit and source included) and its allowed values."""
+    """A dataclass field with its meaning and its allowed values.
+
+    unit      of the bounds and the default, such as "m" or "s"
+    shapes    whether the value shapes the result; one that does not may change without making a result stale
+    kind      type that a value must have, where the annotation is wider
+    """
     allowed = None if choices is None else tuple(choices)
-    return field(default=default, metadata={"help": help, "low": low, "high": high, "choices": allowed})
+    about = {"help": help, "low": low, "high": high, "choices": allowed, "unit": unit, "shapes": shapes, "kind": kind}
+    return field(default=default, metadata=about)
+
+
+class Checked:
+    """Base of all settings: every value is checked when the dataclass is built. Raises ConfigError."""
+
+    def __post_init__(self) -> None:
+        hints = hints_of(type(self))
+        for entry in fields(self):  # type: ignore[arg-type]
+            where = f"{type(self).__name__}.{entry.name}"
+            value = _checked(getattr(self, entry.name), hints[entry.name], entry.metadata, where)
+            object.__setattr__(self, entry.name, value)
 
 
 @dataclass(frozen=True)
-class SyncConfig:
-    """How clocks are related from sound or motion."""
+class SyncConfig(Checked):
+    """How the clocks of the views are related by sound or motion."""
 
-    min_overlap_s: float = setting(2.0, "seconds that two recordings must share at least", low=0.5)
-    max_drift_ppm: float = setting(300.0, "largest difference of clock rates searched for, parts per million", low=0.0)
+    min_overlap_s: float = setting(2.0, "shortest time that two recordings must share", low=0.5, unit="s")
+    max_drift_ppm: float = setting(300.0, "largest difference of clock rates that is searched", low=0.0, unit="ppm")
 
 
 @dataclass(frozen=True)
-class DetectConfig:
-    """How the athlete is found in every frame."""
+class DetectConfig(Checked):
+    """How the athlete's 2D keypoints are found in every frame."""
 
-    detector: str = setting("rtmpose-m", "name in the detector table, an .onnx or .pth file, or package.module:Name")
-    device: str = setting("auto", "auto, cpu or cuda; honored or refused, never replaced")
-    finder: str = setting(
-        "", "who finds people for RTMPose: a name of the weights table or an .onnx file; empty: its own"
+    detector: Any = setting(  # noqa: RUF009
+        "rtmpose-m",
+        "2D detector: rtmpose-m, movenet, an .onnx or .pth file, or package.module:Name",
+        kind=str | Callable,
     )
-    flip: bool = setting(False, "average with the mirrored picture: twice the time, some percent less error")
-    person: int | None = setting(None, "track of the athlete, as numbered in people.png; empty: the likeliest")
+    device: str = setting(
+        "auto", "processor to run on: auto, cpu or cuda; honored or refused, never replaced", shapes=False
+    )
+    finder: str = setting("", "person finder for RTMPose: a name of `twoview weights list` or an .onnx file")
+    flip: bool = setting(False, "average with the mirrored picture: doubles the time, lowers the error by some percent")
+    person: int | None = setting(None, "track number of the athlete in people.png; without it the likeliest person")
     people_every: int = setting(10, "frames between two searches of the whole picture for people", low=1)
-    score: float = setting(0.1, "joints below this score are marked unseen", low=0.0, high=1.0)
-    repair: bool = setting(True, "put exchanged left and right back and drop lone jumps, from the motion")
+    score: float = setting(0.1, "score below which a joint counts as unseen", low=0.0, high=1.0)
+    repair: bool = setting(True, "undo swapped left and right joints, and drop single-frame jumps")
     smooth: str = setting("none", "smoothing over time; none for training", choices=("none", "butterworth", "one-euro"))
-    smooth_hz: float = setting(6.0, "cutoff of the smoothing: 3 to 6 walking, 6 to 15 running", low=0.1)
-    save_every_s: float = setting(30.0, "seconds between two saves of the partial result", low=1.0)
+    smooth_hz: float = setting(
+        6.0, "cutoff frequency of the smoothing: 3 to 6 for walking, 6 to 15 for running", low=0.1, unit="Hz"
+    )
+    save_every_s: float = setting(30.0, "time between two saves of the partial result", low=0.0, unit="s", shapes=False)
 
 
 @dataclass(frozen=True)
-class ConsistencyConfig:
+class ConsistencyConfig(Checked):
     """What the multiview consistency loss fits, and how."""
 
     align: str = setting(
@@ -87,7 +115,7 @@ class ConsistencyConfig:
 
 
 @dataclass(frozen=True)
-class LossConfig:
+class LossConfig(Checked):
     """Weight of each loss term, under its name in `losses.LOSSES`."""
 
     reprojection: float = setting(1.0, "confidence-weighted 2D loss, paper equation 7", low=0.0)
@@ -107,7 +135,7 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
-class TriangulateConfig:
+class TriangulateConfig(Checked):
     """How two uncalibrated views of a take become 3D."""
 
     height_m: float = setting(
@@ -123,7 +151,7 @@ class TriangulateConfig:
 
 
 @dataclass(frozen=True)
-class PhonesConfig:
+class PhonesConfig(Checked):
     """What the method `phones` learns from: pseudo-labels, the same poses in virtual cameras, and rehearsal."""
 
     steps_per_epoch: int = setting(7, "training steps in an epoch; the learning rate falls to 0 over all epochs", low=1)
@@ -140,7 +168,7 @@ class PhonesConfig:
 
 
 @dataclass(frozen=True)
-class FinetuneConfig:
+class FinetuneConfig(Checked):
     """How a lifter is adapted to pairs of views."""
 
     method: str = setting(
@@ -158,7 +186,7 @@ class FinetuneConfig:
     batch: int = setting(6, "clips per step, each with all its views; authors' code; method paper alone", low=1)
     lr: float = setting(2e-4, "Adam's learning rate, paper section 4.2", low=0.0)
     seed: int = setting(42, "seed of clip order, flips and noise, authors' code", low=0)
-    device: str = setting("auto", "auto, cpu, cuda")
+    device: str = setting("auto", "auto, cpu, cuda", shapes=False)
     precision: str = setting(
         "auto",
         "precision of matrix products; auto: bf16 for the lifter tcn on hardware that multiplies in bf16, else fp32",
@@ -183,16 +211,17 @@ class FinetuneConfig:
         "activation checkpointing: keep all activations, or only those at block boundaries (less memory, more time)",
         choices=("all", "blocks"),
     )
-    devices: int = setting(1, "processes or GPUs on each machine", low=1)
-    nodes: int = setting(1, "machines", low=1)
+    devices: int = setting(1, "processes or GPUs on each machine", low=1, shapes=False)
+    nodes: int = setting(1, "machines", low=1, shapes=False)
     keep: str = setting(
         "best", "epoch that becomes the model: the best by the criterion, or the last", choices=("best", "last")
     )
     patience: int = setting(0, "epochs without a better one after which a run stops; 0: none", low=0)
-    tensorboard: bool = setting(False, "also write TensorBoard's curves; needs the package tensorboard")
+    tensorboard: bool = setting(False, "also write TensorBoard's curves; needs the package tensorboard", shapes=False)
     loss: LossConfig = field(default_factory=LossConfig)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         changed = [
             f.name for f in fields(self) if f.name in IGNORED[self.method] and getattr(self, f.name) != default(f)
         ]
@@ -217,13 +246,13 @@ def refuse_ignored(method: str, names: Iterable[str]) -> None:
             raise ConfigError(f"finetune.{name} has no effect with method {method}", hint=IGNORED[method][name])
 
 
-def default(entry: dataclasses.Field[Any]) -> Any:
+def default(entry: Field[Any]) -> Any:
     """The default of a field."""
-    return entry.default if entry.default_factory is dataclasses.MISSING else entry.default_factory()
+    return entry.default if entry.default_factory is MISSING else entry.default_factory()
 
 
 @dataclass(frozen=True)
-class PretrainConfig:
+class PretrainConfig(Checked):
     """How a lifter is trained from motion capture through virtual cameras."""
 
     lifter: str = setting("tcn", "name in the lifter table, or package.module:Class")
@@ -231,7 +260,9 @@ class PretrainConfig:
         default_factory=dict, metadata={"help": "settings of the lifter's class; what is left out keeps its default"}
     )
     data: tuple[str, ...] = setting((), "prepared motion capture files to train on")
-    validation: tuple[str, ...] = setting((), "prepared files of other people to measure on; never to choose by")
+    validation: tuple[str, ...] = setting(
+        (), "prepared files of other people to measure on; never to choose by", shapes=False
+    )
     seed: int = setting(0, "seed of weights, cameras, noise and order", low=0)
     steps: int = setting(12_000, "training steps; the learning rate has fallen to 0 at the last", low=1)
     frames: int = setting(4096, "frames a step, split into clips of one length", low=1)
@@ -252,24 +283,30 @@ class PretrainConfig:
     noise_from: int = setting(0, "step from which the measured errors join in", low=0)
     average: float = setting(0.999, "decay of the averaged weights that are kept", low=0.0, high=1.0)
     precision: str = setting("bf16", "bf16 runs the network's products in 16 bits", choices=("fp32", "bf16"))
-    device: str = setting("auto", "auto, cpu or cuda; clips are drawn and filmed there too")
-    save_every: int = setting(200, "steps between two saves of the run's state", low=1)
-    validate_every: int = setting(1000, "steps between two validations", low=1)
+    device: str = setting("auto", "auto, cpu or cuda; clips are drawn and filmed there too", shapes=False)
+    save_every: int = setting(200, "steps between two saves of the run's state", low=1, shapes=False)
+    validate_every: int = setting(1000, "steps between two validations", low=1, shapes=False)
 
 
 @dataclass(frozen=True)
-class InferConfig:
-    """How one view becomes 3D."""
+class InferConfig(Checked):
+    """How the poses of one view become 3D."""
 
-    flip: bool = setting(True, "average with the prediction of the mirrored input")
+    flip: bool = setting(True, "average with the prediction for the mirrored input")
     height_m: float = setting(
-        0.0, "the athlete's height in meters; 0 leaves the result in screen units", low=0.0, high=3.0
+        0.0, "standing height of the athlete; 0 leaves the result in screen units", low=0.0, high=3.0, unit="m"
     )
-    focal: float = setting(0.0, "focal length in pixels where it is known; 0: 0.8 of the long side", low=0.0)
-    max_gap_s: float = setting(0.1, "longest time without a sight of a joint that is bridged", low=0.0)
-    precision: str = setting("fp32", "numbers of the network's products", choices=("fp32", "bf16", "fp16"))
-    compile: bool = setting(False, "compile the network first: minutes that long recordings win back")
-    device: str = setting("auto", "auto, cpu or cuda")
+    focal: float = setting(
+        0.0, "focal length of the camera where it is known; 0 assumes 0.8 of the longer side", low=0.0, unit="px"
+    )
+    max_gap_s: float = setting(
+        0.1, "longest time without a detection of a joint that is interpolated", low=0.0, unit="s"
+    )
+    precision: str = setting("fp32", "precision of matrix products", choices=("fp32", "bf16", "fp16"))
+    compile: bool = setting(False, "compile the network first; takes minutes, pays off on long videos")
+    device: str = setting(
+        "auto", "processor to run on: auto, cpu or cuda; honored or refused, never replaced", shapes=False
+    )
 
 
 # Old name or value -> the new one, for the error message.
@@ -285,84 +322,116 @@ RENAMED = {
     "16-mixed": "fp16",
 }
 
-SECTIONS: dict[str, type] = {
-    "sync": SyncConfig,
-    "detect": DetectConfig,
-    "finetune": FinetuneConfig,
-    "pretrain": PretrainConfig,
-    "infer": InferConfig,
-    "triangulate": TriangulateConfig,
+
+@dataclass(frozen=True)
+class Settings:
+    """Every section's settings, as a command reads them from defaults, file, flags and `--set`."""
+
+    sync: SyncConfig = field(default_factory=SyncConfig)
+    detect: DetectConfig = field(default_factory=DetectConfig)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    infer: InferConfig = field(default_factory=InferConfig)
+    triangulate: TriangulateConfig = field(default_factory=TriangulateConfig)
+
+
+SECTIONS: dict[str, type[Checked]] = typing.get_type_hints(Settings)
+
+# Command -> the sections that its stages read, its main one first: a bare key of `--set` is of that one.
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "sync": ("sync",),
+    "detect": ("detect",),
+    "plan": ("finetune", "triangulate"),
+    "finetune": ("finetune", "triangulate", "sync", "detect"),
+    "triangulate": ("triangulate",),
+    "infer": ("infer", "detect"),
+    "reproduce": ("finetune", "triangulate", "detect"),
+    "pretrain": ("pretrain",),
 }
 
 
 def resolve(
-    kind: type[T],
+    command: str,
     *,
     file: Path | str | None = None,
     flags: Mapping[str, Any] | None = None,
     sets: Iterable[str] = (),
-) -> T:
-    """A config of type `kind` from defaults, a TOML or resolved-JSON file, flags and `a.b=value` strings.
+    unread: Mapping[str, str] | None = None,
+) -> Settings:
+    """All settings of a command from defaults, a TOML or resolved-JSON file, flags and `a.b=value` strings.
 
-    flags  field name (dots for nested ones) -> value; None means "not given"
-    Raises ConfigError for anything unknown or impossible.
+    file    path, or the name of a preset; it may hold sections of other commands
+    flags   setting -> value, named as in `--set`; None means "not given"
+    unread  section -> why this call leaves out the stages that read it: its flags and sets are refused
+    Raises ConfigError for anything unknown or impossible, and for flags and sets that no stage of the command reads.
     """
-    section = next(name for name, known in SECTIONS.items() if known is kind)
-    values: dict[str, Any] = {}
-    if file is not None:
-        content = _read(Path(file))
-        unknown = [key for key in content if key not in SECTIONS]
-        if unknown:
-            raise ConfigError(f"{file}: unknown section [{unknown[0]}]; {_nearest(unknown[0], SECTIONS)}")
-        _merge(values, content.get(section, {}))
-    resolved = set(values) if Path(file or "").suffix == ".json" else set()  # such a file names every setting
-    for key, value in (flags or {}).items():
-        if value is not None:
-            _put(values, key, value)
+    values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    for section, group in ({} if file is None else read_file(file)).items():
+        _assign(SECTIONS[section], values[section], group, where=str(file), prefix=section)
+    resolved = set(values["finetune"]) if Path(file or "").suffix == ".json" else set()  # it names every setting
+    given = [(key, value, "command line") for key, value in (flags or {}).items() if value is not None]
     for text in sets:
         key, equals, raw = text.partition("=")
         if not equals:
-            raise ConfigError(f"--set {text}: expected name=value, for instance --set finetune.epochs=10")
-        key = key.strip()
-        if key.split(".")[0] in SECTIONS:
-            first, _, key = key.partition(".")
-            if first != section:
-                raise ConfigError(f"--set {text}: this command reads [{section}], not [{first}]")
-        _put(values, key, _parse(raw.strip()))
-    config = build(kind, values, where=str(file or "settings"), prefix=section)
-    if isinstance(config, FinetuneConfig):
-        refuse_ignored(config.method, values.keys() - resolved)
-    return config
+            raise ConfigError(f"--set {text}: expected KEY=VALUE", hint=f"twoview {command} --help lists the keys")
+        given.append((key.strip(), _parse(raw.strip()), f"--set {text}"))
+    for key, value, where in given:
+        section, name = _located(key, command, where, unread or {})
+        _put(SECTIONS[section], values[section], name, value, where=where, prefix=section)
+    found: Settings = _constructed(Settings, values)
+    refuse_ignored(found.finetune.method, values["finetune"].keys() - resolved)
+    if command == "finetune" and found.finetune.method == "paper":
+        if any(where.startswith("--set triangulate") for _, _, where in given):
+            raise ConfigError("[triangulate] has no effect with method paper", hint="--set finetune.method=phones")
+        found = replace(found, triangulate=TriangulateConfig())  # a file may hold it for other commands
+    return found
 
 
 def build(kind: type[T], values: Mapping[str, Any], *, where: str = "settings", prefix: str = "") -> T:
     """A config from a plain mapping (nested ones for nested configs), every value checked."""
-    known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
+    collected: dict[str, Any] = {}
+    _assign(kind, collected, values, where=where, prefix=prefix)
+    return _constructed(kind, collected)
+
+
+def to_plain(config: Any) -> dict[str, dict[str, Any]]:
+    """The resolved config as sections that `--config` reads back."""
+    section = next(name for name, kind in SECTIONS.items() if kind is type(config))
+    return {section: asdict(config)}
+
+
+def shaping(config: Any) -> dict[str, Any]:
+    """The settings that shape a result, as plain values that come back the same from a JSON file."""
+    shown = [entry for entry in fields(config) if entry.metadata.get("shapes", True)]
+    values = {entry.name: getattr(config, entry.name) for entry in shown}
+    return {
+        name: shaping(value) if is_dataclass(value) else list(value) if isinstance(value, tuple) else value
+        for name, value in values.items()
+    }
+
+
+def allowed(about: Mapping[str, Any]) -> str:
+    """The values that a setting may have, by its field's metadata; empty where its type alone says so."""
+    low, high, choices, unit = (about.get(key) for key in ("low", "high", "choices", "unit"))
+    if choices:
+        return "one of " + ", ".join(map(str, choices))
+    bounds = [f"{word} {bound:g}" for word, bound in (("at least", low), ("at most", high)) if bound is not None]
+    return " and ".join(bounds) + (f" {unit}" if bounds and unit else "")
+
+
+def hints_of(kind: Any) -> dict[str, Any]:
+    """Name -> type that a value must have, of every field of a dataclass."""
     hints = typing.get_type_hints(kind)
-    checked: dict[str, Any] = {}
-    for name, value in values.items():
-        key = f"{prefix}.{name}" if prefix else name
-        if key in RENAMED:
-            raise ConfigError(f"{where}: {key} is now {RENAMED[key]}")
-        if name not in known:
-            raise ConfigError(f"{where}: unknown key {key}; {_nearest(name, known)}")
-        if is_dataclass(hints[name]):
-            if not isinstance(value, Mapping):
-                raise ConfigError(f"{where}: {key} is a group of settings, got {value!r}")
-            checked[name] = build(hints[name], value, where=where, prefix=key)
-        else:
-            checked[name] = _check(value, hints[name], known[name].metadata, f"{where}: {key}")
-    return kind(**checked)
+    return {entry.name: entry.metadata.get("kind") or hints[entry.name] for entry in fields(kind)}
 
 
-def to_plain(config: Any) -> dict[str, Any]:
-    """The resolved config as a mapping that `--config` reads back, under its section's name."""
-    section = next(name for name, known in SECTIONS.items() if known is type(config))
-    return {section: dataclasses.asdict(config)}
+# --- reading and checking --------------------------------------------------------------------------------------------
 
 
-def _read(path: Path) -> dict[str, Any]:
-    shipped = _PRESETS / f"{path.name}.toml"
+def read_file(path: Path | str) -> dict[str, Any]:
+    """The sections of a settings file, or of a preset by its name, unchecked. Raises ConfigError."""
+    path = Path(path)
+    shipped = PRESETS / f"{path.name}.toml"
     if path == Path(path.name) and not path.exists() and shipped.exists():
         path = shipped
     try:
@@ -372,7 +441,31 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
         raise ConfigError(f"{path} is not valid {path.suffix.lstrip('.') or 'TOML'}: {error}") from error
-    return {k: v for k, v in content.items() if k not in ("format", "version", "made_by", "inputs", "settings")}
+    content = {k: v for k, v in content.items() if k not in ("format", "version", "made_by", "inputs", "settings")}
+    for section in content:
+        if section not in SECTIONS:
+            raise ConfigError(f"{path}: unknown section [{section}]; {_nearest(section, SECTIONS)}")
+    return content
+
+
+def _located(key: str, command: str, where: str, unread: Mapping[str, str]) -> tuple[str, str]:
+    """Section and name of a setting given to a command. Raises ConfigError where no stage of the command reads it."""
+    read = COMMANDS[command]
+    section, dot, name = key.partition(".")
+    if section not in SECTIONS or not dot:
+        section, name = read[0], key
+        others = [s for s in read[1:] if name.split(".")[0] in hints_of(SECTIONS[s])]
+        if others and name.split(".")[0] not in hints_of(SECTIONS[section]):
+            raise ConfigError(f"{where}: unknown key {section}.{name}; did you mean {others[0]}.{name}?")
+    if section in read and section not in unread:
+        return section, name
+    readers = ", ".join(f"twoview {other}" for other, sections in COMMANDS.items() if section in sections)
+    reason = f", since {unread[section]}" if section in unread and section in read else ""
+    raise ConfigError(
+        f"{where}: nothing in this call of `twoview {command}` reads [{section}]{reason}",
+        hint=f"[{section}] is read by {readers}; {command} reads "
+        + ", ".join(f"[{other}]" for other in read if other not in unread),
+    )
 
 
 def _parse(raw: str) -> Any:
@@ -382,42 +475,83 @@ def _parse(raw: str) -> Any:
         return raw  # a bare word is a string
 
 
-def _merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:
-    for key, value in other.items():
-        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
-            _merge(into[key], value)
-        else:
-            into[key] = dict(value) if isinstance(value, Mapping) else value
+def _assign(kind: type, into: dict[str, Any], values: Any, *, where: str, prefix: str) -> None:
+    """Check the values of a group of settings and put them into a plain nested mapping."""
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{where}: {prefix} is a group of settings, got {values!r}")
+    for name, value in values.items():
+        _put(kind, into, name, value, where=where, prefix=prefix)
 
 
-def _put(values: dict[str, Any], key: str, value: Any) -> None:
-    *groups, last = key.split(".")
-    for group in groups:
-        values = values.setdefault(group, {})
-        if not isinstance(values, dict):
-            raise ConfigError(f"{key}: {group} is not a group of settings")
-    values[last] = value
+def _put(kind: type, into: dict[str, Any], key: str, value: Any, *, where: str, prefix: str) -> None:
+    """Check one value and put it into a plain nested mapping; dots in the key lead into groups and tables."""
+    name, _, rest = key.partition(".")
+    full = f"{prefix}.{name}" if prefix else name
+    known = {entry.name: entry for entry in fields(kind)}  # type: ignore[arg-type]
+    if full in RENAMED:
+        raise ConfigError(f"{where}: {full} is now {RENAMED[full]}")
+    if name not in known:
+        raise ConfigError(f"{where}: unknown key {full}; {_nearest(name, known)}")
+    hint, about = hints_of(kind)[name], known[name].metadata
+    if is_dataclass(hint) and rest:
+        _put(typing.cast(type, hint), into.setdefault(name, {}), rest, value, where=where, prefix=full)
+    elif is_dataclass(hint):
+        _assign(typing.cast(type, hint), into.setdefault(name, {}), value, where=where, prefix=full)
+    elif rest and typing.get_origin(hint) is dict:
+        into[name] = _checked({**into.get(name, {}), rest: value}, hint, about, f"{where}: {full}")
+    elif rest:
+        raise ConfigError(f"{where}: {full} is not a group of settings")
+    else:
+        into[name] = _checked(value, hint, about, f"{where}: {full}")
 
 
-def _check(value: Any, hint: Any, rules: Mapping[str, Any], where: str) -> Any:
+def _constructed(kind: type[T], values: Mapping[str, Any]) -> T:
+    hints = hints_of(kind)
+    return kind(**{k: _constructed(hints[k], v) if is_dataclass(hints[k]) else v for k, v in values.items()})
+
+
+def _checked(value: Any, hint: Any, about: Mapping[str, Any], where: str) -> Any:
+    """The value in the setting's type. Raises ConfigError for another type, and for a value that is not allowed."""
+    value = _typed(value, hint, where)
+    low, high, choices = (about.get(key) for key in ("low", "high", "choices"))
+    bad = choices is not None and value not in choices
+    if bad and value in RENAMED:
+        raise ConfigError(f"{where}: {value} is now {RENAMED[value]}")
+    if isinstance(value, int | float):
+        bad |= (low is not None and value < low) or (high is not None and value > high)
+    if bad:
+        raise ConfigError(f"{where} should be {allowed(about)}, got {value!r}")
+    return value
+
+
+def _typed(value: Any, hint: Any, where: str) -> Any:
+    """The value as `hint` asks for: whole numbers become floats, lists tuples. Raises ConfigError for another type."""
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if float in options and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
     plain = tuple(typing.get_origin(option) or option for option in options)
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if number and int in plain and isinstance(value, numbers.Integral):
+        return int(value)
+    if number and float in plain:
+        if not math.isfinite(value):
+            raise ConfigError(f"{where} should be a finite number, got {value!r}")
+        return float(value)
     if isinstance(value, list) and tuple in plain:
         value = tuple(value)
     if not isinstance(value, plain) or (isinstance(value, bool) and bool not in plain):
-        names = " or ".join(getattr(option, "__name__", str(option)) for option in plain)
-        raise ConfigError(f"{where} should be {names}, got {value!r}")
-    low, high, choices = rules.get("low"), rules.get("high"), rules.get("choices")
-    if choices is not None and value in RENAMED:
-        raise ConfigError(f"{where}: {value} is now {RENAMED[value]}")
-    if choices is not None and value not in choices:
-        raise ConfigError(f"{where} should be one of {', '.join(map(str, choices))}, got {value!r}")
-    if isinstance(value, int | float) and ((low is not None and value < low) or (high is not None and value > high)):
-        bounds = " and ".join(f"{word} {b:g}" for word, b in (("at least", low), ("at most", high)) if b is not None)
-        raise ConfigError(f"{where} should be {bounds}, got {value!r}")
+        raise ConfigError(f"{where} should be {type_name(hint)}, got {value!r}")
+    inner = typing.get_args(hint)
+    if isinstance(value, tuple):
+        return tuple(_typed(one, inner[0], where) for one in value)
+    if isinstance(value, Mapping) and inner[1] is not Any:
+        return {key: _typed(one, inner[1], f"{where}.{key}") for key, one in value.items()}
     return value
+
+
+def type_name(hint: Any) -> str:
+    """A setting's type in words, such as "int or None"."""
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    names = [(typing.get_origin(option) or option).__name__ for option in options]
+    return " or ".join("None" if name == "NoneType" else name for name in names)
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

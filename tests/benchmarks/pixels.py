@@ -20,7 +20,7 @@ import torch
 from adapting import RESULTS
 from beside import SHARED
 
-from twoview.config import DetectConfig, FinetuneConfig, InferConfig, resolve
+from twoview.config import DetectConfig, InferConfig, resolve
 from twoview.datasets.rendered import Scene, read_scene
 from twoview.evaluation.scoring import evaluate
 from twoview.lifting.inference import infer
@@ -92,7 +92,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     names = given.only.split(",") if given.only else ["golf"] if given.quick else [*SESSIONS, *SINGLE]
-    config = resolve(FinetuneConfig, file=given.config)
+    config = resolve("finetune", file=given.config).finetune
     if given.quick:
         config = replace(config, epochs=10, phones=replace(config.phones, steps_per_epoch=7))
     before_model = load_model(config.weights)

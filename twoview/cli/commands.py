@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from twoview.cli import console, detection, more, syncing
-from twoview.cli.options import ConfigFile, Detector, Device, Height, Json, SessionFolder, Sets, TakeName, names, split
-from twoview.config import DetectConfig, FinetuneConfig, InferConfig, TriangulateConfig, resolve
+from twoview.cli.options import ConfigFile, Detector, Device, Height, Json, SessionFolder, Sets, TakeName, names
+from twoview.config import Settings, resolve
 from twoview.storage.session import DEFAULT_FOLDER, open_session
 
 DEFAULT_SESSION = Path(DEFAULT_FOLDER)
@@ -64,34 +64,37 @@ def finetune(
 
     flags = {
         "epochs": epochs, "seed": seed, "device": device, "weights": weights,
-        "precision": precision, "devices": devices, "nodes": nodes,
+        "precision": precision, "devices": devices, "nodes": nodes, "detect.detector": detector,
     }  # fmt: skip
-    triangulation_sets, own = split(sets, "triangulate")
-    settings = resolve(FinetuneConfig, file=config, flags=flags, sets=own)
-    shared = config if settings.method == "phones" else None  # a file may hold [triangulate] for other commands
-    triangulation = resolve(TriangulateConfig, file=shared, sets=triangulation_sets)
     wanted = names(views) or []
-    if any(Path(name).suffix for name in wanted):
-        wanted = _prepare([Path(name) for name in wanted], session, detector)
+    files = any(Path(name).suffix for name in wanted)
+    unread = {} if files else dict.fromkeys(("sync", "detect"), f"{views} are views of the session, not files")
+    settings = resolve("finetune", file=config, flags=flags, sets=sets or (), unread=unread)
+    if files:
+        wanted = _prepare([Path(name) for name in wanted], session, settings)
     store = open_session(session)
     with console.progress() as on_progress:
         result = workflow_session.finetune_session(
-            store, views=wanted, config=settings, triangulation=triangulation, run=run, on_progress=on_progress
+            store,
+            views=wanted,
+            config=settings.finetune,
+            triangulation=settings.triangulate,
+            run=run,
+            on_progress=on_progress,
         )
     console.show_run(result)
     console.saved(store.model_path, result.folder / "report.html", next="twoview infer clip.mp4")
 
 
-def _prepare(videos: list[Path], session: Path, detector: str | None) -> list[str]:
+def _prepare(videos: list[Path], session: Path, settings: Settings) -> list[str]:
     """Synchronize and detect the files given instead of view names; returns the view names."""
     from twoview.workflow import session as workflow_session
     from twoview.workflow import synchronization
 
     store, take = workflow_session.add_videos(session, videos)
-    settings = resolve(DetectConfig, flags={"detector": detector})
     with console.progress() as on_progress:
-        synchronization.sync_take(store, take, on_progress=on_progress)
-        for _ in workflow_session.detect_views(store, takes=[take], config=settings, on_progress=on_progress):
+        synchronization.sync_take(store, take, config=settings.sync, on_progress=on_progress)
+        for _ in workflow_session.detect_views(store, takes=[take], config=settings.detect, on_progress=on_progress):
             pass
     return list(store.take(take))
 
@@ -114,12 +117,16 @@ def infer(
     """3D poses from one view, with the adapted model."""
     from twoview.workflow import inference
 
-    settings = resolve(InferConfig, file=config, flags={"height_m": height, "device": device}, sets=sets or ())
-    detection = resolve(DetectConfig, file=config, flags={"detector": detector, "device": device})
+    flags = {"height_m": height, "device": device, "detect.detector": detector}
+    unread = {"detect": f"{clip} holds 2D poses"} if clip.suffix == ".npz" else {}
+    if not unread:
+        flags["detect.device"] = device
+    settings = resolve("infer", file=config, flags=flags, sets=sets or (), unread=unread)
     chosen = model or _session_model(session)
     with console.progress() as on_progress:
         result = inference.infer_clip(
-            clip, chosen, out or inference.result_path(session, clip), config=settings, detect_config=detection,
+            clip, chosen, out or inference.result_path(session, clip), config=settings.infer,
+            detect_config=settings.detect,
             formats=names(format) or (), picture=picture, compare=compare, on_progress=on_progress,
         )  # fmt: skip
     poses = result.poses

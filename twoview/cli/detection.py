@@ -9,7 +9,7 @@ import typer
 
 from twoview.cli import console
 from twoview.cli.options import ConfigFile, Detector, Device, SessionFolder, Sets, TakeName, Views, names
-from twoview.config import DetectConfig, resolve
+from twoview.config import resolve
 from twoview.errors import ConfigError
 from twoview.storage.session import DEFAULT_FOLDER, Session, open_session
 
@@ -48,7 +48,7 @@ def detect(
     from twoview.workflow import session as workflow_session
 
     flags = {"detector": detector, "device": device, "person": _number(person)}
-    settings = resolve(DetectConfig, file=config, flags=flags, sets=sets or ())
+    settings = resolve("detect", file=config, flags=flags, sets=sets or ()).detect
     formats = detection.check_formats(names(format) or ())
     store = open_session(session)
     rows: list[list[Any]] = []

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from twoview.cli import console
-from twoview.cli.options import ConfigFile, Device, Height, Json, SessionFolder, Sets, Views, names, split
-from twoview.config import FinetuneConfig, PretrainConfig, TriangulateConfig, resolve
+from twoview.cli.options import ConfigFile, Device, Height, Json, SessionFolder, Sets, Views, names
+from twoview.config import resolve
 from twoview.storage.session import DEFAULT_FOLDER, open_session
 
 DEFAULT_SESSION = Path(DEFAULT_FOLDER)
@@ -32,7 +32,7 @@ def triangulate(
     """3D of the filmed takes themselves, from both views together, uncalibrated."""
     from twoview.workflow import session as workflow_session
 
-    settings = resolve(TriangulateConfig, file=config, flags={"height_m": height}, sets=sets or ())
+    settings = resolve("triangulate", file=config, flags={"height_m": height}, sets=sets or ()).triangulate
     store = open_session(session)
     with console.progress() as on_progress:
         found = workflow_session.triangulate_session(
@@ -64,13 +64,15 @@ def plan(
     """Before adapting: usable clips, view angle, expected minutes, and what to film more of."""
     from twoview.workflow import session as workflow_session
 
-    triangulation_sets, own = split(sets, "triangulate")
-    settings = resolve(FinetuneConfig, file=config, flags={"weights": weights, "device": device}, sets=own)
-    triangulation = resolve(TriangulateConfig, file=config, sets=triangulation_sets)
+    settings = resolve("plan", file=config, flags={"weights": weights, "device": device}, sets=sets or ())
     store = open_session(session)
     with console.progress() as on_progress:
         found = workflow_session.plan_session(
-            store, views=names(views), config=settings, triangulation=triangulation, on_progress=on_progress
+            store,
+            views=names(views),
+            config=settings.finetune,
+            triangulation=settings.triangulate,
+            on_progress=on_progress,
         )
     if json:
         console.as_json(asdict(found))
@@ -127,7 +129,7 @@ def pretrain(
     from twoview.datasets.motion import read_motion_files, read_motions
     from twoview.training.pretraining import pretrain
 
-    settings = resolve(PretrainConfig, file=config, sets=sets or ())
+    settings = resolve("pretrain", file=config, sets=sets or ()).pretrain
     validation = {Path(path).stem: read_motions(path) for path in settings.validation}
     with console.progress() as on_progress:
         model = pretrain(

@@ -9,7 +9,7 @@ import typer
 
 from twoview.cli import console
 from twoview.cli.options import ConfigFile, Json, SessionFolder, Sets, TakeName, Views, names, numbers
-from twoview.config import SyncConfig, resolve
+from twoview.config import resolve
 from twoview.storage.session import DEFAULT_FOLDER
 
 DEFAULT_SESSION = Path(DEFAULT_FOLDER)
@@ -52,7 +52,7 @@ def sync(
     from twoview.workflow import session as workflow_session
     from twoview.workflow import synchronization
 
-    settings = resolve(SyncConfig, file=config, sets=sets or ())
+    settings = resolve("sync", file=config, sets=sets or ()).sync
     store, take_name = workflow_session.add_videos(session, videos, views=names(views), take=take)
     held = list(store.take(take_name))
     given = synchronization.Given(

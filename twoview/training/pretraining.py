@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from twoview import lifters
-from twoview.config import PretrainConfig
+from twoview.config import PretrainConfig, shaping
 from twoview.datasets.motion import Motion
 from twoview.errors import TrainingError
 from twoview.evaluation.metrics import aligned_errors, joint_errors, scaled_errors
@@ -257,9 +257,9 @@ class _Run:
         if not (out / "state.pt").exists():
             return False
         state = checkpoints.read(out / "state.pt")
-        free = ("steps", "save_every", "validate_every", "data", "validation", "device")
-        known = state["config"]
-        changed = [k for k, v in asdict(config).items() if k not in free and known.get(k, v) != v]
+        known, free = state["config"], ("steps", "data")  # that a run may go on with more of
+        now = {k: v for k, v in asdict(config).items() if k in shaping(config) and k not in free}
+        changed = [k for k, v in now.items() if known.get(k, v) != v]
         if changed:
             raise TrainingError(
                 f"{out} holds a run with another {', '.join(changed)}", hint="choose another folder, or delete that run"

@@ -12,18 +12,16 @@ import csv
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from twoview.config import RENAMED, FinetuneConfig, TriangulateConfig
+from twoview.config import RENAMED, FinetuneConfig, TriangulateConfig, shaping
 from twoview.errors import FormatError, MissingBackend, TrainingError
 from twoview.storage import checkpoints, records
 from twoview.takes import Take
 
-NOT_SHAPING = ("device", "devices", "nodes", "tensorboard")  # a stopped run may change these when it continues
 Row = Mapping[str, Any]
 
 
@@ -43,10 +41,9 @@ def inputs(takes: Sequence[Take]) -> dict[str, str]:
     return found
 
 
-def shaping(config: FinetuneConfig, triangulation: TriangulateConfig) -> dict[str, Any]:
+def _settings(config: FinetuneConfig, triangulation: TriangulateConfig) -> dict[str, Any]:
     """The settings that shape a run's result, as they come back from a file."""
-    own = {key: value for key, value in asdict(config).items() if key not in NOT_SHAPING}
-    return json.loads(json.dumps({**own, "triangulate": asdict(triangulation)}))
+    return {**shaping(config), "triangulate": shaping(triangulation)}
 
 
 def save(
@@ -59,7 +56,7 @@ def save(
     finished: bool,
 ) -> None:
     """Write the state and the best model so far; `known` are the run's inputs."""
-    head = records.header("run state", inputs=known, settings=shaping(config, triangulation))
+    head = records.header("run state", inputs=known, settings=_settings(config, triangulation))
     checkpoints.write(out / "last.pt", {**head, **state, "finished": finished})
     checkpoints.write(out / "best.pt", {**head, **state["best"]})
 
@@ -100,8 +97,8 @@ def resume(
         theirs, their_inputs = state["settings"], state["inputs"]
     except (FormatError, KeyError) as error:
         raise FormatError(f"{path} is damaged and cannot be continued from", hint=f"delete {out}") from error
-    settings = shaping(config, triangulation)
-    theirs = _completed(shaping(FinetuneConfig(), TriangulateConfig()), _renamed(theirs))
+    settings = _settings(config, triangulation)
+    theirs = _completed(_settings(FinetuneConfig(), TriangulateConfig()), _renamed(theirs))
     if theirs != settings or their_inputs != known:
         changed = [key for key in settings if settings[key] != theirs.get(key)]
         what = f"other settings ({', '.join(changed)})" if changed else "other takes or detections"

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from twoview.config import DetectConfig, InferConfig
+from twoview.config import DetectConfig, InferConfig, shaping
 from twoview.errors import FormatError
 from twoview.poses import Poses2D, Poses3D
 from twoview.progress import OnProgress
 from twoview.storage import records
 from twoview.storage.session import Session
-from twoview.workflow.session import NOT_SHAPING, shaping
 
 if TYPE_CHECKING:
     from twoview.lifting.model import Model
@@ -87,8 +86,7 @@ def _lifted(
     from twoview.lifting.inference import infer
 
     key = name if isinstance(name, str) and not Path(name).exists() else records.fingerprint(name)
-    settings = {k: v for k, v in asdict(config).items() if k not in NOT_SHAPING}
-    head = records.header("poses3d", inputs={"clip": fingerprint, "model": key}, settings=settings)
+    head = records.header("poses3d", inputs={"clip": fingerprint, "model": key}, settings=shaping(config))
     if not made and records.is_current(path, head):
         return records.load_as(path, Poses3D), False
     poses = infer(poses2d, model, config=config, on_progress=on_progress)

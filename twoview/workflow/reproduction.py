@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from twoview.config import DetectConfig, FinetuneConfig, resolve
+from twoview.config import DetectConfig, resolve
 from twoview.datasets import aspset, human36m, mpi_inf_3dhp, sportspose
 from twoview.datasets.recordings import Recording
 from twoview.errors import ConfigError, DetectorError, FormatError
@@ -115,10 +115,18 @@ def reproduce(
     experiment = _named(dataset, EXPERIMENTS, "data set")
     chosen = list(rows or experiment.rows)
     presets = {row: _named(row, ROWS, "row") for row in chosen}
+    given = experiment.detected or detector == TRUTH
+    flags = {"weights": weights, "keep": "last", "held_out": 0.0}  # what a table compares is the loss alone
+    flags |= {} if given else {"detect.detector": detector}
+    unread = {"detect": "the 2D comes with the data set or from its 3D"} if given else {}
+    configs = {
+        row: resolve("reproduce", file=preset or None, flags=flags, sets=settings, unread=unread)
+        for row, preset in presets.items()
+    }
 
     def prepared(recordings: Iterable[Recording]) -> Iterator[Recording]:
-        found = experiment.detected or detector == TRUTH
-        return iter(recordings) if found else _detected(recordings, out, detector, on_progress)
+        detection = next(iter(configs.values())).detect
+        return iter(recordings) if given else _detected(recordings, out, detection, on_progress)
 
     train = list(prepared(experiment.train(path, views)))
     test = list(prepared(experiment.test(path, views)))
@@ -126,13 +134,18 @@ def reproduce(
         raise FormatError(f"{path} has {len(train)} takes to train on and {len(test)} to test on")
     reports = {}
     for row, preset in presets.items():
-        flags = {"weights": weights, "keep": "last", "held_out": 0.0}  # what a table compares is the loss alone
-        config = resolve(FinetuneConfig, file=preset or None, flags=flags, sets=settings)
+        config = configs[row].finetune
         model = load_model(config.weights)
         if preset:
             takes = [as_take(r, labels=row in NEED_LABELS and experiment.labeled(r)) for r in train]
             takes = [take for take in takes if take.truth or row != "L_3D"]
-            run = finetune(takes, config, out=out / "runs" / preset, on_progress=on_progress)
+            run = finetune(
+                takes,
+                config,
+                out=out / "runs" / preset,
+                triangulation=configs[row].triangulate if config.method == "phones" else None,
+                on_progress=on_progress,
+            )
             model = load_model(run.model)
         reports[row] = measure(model, test)
     records.write_json(
@@ -172,18 +185,22 @@ def compare(found: Poses3D, recording: Recording, view: str) -> Matched:
 
 
 def _detected(
-    recordings: Iterable[Recording], out: Path, detector: str, on_progress: OnProgress | None
+    recordings: Iterable[Recording], out: Path, config: DetectConfig, on_progress: OnProgress | None
 ) -> Iterator[Recording]:
     """The recordings with 2D from their videos; every video is detected once."""
     from twoview.detection.pipeline import detect
 
-    config = DetectConfig(detector=detector)
     for recording in recordings:
         if not recording.videos:
             raise DetectorError(f"{recording.name} has no videos to detect in", hint=f"--detector {TRUTH}")
         found: dict[str, Poses2D] = {}
         for view, video in recording.videos.items():
-            kept = out / "detections" / detector.replace(":", "_").replace("/", "_") / f"{recording.name}_{view}.npz"
+            kept = (
+                out
+                / "detections"
+                / config.detector.replace(":", "_").replace("/", "_")
+                / f"{recording.name}_{view}.npz"
+            )
             if not kept.exists():
                 poses = detect(video, config=config, view=view, on_progress=on_progress)
                 records.save(kept, poses, inputs={"video": records.fingerprint(video)}, settings=config)

@@ -8,11 +8,10 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twoview.config import DetectConfig, FinetuneConfig, TriangulateConfig
+from twoview.config import DetectConfig, FinetuneConfig, TriangulateConfig, shaping
 from twoview.errors import SessionError, TwoViewError
 from twoview.poses import Poses2D
 from twoview.progress import OnProgress, is_first
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from twoview.training.finetuning import Run
     from twoview.training.planning import Plan
     from twoview.workflow.detection import ViewPoses
-
-NOT_SHAPING = ("device", "save_every_s")  # settings that change how a stage runs, not what it makes
 
 
 def add_videos(
@@ -248,8 +245,3 @@ def sync_header(files: Mapping[str, ViewFile], settings: Mapping[str, Any]) -> r
 
 def _detection_header(file: ViewFile, config: DetectConfig) -> records.Header:
     return records.header("poses2d", inputs={"video": file.fingerprint}, settings=shaping(config))
-
-
-def shaping(config: Any) -> dict[str, Any]:
-    """The settings that shape a result, as a plain mapping."""
-    return {key: value for key, value in asdict(config).items() if key not in NOT_SHAPING}
