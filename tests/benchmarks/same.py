@@ -63,8 +63,9 @@ def finetune(folder: Path) -> Numbers:
         poses = {view: seen.poses2d for view, seen in views.items()}
         takes.append(tv.Take(name, poses, tv.Sync("a", {view: seen.clock for view, seen in views.items()})))
     plain = tv.FinetuneConfig(seed=1, device="cpu")
+    steps = "steps" if hasattr(plain.phones, "steps") else "steps_per_epoch"  # its name before and after 0.1.0
     configs = {
-        "phones": replace(plain, epochs=1, phones=replace(plain.phones, steps=10)),
+        "phones": replace(plain, epochs=1, phones=replace(plain.phones, **{steps: 10})),
         "paper": replace(plain, method="paper", epochs=2),
     }
     found = {}
@@ -99,12 +100,14 @@ def sync(folder: Path) -> Numbers:
     pairs = Path(os.environ["PAIRS"])
     found = {}
     for pair in sorted(path for path in pairs.iterdir() if path.is_dir()):
-        files = sorted(path for path in pair.iterdir() if path.suffix in (".mp4", ".mov", ".m4a", ".wav"))
+        files = [next(iter(sorted(pair.glob(f"{view}.*")))) for view in ("a", "b")]  # .mp4 before .wav
         try:
-            clock = tv.sync(*files[:2], names=["a", "b"]).clocks["b"]
+            clock = tv.sync(*files, names=["a", "b"]).clocks["b"]
             found[pair.name] = np.array([clock.offset_s, clock.rate])
         except tv.TwoViewError:
             found[pair.name] = np.array([np.nan, np.nan])
+    if np.mean([np.isnan(offset) for offset, _ in found.values()]) > 0.5:
+        raise SystemExit("more than half of the pairs were refused: nothing to compare")
     return found
 
 
