@@ -61,7 +61,7 @@ class ClockQuality:
     offset_se_s   standard error of the offset in the middle of the overlap, seconds
     drift_se_ppm  standard error of the drift
     overlap_s     seconds that both views saw
-    windows       (used, total): stretches of sound or motion that agree with the line
+    windows       (used, total): windows of sound or motion that agree with the line
     residual_s    median absolute distance of those from the line, seconds
     motion_s      how much later than this clock says the athlete's motion is, where both were compared, seconds
     motion_se_s   standard error of that

@@ -24,7 +24,8 @@ from scipy.interpolate import CubicSpline
 from twoview.datasets.motion import Motion, read_motions
 from twoview.poses import Poses2D
 from twoview.skeleton import H36M17
-from twoview.synchronization import motion as synchronization_motion
+from twoview.synchronization.clock_graph import Relation
+from twoview.synchronization.motion import match_poses, motion_delay
 from twoview.timeline import ClockMap
 from twoview.training.bodies import coco_like
 from twoview.training.virtual_cameras import NEAREST_M, Chance, NoiseModel, simulate_detector
@@ -77,7 +78,7 @@ def _seen(
     return Poses2D(xy[0].numpy(), score[0].numpy(), own, H36M17, (width, height))
 
 
-def error_s(filmed: Filmed, found: synchronization_motion.MotionMatch) -> float:
+def error_s(filmed: Filmed, found: Relation) -> float:
     """Distance of the answer from the truth in the middle of the overlap."""
     at = found.middle_s
     return abs(float(found.clock.to_session(at)) - at - filmed.offset_s)
@@ -89,9 +90,9 @@ def same_clip(clips: Sequence[Motion], seed: int, noise: NoiseModel) -> list[tup
     rng = np.random.default_rng(seed)
     for number, clip in enumerate(clips):
         pair = film(clip, clip, 1000 * seed + number, noise)
-        found = synchronization_motion.match(pair.a, pair.b)
+        found = match_poses(pair.a, pair.b)
         lag = rng.uniform(-0.05, 0.05)
-        late, _ = synchronization_motion.nudge(pair.a, pair.b, ClockMap(pair.offset_s + lag))
+        late, _ = motion_delay(pair.a, pair.b, ClockMap(pair.offset_s + lag))
         rows.append((error_s(pair, found), found.quality.confidence, not found.refusal, abs(late + lag)))
     return rows
 
@@ -105,7 +106,7 @@ def other_clips(clips: Sequence[Motion], seed: int, noise: NoiseModel, *, alike:
         pool = [clip for clip in clips if clip.kind == kind] if alike else list(clips)
         first, second = rng.choice(len(pool), 2, replace=False)
         pair = film(pool[first], pool[second], 1000 * seed + 500 + number, noise)
-        accepted += not synchronization_motion.match(pair.a, pair.b).refusal
+        accepted += not match_poses(pair.a, pair.b).refusal
     return accepted, count
 
 

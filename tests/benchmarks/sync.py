@@ -45,17 +45,18 @@ Answer = tuple[float | None, float, bool, dict[str, object]]  # offset s, drift 
 
 
 def ours(a: Path, b: Path) -> Answer:
-    """The match behind `twoview.sync`, which also tells how sure it is of what it refuses."""
-    from twoview.synchronization.audio import listen, on_view_clocks
-    from twoview.synchronization.audio_matching import match
+    """The relation behind `twoview.sync`, which also gives the confidence of refused answers."""
+    from twoview.synchronization.audio import read_sound
+    from twoview.synchronization.audio_matching import match_sounds
 
-    first, second = listen(a, "a"), listen(b, "b")
-    found = match(first.sound, second.sound)
-    clock = on_view_clocks(found.clock, first, second, {})
-    more: dict[str, object] = {"confidence": found.confidence, "refusal": found.refusal, **found.numbers}
-    if found.fits:
-        more["drift_se_ppm"] = found.fits[0].drift_se_ppm
-    return (clock.offset_s if found.fits else None), clock.drift_ppm, not found.refusal, more
+    found = match_sounds(read_sound(a, "a"), read_sound(b, "b"))
+    more = {
+        "confidence": found.quality.confidence,
+        "refusal": found.refusal,
+        "drift_se_ppm": found.quality.drift_se_ppm,
+    }
+    offset = found.clock.offset_s if len(found.time) else None
+    return offset, found.clock.drift_ppm, not found.refusal, more
 
 
 def full_band(a: Path, b: Path) -> Answer:

@@ -37,11 +37,11 @@ def here(films, tmp_path) -> Path:
     return tmp_path
 
 
-def pretend_detected(folder: Path, *views: str, late_s: float = 0.0) -> None:
-    """Detections of the drawn figure, as `twoview detect` leaves them; the last view's shows it `late_s` later."""
+def pretend_detected(folder: Path, *views: str, delay_s: float = 0.0) -> None:
+    """Detections of the drawn figure, as `twoview detect` saves them; the last view shows it `delay_s` later."""
     session = open_session(folder / "session")
     for camera, view in zip(two_cameras(), views, strict=True):
-        clock = ClockMap(OFFSET - late_s) if view == views[-1] else ClockMap()
+        clock = ClockMap(OFFSET - delay_s) if view == views[-1] else ClockMap()
         poses = seen_figure(camera, start=float(clock.to_session(0.0)), seconds=4.0, clock=clock, view=view)
         path = session.detection_path("take1", view)
         records.save(path, poses, inputs={"video": session.take("take1")[view].fingerprint})
@@ -83,13 +83,13 @@ def test_a_picture_is_drawn_and_the_views_can_be_watched_together(twoview, here)
     assert len(yellow) >= 4, "claps are marked"
 
 
-def test_without_sound_motion_serves_only_after_detect_and_says_so(twoview, here):
+def test_without_sound_motion_is_used_only_after_detect_with_a_warning(twoview, here):
     refused(twoview("sync", "c.mp4", "d.mp4"), "no sound", "twoview detect")
     refused(twoview("sync", "c.mp4", "d.mp4", "--motion"), "no detections of c, d", "twoview detect")
     pretend_detected(here, "c", "d")
     answer = twoview("sync", "c.mp4", "d.mp4")
     assert answer.code == 0
-    assert "by motion, since sound did not serve" in answer.err
+    assert "by motion, since sound could not be used" in answer.err
     sync = saved(here)
     assert sync.method == "motion"
     assert sync.clocks["d"].offset_s == pytest.approx(OFFSET, abs=0.008)
@@ -98,7 +98,7 @@ def test_without_sound_motion_serves_only_after_detect_and_says_so(twoview, here
 
 def test_motion_is_put_beside_the_sound_once_views_are_detected(twoview, here):
     assert "motion says" not in twoview("sync", "a.mp4", "b.mp4").out
-    pretend_detected(here, "a", "b", late_s=0.03)
+    pretend_detected(here, "a", "b", delay_s=0.03)
     answer = twoview("sync", "a.mp4", "b.mp4")
     assert "motion says -3" in answer.out
     assert "disagree by -3" in answer.err
@@ -133,13 +133,13 @@ def test_by_hand_is_exact_and_recorded(twoview, here, options, method, offset):
     assert not (here / "session/takes/take1/sync.png").exists()
 
 
-def test_distances_take_the_way_of_the_sound_off(twoview, here):
+def test_distances_remove_the_travel_time_of_the_sound(twoview, here):
     assert twoview("sync", "a.mp4", "b.mp4", "--distance", "a=3,b=6.43").code == 0
     assert saved(here).clocks["b"].offset_s == pytest.approx(OFFSET + 0.01, abs=0.001)
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--offset", "x"], "--offset x: expected a number"),
         (["--offset", "nan"], "--offset nan: expected a number"),
@@ -150,14 +150,14 @@ def test_distances_take_the_way_of_the_sound_off(twoview, here):
         (["--offset", "1", "--motion"], "--motion and --offset"),
         (["--timestamps", "absent.csv"], "absent.csv"),
         (["--timestamps", "a.csv,b.csv,c.csv"], "3 files of capture times for 2 views"),
-        (["--capture-fps", "b=3", "--offset", "1"], "plays at 30 frames a second"),
+        (["--capture-fps", "b=3", "--offset", "1"], "plays at 30 frames per second"),
         (["--reference", "z"], "reference 'z'"),
         (["--offset", "61"], "no moment that both filmed"),
         (["--refine"], "no detections of a, b"),
     ],
 )
-def test_what_contradicts_itself_is_refused(twoview, here, options, said):
-    refused(twoview("sync", "a.mp4", "b.mp4", *options), said)
+def test_what_contradicts_itself_is_refused(twoview, here, options, message):
+    refused(twoview("sync", "a.mp4", "b.mp4", *options), message)
     assert not list(here.rglob("sync.json"))
 
 
@@ -170,7 +170,7 @@ def test_one_recording_given_twice_is_at_0_with_a_warning(twoview, here):
         assert "began 0.0000 s" in answer.out
 
 
-def test_slow_motion_is_told_by_the_file(twoview, here):
+def test_slow_motion_is_read_from_the_file(twoview, here):
     import av
 
     out = av.open(str(here / "slow.mp4"), "w", options={"movflags": "use_metadata_tags"})
@@ -181,8 +181,8 @@ def test_slow_motion_is_told_by_the_file(twoview, here):
             if packet.dts is not None:
                 packet.stream = stream
                 new.mux(packet)
-    assert video.slowdown(here / "slow.mp4") == pytest.approx(4.0)
-    assert video.slowdown(here / "b.mp4") == 1.0
+    assert video.read_slowdown(here / "slow.mp4") == pytest.approx(4.0)
+    assert video.read_slowdown(here / "b.mp4") == 1.0
     assert twoview("sync", "a.mp4", "slow.mp4", "--offset", "0.5").code == 0
     assert saved(here).clocks["slow"].rate == pytest.approx(0.25)
     assert np.isnan(saved(here).loop_s)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -13,11 +15,11 @@ TRUE = {"a": ClockMap(), "b": ClockMap(1.25, 1 + 40e-6), "c": ClockMap(-3.5, 1 -
 
 
 def relation(
-    first: str, second: str, *, wrong_s: float = 0.0, se_s: float = 1e-4, sure: float = 0.999, refusal: str = ""
+    first: str, second: str, *, wrong_s: float = 0.0, se_s: float = 1e-4, confidence: float = 0.999, refusal: str = ""
 ):
-    """What the truth says of two views, off by `wrong_s`."""
+    """The true relation of two views, off by `wrong_s`."""
     clock = chained(inverse(TRUE[first]), TRUE[second])
-    quality = ClockQuality(sure, se_s, 2.0, 20.0, (9, 10), 1e-4)
+    quality = ClockQuality(confidence, se_s, 2.0, 20.0, (9, 10), 1e-4)
     return Relation(first, second, ClockMap(clock.offset_s + wrong_s, clock.rate), quality, refusal, middle_s=30.0)
 
 
@@ -38,7 +40,7 @@ def test_any_view_can_be_the_reference():
 
 
 def test_a_view_that_is_reached_only_through_another_is_solved():
-    relations = [relation("a", "b"), relation("a", "c", refusal="no shared sound"), relation("b", "c", sure=0.99)]
+    relations = [relation("a", "b"), relation("a", "c", refusal="no shared sound"), relation("b", "c", confidence=0.99)]
     sync = solve(relations, "a", "sound")
     assert sync.clocks["c"].offset_s == pytest.approx(TRUE["c"].offset_s, abs=1e-9)
     assert sync.quality["c"].confidence == pytest.approx(0.999 * 0.99)
@@ -47,22 +49,22 @@ def test_a_view_that_is_reached_only_through_another_is_solved():
     assert "a and c could not be compared directly" in sync.warnings[0]
 
 
-def test_the_surer_pair_has_the_greater_weight():
+def test_the_more_certain_pair_has_the_greater_weight():
     apart = relation("a", "c", wrong_s=0.009, se_s=0.009)
     sync = solve([relation("a", "b"), apart, relation("b", "c")], "a", "sound")
     assert sync.clocks["c"].offset_s == pytest.approx(TRUE["c"].offset_s, abs=2e-5)
     assert sync.loop_s == pytest.approx(0.009, abs=1e-4)
 
 
-def test_a_doubtful_pair_that_contradicts_is_named_and_left_out():
-    relations = [relation("a", "b"), relation("a", "c"), relation("b", "c", wrong_s=0.8, sure=0.95)]
+def test_a_less_certain_pair_that_contradicts_is_named_and_left_out():
+    relations = [relation("a", "b"), relation("a", "c"), relation("b", "c", wrong_s=0.8, confidence=0.95)]
     sync = solve(relations, "a", "sound")
     assert sync.clocks["c"].offset_s == pytest.approx(TRUE["c"].offset_s, abs=1e-9)
     assert "b and c contradict" in sync.warnings[0]
     assert "800.0 ms" in sync.warnings[0]
 
 
-def test_the_odd_one_of_many_equally_sure_pairs_is_left_out():
+def test_the_odd_one_of_many_equally_certain_pairs_is_left_out():
     pairs = ["ab", "ac", "ad", "bc", "bd", "cd"]
     relations = [relation(*pair, wrong_s=0.3 if pair == "bd" else 0.0) for pair in pairs]
     sync = solve(relations, "a", "sound")
@@ -70,7 +72,12 @@ def test_the_odd_one_of_many_equally_sure_pairs_is_left_out():
     assert sync.clocks["d"].offset_s == pytest.approx(TRUE["d"].offset_s, abs=1e-9)
 
 
-def test_three_pairs_equally_sure_that_contradict_are_refused():
+def test_copies_are_named():
+    sync = solve([replace(relation("a", "b"), copies=True)], "a", "sound")
+    assert sync.warnings == ("a and b are the same recording: give the file of the other phone",)
+
+
+def test_three_pairs_equally_certain_that_contradict_are_refused():
     with pytest.raises(SyncError, match=r"contradict each other by .* ms, and none is clearly the wrong one"):
         solve([relation("a", "b"), relation("a", "c"), relation("b", "c", wrong_s=0.8)], "a", "sound")
 

@@ -22,7 +22,7 @@ def test_an_event_is_at_the_same_session_time_in_all_views():
 
 
 def test_slow_motion_makes_a_clock_run_slower():
-    sync = by_event({"a": 1.0, "b": 16.0}, "a", stretch={"b": 8.0})
+    sync = by_event({"a": 1.0, "b": 16.0}, "a", slowdown={"b": 8.0})
     assert float(sync.to_session("b", 24.0)) == pytest.approx(2.0)
 
 
@@ -49,7 +49,7 @@ def test_one_file_may_hold_all_cameras(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("0.1\nfish\n0.2\n", "'fish' is not a time"),
         ("0.1\n0.3\n0.2\n", "do not increase"),
@@ -57,9 +57,9 @@ def test_one_file_may_hold_all_cameras(tmp_path):
         ("a,1\nb,2\n", "no camera"),
     ],
 )
-def test_bad_files_of_times_are_refused(tmp_path, text, said):
+def test_bad_files_of_times_are_refused(tmp_path, text, message):
     (tmp_path / "t.csv").write_text(text)
-    with pytest.raises(SyncError, match=said):
+    with pytest.raises(SyncError, match=message):
         read_timestamps(tmp_path / "t.csv", "c", place=5)
 
 

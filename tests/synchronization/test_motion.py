@@ -15,9 +15,14 @@ from scenes import two_cameras
 from twoview.errors import SyncError
 from twoview.poses import Poses2D
 from twoview.skeleton import COCO17
-from twoview.synchronization import motion
-from twoview.synchronization.clock_graph import inverse
-from twoview.synchronization.motion import match, nudge
+from twoview.synchronization.clock_graph import Relation, inverse
+from twoview.synchronization.motion import (
+    compare_with_motion,
+    match_poses,
+    motion_delay,
+    refine_with_motion,
+    relate_poses,
+)
 from twoview.timeline import ClockMap, ClockQuality, Sync
 
 MOCAP = SHARED / "data/mocap/public"
@@ -29,7 +34,7 @@ def benchmark():
     spec = importlib.util.spec_from_file_location("benchmark_of_motion", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    sys.path.append(str(path.parent))  # it shares how clips are filmed with its neighbors
+    sys.path.append(str(path.parent))  # it shares the virtual cameras with its neighbors
     try:
         spec.loader.exec_module(module)
     finally:
@@ -37,7 +42,7 @@ def benchmark():
     return module
 
 
-def error_s(found: motion.MotionMatch, clock: ClockMap) -> float:
+def error_s(found: Relation, clock: ClockMap) -> float:
     at = found.middle_s
     return abs(float(found.clock.to_session(at)) - float(clock.to_session(at)))
 
@@ -47,7 +52,7 @@ def error_s(found: motion.MotionMatch, clock: ClockMap) -> float:
 def test_an_offset_is_found_between_frames_at_any_angle_and_rate(angle, rate):
     a, b = two_cameras(angle)
     clock = ClockMap(7.3141)
-    found = match(seen(a, seconds=9), seen(b, start=1.234, rate=rate, clock=clock))
+    found = match_poses(seen(a, seconds=9), seen(b, start=1.234, rate=rate, clock=clock))
     assert found.refusal == ""
     assert error_s(found, clock) < 0.006
     assert found.quality.confidence > 0.9
@@ -57,7 +62,7 @@ def test_an_offset_is_found_between_frames_at_any_angle_and_rate(angle, rate):
 def test_slow_motion_is_related_by_its_rate():
     a, b = two_cameras()
     clock = ClockMap(-2.0, 1 / 4)  # 120 frames a second shown at 30
-    found = match(seen(a), seen(b, start=0.5, rate=120, clock=clock, seconds=6), stretch=(1.0, 4.0))
+    found = match_poses(seen(a), seen(b, start=0.5, rate=120, clock=clock, seconds=6), slowdown=(1.0, 4.0))
     assert found.refusal == ""
     assert error_s(found, clock) < 0.006
     assert found.clock.rate == 1 / 4
@@ -71,14 +76,14 @@ def test_gaps_and_lone_jumps_do_not_matter():
     gone = rng.random(score.shape) < 0.1
     gone[60:90, 5:11] = True
     xy[gone], score[gone] = np.nan, 0.0
-    found = match(seen(a), replace(good, xy=xy, score=score))
+    found = match_poses(seen(a), replace(good, xy=xy, score=score))
     assert found.refusal == ""
     assert error_s(found, ClockMap(2.0)) < 0.010
 
 
 def test_other_motion_is_refused():
     a, b = two_cameras()
-    found = match(seen(a, seed=1), seen(b, seed=2))
+    found = match_poses(seen(a, seed=1), seen(b, seed=2))
     assert "too little shared motion" in found.refusal
     assert found.quality.confidence < 0.5
 
@@ -87,49 +92,49 @@ def test_someone_who_stands_still_is_refused():
     a, b = two_cameras()
     rng = np.random.default_rng(1)
     still = [replace(p, xy=p.xy[:1] + rng.normal(size=p.xy.shape)) for p in (seen(a), seen(b))]
-    assert "too little shared motion" in match(*still).refusal
+    assert "too little shared motion" in match_poses(*still).refusal
 
 
 def test_motion_that_repeats_itself_is_refused():
     a, b = two_cameras()
     wave = [np.concatenate([p.xy[:30], p.xy[30:0:-1]] * 6) for p in (seen(a, noise=0.3), seen(b, noise=0.3))]
     both = [Poses2D(xy, np.ones(xy.shape[:2]), np.arange(len(xy)) / 30, COCO17, (480, 360)) for xy in wave]
-    assert "repeats itself" in match(both[0], both[1].between(2.5, 9.0)).refusal
+    assert "repeats itself" in match_poses(both[0], both[1].between(2.5, 9.0)).refusal
 
 
 def test_a_short_or_empty_view_is_refused_with_its_length():
     a, b = two_cameras()
     empty = seen(b)
     empty = replace(empty, xy=np.full_like(empty.xy, np.nan), score=np.zeros_like(empty.score))
-    assert "shows the athlete for 0.0 s, and 2 s are needed" in match(seen(a), empty).refusal
-    assert "b shows the athlete for 1." in match(seen(a), seen(b, seconds=1.5, view="b")).refusal
+    assert "shows the athlete for 0.0 s, and 2 s are needed" in match_poses(seen(a), empty).refusal
+    assert "b shows the athlete for 1." in match_poses(seen(a), seen(b, seconds=1.5, view="b")).refusal
 
 
 @pytest.mark.parametrize("lag", [-0.05, 0.013, 0.05])
-def test_the_refinement_takes_off_what_the_sound_has_wrong(lag):
+def test_the_refinement_removes_the_error_of_the_sound(lag):
     a, b = two_cameras()
     clock = ClockMap(3.0, 1 + 30e-6)
     poses = {"a": seen(a, view="a"), "b": seen(b, start=0.7, clock=clock, view="b")}
-    late, error = nudge(poses["a"], poses["b"], replace(clock, offset_s=3.0 + lag))
-    assert late == pytest.approx(-lag, abs=0.006)
+    delay, error = motion_delay(poses["a"], poses["b"], replace(clock, offset_s=3.0 + lag))
+    assert delay == pytest.approx(-lag, abs=0.006)
     assert error < 0.006
-    heard = Sync("a", {"a": ClockMap(), "b": replace(clock, offset_s=3.0 + lag)}, quality={"b": ClockQuality(1.0)})
-    better = motion.refined(heard, poses)
+    by_sound = Sync("a", {"a": ClockMap(), "b": replace(clock, offset_s=3.0 + lag)}, quality={"b": ClockQuality(1.0)})
+    better = refine_with_motion(by_sound, poses)
     assert better.method == "sound+motion"
     assert better.clocks["b"].offset_s == pytest.approx(3.0, abs=0.006)
     assert better.clocks["b"].rate == clock.rate
     assert bool(better.warnings) == (abs(lag) > 0.025)
 
 
-def test_the_check_tells_both_numbers_where_sound_and_motion_disagree():
+def test_a_warning_gives_both_numbers_where_sound_and_motion_disagree():
     a, b = two_cameras()
     poses = {"a": seen(a, view="a"), "b": seen(b, start=0.7, clock=ClockMap(3.0), view="b")}
-    for wrong, said in ((0.005, False), (0.04, True)):
-        heard = Sync("a", {"a": ClockMap(), "b": ClockMap(3.0 + wrong)}, quality={"b": ClockQuality(1.0)})
-        checked = motion.check(heard, poses)
-        assert checked.clocks == heard.clocks
+    for wrong, warned in ((0.005, False), (0.04, True)):
+        by_sound = Sync("a", {"a": ClockMap(), "b": ClockMap(3.0 + wrong)}, quality={"b": ClockQuality(1.0)})
+        checked = compare_with_motion(by_sound, poses)
+        assert checked.clocks == by_sound.clocks
         assert checked.quality["b"].motion_s == pytest.approx(-wrong, abs=0.006)
-        assert bool(checked.warnings) == said
+        assert bool(checked.warnings) == warned
     assert "3.040 s after a by sound, 3.0" in checked.warnings[0]
 
 
@@ -140,13 +145,14 @@ def test_three_views_are_solved_together_and_a_stranger_is_refused():
         "a": seen(a, view="a"), "b": seen(b, start=0.5, clock=ClockMap(1.0), view="b"),
         "c": seen(c, start=1.0, clock=ClockMap(-4.0), view="c"),
     }  # fmt: skip
-    evidence = motion.relate(poses, reference="b")
-    assert evidence.sync.method == "motion"
-    assert evidence.sync.loop_s < 0.01
+    sync, relations = relate_poses(poses, reference="b")
+    assert sync.method == "motion"
+    assert sync.loop_s < 0.01
+    assert [r.name for r in relations] == ["a and b", "a and c", "b and c"]
     back = inverse(ClockMap(1.0))
-    assert evidence.sync.clocks["c"].offset_s == pytest.approx(float(back.to_session(-4.0)), abs=0.006)
+    assert sync.clocks["c"].offset_s == pytest.approx(float(back.to_session(-4.0)), abs=0.006)
     with pytest.raises(SyncError, match="c and a, b cannot be related by motion"):
-        motion.relate({**poses, "c": seen(c, seed=9, view="c")})
+        relate_poses({**poses, "c": seen(c, seed=9, view="c")})
 
 
 @pytest.mark.skipif(not MOCAP.exists(), reason="the prepared motion capture is not here")

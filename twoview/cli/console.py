@@ -149,7 +149,7 @@ def show_sync(sync: Sync, take: str) -> None:
             parts.append(f"drift {clock.drift_ppm:+.0f}{'' if math.isnan(error) else f' ± {error:.0f}'} ppm")
         if quality is not None:
             used, total = quality.windows
-            parts += [f"{used} of {total} stretches agree"] if total else []
+            parts += [f"{used} of {total} windows agree"] if total else []
             sure = ">99.9%" if quality.confidence > 0.999 else f"{quality.confidence:.1%}"
             parts.append(f"{sure} sure within half a frame")
             if not math.isnan(quality.motion_s) and "motion" not in sync.method:

@@ -1,4 +1,4 @@
-"""The command that relates clocks: `twoview sync`, by sound, by motion, by hand."""
+"""The command `twoview sync`, which relates clocks by sound, by motion or by hand."""
 
 from __future__ import annotations
 
@@ -16,58 +16,61 @@ DEFAULT_SESSION = Path(DEFAULT_FOLDER)
 
 
 def sync(
-    videos: Annotated[list[Path], typer.Argument(help="The same event filmed by two or more phones.")],
+    videos: Annotated[list[Path], typer.Argument(help="Videos of the same event, filmed by two or more phones.")],
     views: Views = None,
     take: TakeName = None,
     reference: Annotated[
-        str | None, typer.Option(help="View whose clock is the session's; default: the first.")
+        str | None, typer.Option(help="View whose clock becomes the session clock; default: the first.")
     ] = None,
     motion: Annotated[
-        bool, typer.Option("--motion", help="By the athlete's motion instead of sound; after `detect`.")
+        bool, typer.Option("--motion", help="Use the athlete's motion instead of sound; after `detect`.")
     ] = False,
     refine: Annotated[
-        bool, typer.Option("--refine", help="By sound, then set by motion: takes off the sound's way; after `detect`.")
+        bool, typer.Option("--refine", help="Use sound, then correct the offsets by motion; after `detect`.")
     ] = False,
     offset: Annotated[
-        list[str] | None, typer.Option(help="By hand: seconds the other view began later, or b=0.61 for each.")
+        list[str] | None,
+        typer.Option(help="Set by hand: seconds the other view began later; of several, b=0.61 for each."),
     ] = None,
     at: Annotated[
-        list[str] | None, typer.Option(help="By hand, one event in every view: --at a=12.30 --at b=4.10.")
+        list[str] | None, typer.Option(help="Set by hand: time of one event in every view, --at a=12.30 --at b=4.10.")
     ] = None,
     timestamps: Annotated[
-        str | None, typer.Option(help="By a recorder app's capture times of every frame: a.csv,b.csv.")
+        str | None, typer.Option(help="Use the capture times of all frames, written by a recorder app: a.csv,b.csv.")
     ] = None,
     capture_fps: Annotated[
         list[str] | None,
-        typer.Option(help="Slow motion: frames a second in filming, b=240; default: what the file says."),
+        typer.Option(help="Frames per second at which slow motion was filmed: b=240; default: what the file says."),
     ] = None,
-    distance: Annotated[list[str] | None, typer.Option(help="Meters from the source of the sound: a=3,b=8.")] = None,
+    distance: Annotated[
+        list[str] | None, typer.Option(help="Meters from the source of the sound to each view: a=3,b=8.")
+    ] = None,
     session: SessionFolder = DEFAULT_SESSION,
     config: ConfigFile = None,
     sets: Sets = None,
     json: Json = False,
 ) -> None:
-    """Find how the clocks of the files relate: from their sound, the athlete's motion, or by hand."""
-    from twoview.storage import records
-    from twoview.workflow import session as workflow_session
-    from twoview.workflow import synchronization
+    """Find how the clocks of the videos relate: from their sound, from the athlete's motion, or by hand."""
+    from twoview.storage.records import sync_to_json
+    from twoview.workflow.session import add_videos, new_views
+    from twoview.workflow.synchronization import SyncOptions, sync_take
 
     settings = resolve("sync", file=config, sets=sets or ()).sync
-    store, take_name = workflow_session.add_videos(session, videos, views=names(views), take=take)
+    store, take_name = add_videos(session, videos, views=names(views), take=take)
     held = list(store.take(take_name))
-    given = synchronization.Given(
+    options = SyncOptions(
         motion, refine, numbers(offset, "--offset", alone=[v for v in held if v != (reference or held[0])]),
         numbers(at, "--at"), tuple(Path(path) for path in names(timestamps) or ()),
         numbers(capture_fps, "--capture-fps"), numbers(distance, "--distance"),
     )  # fmt: skip
     with console.progress() as on_progress:
-        result, fresh = synchronization.sync_take(
-            store, take_name, config=settings, reference=reference, given=given, on_progress=on_progress
+        result, fresh = sync_take(
+            store, take_name, config=settings, reference=reference, options=options, on_progress=on_progress
         )
     if json:
-        console.as_json({"take": take_name, **records.sync_to_json(result)})
+        console.as_json({"take": take_name, **sync_to_json(result)})
         return
-    new = workflow_session.new_views(store, take_name)
+    new = new_views(store, take_name)
     if new:
         console.warn(
             f"views {', '.join(new)} are in no other take; if these are the same phones, name them with --views"

@@ -172,7 +172,7 @@ def timeline(path: Path | str) -> Timeline:
     return Timeline(np.unique(np.array(times)), rate)
 
 
-def slowdown(path: Path | str) -> float:
+def read_slowdown(path: Path | str) -> float:
     """Seconds of the file that one real second takes: above 1 for slow motion, if the file says so."""
     path = Path(path)
     with opened(path) as container:

@@ -1,7 +1,7 @@
-"""Several views on one clock: what is known of each pair is solved together, and pairs that contradict are left out.
+"""One clock for several views: the relations of all pairs are solved together; pairs that contradict are left out.
 
-Each pair says `time in first = offset_s + rate * time in second`, with standard errors. Rates are solved first, then
-offsets, both by weighted least squares; around every loop of views the answers have to close.
+A relation is `time in first = offset_s + rate * time in second`, with standard errors. Rates are solved first, then
+offsets, both by weighted least squares; around every loop of views the relations have to close.
 """
 
 from __future__ import annotations
@@ -19,18 +19,21 @@ from twoview.timeline import ClockMap, ClockQuality, Sync
 
 _CLOSES_S = 0.010  # sound comes from several places, so that three views close only within some milliseconds
 _CLOSES_SIGMA = 4.0
-_WORSE = 3.0  # how much more doubtful than any other a pair must be to be the one that is wrong
-_PLAIN_SE_S, _PLAIN_SE_PPM = 0.005, 50.0  # where a pair does not tell
+_LESS_CERTAIN = 3.0  # a pair is left out as wrong if its error probability is this many times that of any other
+_DEFAULT_SE_S, _DEFAULT_SE_PPM = 0.005, 50.0  # for pairs without standard errors
 
 
 @dataclass(frozen=True, eq=False)
 class Relation:
-    """What is known of the clocks of two views, with what a picture of it needs.
+    """How the clocks of two views relate, and the evidence. Rely on it only where `refusal` is empty.
 
-    clock     from the second view's clock to the first's; middle_s the second's time in the middle of the overlap
-    refusal   why it cannot be relied on; empty where it can
-    time, delay, used  (K,) stretches: seconds of the second view, seconds that each lies off the clock, whether used
-    lags, heights      (L,) the correlation: offset in s (at the start of both), height in `unit`
+    clock              from the second view's clock to the first's; quality as in a Sync
+    refusal            why the clock cannot be relied on; empty where it can
+    copies             whether both are copies of one recording
+    middle_s           middle of what both views recorded, seconds of the second view
+    time, delay, used  (K,) windows: middles in seconds of the second view; how much later than `clock` says each is in
+                       the first view, seconds; whether the window agrees with the clock
+    lags, heights      (L,) correlation: offset in seconds (at the start of both), height in `unit`
     """
 
     first: str
@@ -38,6 +41,7 @@ class Relation:
     clock: ClockMap
     quality: ClockQuality
     refusal: str = ""
+    copies: bool = False
     middle_s: float = 0.0
     time: Array = field(default_factory=lambda: np.zeros(0))
     delay: Array = field(default_factory=lambda: np.zeros(0))
@@ -48,17 +52,17 @@ class Relation:
 
     @property
     def name(self) -> str:
-        """Both views."""
+        """The two views, for messages."""
         return f"{self.first} and {self.second}"
 
 
-def copies(first: str, second: str) -> str:
-    """What to say of two views that are copies of one recording."""
-    return f"{first} and {second} are the same recording: a second phone has to film too"
+def copies_warning(first: str, second: str) -> str:
+    """The warning about two views that are copies of one recording."""
+    return f"{first} and {second} are the same recording: give the file of the other phone"
 
 
 def inverse(clock: ClockMap) -> ClockMap:
-    """The map the other way."""
+    """The inverse map."""
     return ClockMap(-clock.offset_s / clock.rate, 1 / clock.rate)
 
 
@@ -70,10 +74,10 @@ def chained(outer: ClockMap, inner: ClockMap) -> ClockMap:
 def solve(
     relations: Sequence[Relation], reference: str, method: str, *, hint: str = "", warnings: Sequence[str] = ()
 ) -> Sync:
-    """One clock for all views of the relations.
+    """The clocks of all views in `relations` that agree best with them.
 
     Raises SyncError where a view has no reliable relation to the others, or where relations contradict each other and
-    none of them is clearly the doubtful one.
+    none of them is clearly the wrong one.
     """
     views = tuple(dict.fromkeys([reference, *(view for r in relations for view in (r.first, r.second))]))
     reliable = [r for r in relations if not r.refusal]
@@ -81,16 +85,16 @@ def solve(
     kept, left_out = _consistent(reliable, views)
     clocks, offset_se, drift_se = _solved(kept, views)
     loop = max((abs(_gap(r, clocks)) for r in kept), default=0.0) if len(kept) >= len(views) else math.nan
-    said = [*warnings]
+    warnings = [*warnings, *(copies_warning(r.first, r.second) for r in relations if r.copies)]
     for r in left_out:
-        off = _gap(r, clocks)
-        said.append(f"{r.name} contradict the other pairs by {off * 1000:+.1f} ms and were not used together")
-    said += [f"{r.name} could not be compared directly: {r.refusal}" for r in relations if r.refusal]
+        gap_ms = _gap(r, clocks) * 1000
+        warnings.append(f"{r.name} contradict the other pairs by {gap_ms:+.1f} ms; this pair was not used")
+    warnings += [f"{r.name} could not be compared directly: {r.refusal}" for r in relations if r.refusal]
     quality = {
         view: replace(_quality(view, reference, kept), offset_se_s=offset_se[view], drift_se_ppm=drift_se[view])
         for view in views[1:]
     }
-    return Sync(reference, clocks, method, quality, tuple(said), loop)
+    return Sync(reference, clocks, method, quality, tuple(warnings), loop)
 
 
 def _check_connected(
@@ -114,23 +118,23 @@ def _reached(relations: Sequence[Relation], start: str) -> set[str]:
 
 
 def _consistent(relations: Sequence[Relation], views: Sequence[str]) -> tuple[list[Relation], list[Relation]]:
-    """The relations that close around all loops, and those that had to be left out for it."""
+    """The relations that close around all loops, and those that had to be left out to achieve that."""
     kept = list(relations)
     for count in range(len(relations) - len(views) + 2):
         choices = []
         for out in combinations(kept, count):
             rest = [r for r in kept if r not in out]
             if _reached(rest, views[0]) >= set(views) and _closes(rest, views):
-                choices.append((math.prod(_doubt(r) for r in out), out, rest))
+                choices.append((math.prod(_error_probability(r) for r in out), out, rest))
         if choices:
             choices.sort(key=lambda choice: -choice[0])
-            if len(choices) > 1 and choices[0][0] < _WORSE * choices[1][0]:
+            if len(choices) > 1 and choices[0][0] < _LESS_CERTAIN * choices[1][0]:
                 raise SyncError(_contradiction(kept, views), hint="relate the views two by two, and look at sync.png")
             return choices[0][2], list(choices[0][1])
     raise SyncError(_contradiction(kept, views), hint="relate the views two by two, and look at sync.png")
 
 
-def _doubt(relation: Relation) -> float:
+def _error_probability(relation: Relation) -> float:
     return max(1.0 - relation.quality.confidence, 1e-4)
 
 
@@ -156,59 +160,58 @@ def _gap(relation: Relation, clocks: Mapping[str, ClockMap]) -> float:
 
 def _offset_se(relation: Relation) -> float:
     error = relation.quality.offset_se_s
-    return max(error, 1e-5) if math.isfinite(error) else _PLAIN_SE_S
+    return max(error, 1e-5) if math.isfinite(error) else _DEFAULT_SE_S
 
 
 def _drift_se(relation: Relation) -> float:
     error = relation.quality.drift_se_ppm
-    return max(error, 0.01) if math.isfinite(error) else _PLAIN_SE_PPM
+    return max(error, 0.01) if math.isfinite(error) else _DEFAULT_SE_PPM
 
 
 def _solved(
     relations: Sequence[Relation], views: Sequence[str]
 ) -> tuple[dict[str, ClockMap], dict[str, float], dict[str, float]]:
-    """Clocks of all views (the first is the reference), standard errors of their offsets in s and drifts in ppm."""
+    """Clocks of all views (the first is the reference), standard errors of their offsets in s and of drifts in ppm."""
     step = np.array([math.log(r.clock.rate) for r in relations])
     logs, drift_se = _least_squares(relations, views, step, np.array([_drift_se(r) * 1e-6 for r in relations]))
     rates = {view: math.exp(value) for view, value in logs.items()}
-    apart = np.array([
+    difference = np.array([
         rates[r.first] * float(r.clock.to_session(r.middle_s)) - rates[r.second] * r.middle_s for r in relations
     ])  # fmt: skip
-    offsets, offset_se = _least_squares(relations, views, apart, np.array([_offset_se(r) for r in relations]))
+    offsets, offset_se = _least_squares(relations, views, difference, np.array([_offset_se(r) for r in relations]))
     clocks = {view: ClockMap(offsets[view], rates[view]) for view in views}
     return clocks, offset_se, {view: error * 1e6 for view, error in drift_se.items()}
 
 
 def _least_squares(
-    relations: Sequence[Relation], views: Sequence[str], apart: Array, error: Array
+    relations: Sequence[Relation], views: Sequence[str], difference: Array, error: Array
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Values of all views (0 for the first) whose differences, second minus first, are nearest to `apart` (P,)."""
+    """Values of all views (0 for the first) whose differences, second minus first, fit `difference` (P,) best.
+
+    Also their standard errors; error (P,) are those of the differences.
+    """
     rows = np.zeros((len(relations), len(views)))
     for row, relation in zip(rows, relations, strict=True):
         row[views.index(relation.second)] += 1
         row[views.index(relation.first)] -= 1
     rows = rows[:, 1:] / error[:, None]
     normal = rows.T @ rows
-    values = np.linalg.solve(normal, rows.T @ (apart / error))
+    values = np.linalg.solve(normal, rows.T @ (difference / error))
     errors = np.sqrt(np.diag(np.linalg.inv(normal)))
     named = [dict(zip(views, [0.0, *row.tolist()], strict=True)) for row in (values, errors)]
     return named[0], named[1]
 
 
 def _quality(view: str, reference: str, relations: Sequence[Relation]) -> ClockQuality:
-    """Of the surest chain of pairs from the reference: the product of their confidences, else its weakest link's."""
+    """Quality of the most certain chain of pairs from the reference: product of confidences, rest of the weakest."""
     best: dict[str, ClockQuality] = {reference: ClockQuality(1.0)}
     for _ in relations:
         for r in relations:
             for here, there in ((r.first, r.second), (r.second, r.first)):
                 if here not in best:
                     continue
-                sure = best[here].confidence * r.quality.confidence
-                if there not in best or sure > best[there].confidence:
-                    weakest = r.quality if here == reference else min(best[here], r.quality, key=_sureness)
-                    best[there] = replace(weakest, confidence=sure)
+                confidence = best[here].confidence * r.quality.confidence
+                if there not in best or confidence > best[there].confidence:
+                    weakest = r.quality if here == reference else min(best[here], r.quality, key=lambda q: q.confidence)
+                    best[there] = replace(weakest, confidence=confidence)
     return best[view]
-
-
-def _sureness(quality: ClockQuality) -> float:
-    return quality.confidence

@@ -1,6 +1,6 @@
 """Clocks by hand: a known offset, one event found in every view, or the capture times that a recorder app wrote.
 
-What is given is taken exactly; the method is written into the Sync, and nothing is checked against sound.
+The values are used exactly as given and not checked against sound; the Sync names the method.
 """
 
 from __future__ import annotations
@@ -17,28 +17,29 @@ from twoview.errors import SyncError
 from twoview.synchronization.clock_graph import chained, inverse
 from twoview.timeline import ClockMap, ClockQuality, Sync
 
-_UNITS = ((1e6, 1e-9), (1e3, 1e-6), (1.0, 1e-3), (0.0, 1.0))  # least step between frames -> seconds of a unit
-_UNEVEN_S = 0.005
+_UNITS = ((1e6, 1e-9), (1e3, 1e-6), (1.0, 1e-3), (0.0, 1.0))  # smallest step between frames -> seconds per unit
+_UNEVEN_S = 0.005  # a frame this far from the line of its video is uneven
+_FORMS = "one line per frame: its capture time, or cam_id,frame_time; in s, ms, us or ns"
 
 
-def by_offset(offsets: Mapping[str, float], reference: str, *, stretch: Mapping[str, float] | None = None) -> Sync:
-    """Views that began so many seconds after the reference: session time = offset + view time.
+def by_offset(offsets: Mapping[str, float], reference: str, *, slowdown: Mapping[str, float] | None = None) -> Sync:
+    """Clocks of views that began `offsets` seconds after the reference: session time = offset + view time.
 
-    offsets  of every view but the reference
-    stretch  seconds of a view's clock that one real second takes (slow motion); default 1
+    offsets   of every view but the reference
+    slowdown  seconds of a view's clock that one real second takes (slow motion); default 1
     """
     _check_finite(offsets)
-    slow = {view: (stretch or {}).get(view, 1.0) for view in (reference, *offsets)}
+    slow = {view: (slowdown or {}).get(view, 1.0) for view in (reference, *offsets)}
     clocks = {view: ClockMap(offset, slow[reference] / slow[view]) for view, offset in offsets.items()}
     return Sync(reference, {reference: ClockMap(), **clocks}, "offset")
 
 
-def by_event(moments: Mapping[str, float], reference: str, *, stretch: Mapping[str, float] | None = None) -> Sync:
-    """Views from the moments, in seconds of each view's own clock, at which one event is seen."""
+def by_event(moments: Mapping[str, float], reference: str, *, slowdown: Mapping[str, float] | None = None) -> Sync:
+    """Clocks from the moments, in seconds of each view's own clock, at which all views show one event."""
     _check_finite(moments)
     if reference not in moments:
         raise SyncError(f"no moment is given for the reference {reference}", hint=f"--at {reference}=12.30")
-    slow = {view: (stretch or {}).get(view, 1.0) for view in moments}
+    slow = {view: (slowdown or {}).get(view, 1.0) for view in moments}
     clocks = {}
     for view, moment in moments.items():
         rate = slow[reference] / slow[view]
@@ -47,13 +48,13 @@ def by_event(moments: Mapping[str, float], reference: str, *, stretch: Mapping[s
 
 
 def by_timestamps(files: Mapping[str, Path], frames: Mapping[str, Array], reference: str) -> Sync:
-    """Views whose recorder wrote when each frame was captured, on a clock that all phones shared.
+    """Clocks of views whose recorder wrote the capture time of each frame, on a clock that all phones shared.
 
-    files   view name -> CSV: one time a line, or `cam_id,frame_time` lines (one file may hold all views)
+    files   view name -> CSV: one time per line, or `cam_id,frame_time` lines (one file may hold all views)
     frames  view name -> presentation times (T,) of the video's frames, seconds
 
-    Each view's clock is the line through its frames' capture times. Raises SyncError where the numbers of lines and
-    frames differ: a frame more or less would shift everything.
+    The clock of each view is the line through the capture times of its frames. Raises SyncError where the numbers of
+    lines and frames differ: one frame more or less would shift everything.
     """
     to_shared, quality, warnings = {}, {}, []
     for place, (view, path) in enumerate(files.items()):
@@ -68,8 +69,8 @@ def by_timestamps(files: Mapping[str, Path], frames: Mapping[str, Array], refere
                                      windows=(int((away < _UNEVEN_S).sum()), len(away)))  # fmt: skip
         if away.max() > _UNEVEN_S:
             warnings.append(
-                f"{view}: captured up to {away.max() * 1000:.0f} ms off its video's even clock: "
-                "the frames' times in the file are not those of capture"
+                f"{view}: capture times are up to {away.max() * 1000:.0f} ms off the times in the video, "
+                "which are not those of capture"
             )
     back = inverse(to_shared[reference])
     clocks = {view: chained(back, clock) for view, clock in to_shared.items()}
@@ -78,9 +79,9 @@ def by_timestamps(files: Mapping[str, Path], frames: Mapping[str, Array], refere
 
 
 def read_timestamps(path: Path | str, view: str = "", place: int = 0) -> Array:
-    """Capture times (T,) in seconds of one view from a recorder's CSV; the unit is told by the step between frames.
+    """Capture times (T,) in seconds of one view from a recorder's CSV; the step between frames gives the unit.
 
-    In a file with several cameras, the one called `view`, else the one at `place` in order of first appearance.
+    Of several cameras in a file, the one called `view`, else number `place` in the order of first appearance.
     """
     try:
         with Path(path).open(newline="", encoding="utf-8-sig") as file:
@@ -109,9 +110,6 @@ def read_timestamps(path: Path | str, view: str = "", place: int = 0) -> Array:
     return float(first) * unit + np.concatenate([[0.0], np.cumsum(steps)]) * unit
 
 
-_FORMS = "a line a frame: its capture time, or cam_id,frame_time; in s, ms, us or ns"
-
-
 def _number(text: str) -> int | float | None:
     for kind in (int, float):
         try:
@@ -123,7 +121,7 @@ def _number(text: str) -> int | float | None:
 
 
 def _line(shown: Array, captured: Array) -> tuple[ClockMap, Array]:
-    """Straight line from a file's frame times (T,) to capture times (T,), and how far each is from it, seconds."""
+    """The line from frame times (T,) to capture times (T,), and the distance (T,) of each from it, seconds."""
     rate, offset = np.polyfit(shown - shown[0], captured - captured[0], 1) if len(shown) > 2 else (
         float(np.ptp(captured) / np.ptp(shown)), 0.0)  # fmt: skip
     clock = ClockMap(float(captured[0] + offset - rate * shown[0]), float(rate))

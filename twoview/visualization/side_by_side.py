@@ -1,4 +1,4 @@
-"""Views of one take side by side on the session clock: what to watch, and listen to, before trusting a sync."""
+"""Views of one take side by side on the session clock: a video to check a sync by."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from twoview.timeline import ClockMap, Sync, common_grid
 from twoview.visualization.drawing import blank, write_text
 
 HEIGHT = 480  # pixels of each view
-_BAR = 30  # for the line of text above the pictures
-_FLASH_S = 0.1  # how long an event is shown
+_BAR = 30  # pixels for the line of text above the pictures
+_FLASH_S = 0.1  # how long an event is marked
 _FLASH = (255, 214, 10)
 _SOUND_RATE = 48000
-_FASTEST = 60.0  # frames a second
+_MOST_RATE = 60.0  # frames per second
 
 
 def render_sync(
@@ -33,18 +33,19 @@ def render_sync(
     height: int = HEIGHT,
     on_progress: OnProgress | None = None,
 ) -> Path:
-    """Write the time that all views saw, side by side on the session clock, with time stamps.
+    """Write a video of the time that all views show, side by side on the session clock, with time stamps.
 
     videos  view name -> video; all of them in `sync`
-    events  session times (claps, hits) at which all pictures get a bright frame
+    events  session times (claps, hits) at which all pictures get a bright border
+    height  of each view in pixels
 
-    The sound of the first view is left, that of the others right: a clap that is heard twice, or an echo between the
-    ears, is a wrong sync. Raises SyncError where the views do not overlap.
+    The sound of the first view is on the left channel, that of the others on the right: a clap heard twice is a wrong
+    sync. Raises SyncError where the views do not overlap.
     """
     path = Path(path)
     infos = {view: probe(video) for view, video in videos.items()}
     times = {view: timeline(video).seconds for view, video in videos.items()}
-    rate = min(max(float(info.rate) for info in infos.values()), _FASTEST)
+    rate = min(max(float(info.rate) for info in infos.values()), _MOST_RATE)
     grid = common_grid(sync, times, rate=rate)
     sizes = {view: (round(info.size[0] * height / info.size[1] / 2) * 2, height) for view, info in infos.items()}
     size = (sum(width for width, _ in sizes.values()), height + _BAR)
@@ -95,7 +96,7 @@ def _at_times(video: Path, known: Array, wanted: Array, size: tuple[int, int]) -
 def _sound(
     videos: Mapping[str, Path], infos: Mapping[str, VideoInfo], sync: Sync, span: tuple[float, float]
 ) -> Audio | None:
-    """First view left, the mean of the others right, from span[0] to span[1] on the session clock."""
+    """First view left, the mean of the others right, from span[0] to span[1] on the session clock; None: no sound."""
     tracks = [
         _on_session_clock(read_audio(video, rate=_SOUND_RATE), sync.clock(view), span)
         for view, video in videos.items()
@@ -108,8 +109,9 @@ def _sound(
 
 
 def _on_session_clock(sound: Audio, clock: ClockMap, span: tuple[float, float]) -> Array:
-    """Mono samples (N,) on the session clock; silence where the view has none."""
+    """Samples (N,) of the loudest channel on the session clock; silence where the view has none."""
     moments = np.arange(span[0], span[1], 1 / _SOUND_RATE)
     place = (clock.to_view(moments) - sound.start_s) * sound.rate
     loudest = int(np.argmax(np.square(sound.samples).sum(axis=0)))
-    return np.interp(place, np.arange(len(sound.samples)), sound.samples[:, loudest], left=0.0, right=0.0)
+    samples: Array = np.interp(place, np.arange(len(sound.samples)), sound.samples[:, loudest], left=0.0, right=0.0)
+    return samples

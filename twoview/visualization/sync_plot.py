@@ -1,40 +1,37 @@
-"""Pictures to trust a result by: how well the clocks of the views fit."""
+"""The picture sync.png: how well the clocks of the views fit."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy import ndarray as Array
 
-from twoview.storage import records
-from twoview.synchronization.audio import Evidence, Heard
+from twoview.poses import Poses2D
+from twoview.storage.records import atomic
+from twoview.synchronization.audio_features import Sound
 from twoview.synchronization.clock_graph import Relation, chained
-from twoview.synchronization.motion_matching import RATE, moves
+from twoview.synchronization.motion_matching import RATE, trajectories
 from twoview.timeline import Sync
 
-if TYPE_CHECKING:
-    from twoview.poses import Poses2D
-    from twoview.synchronization import motion
-
-Trace = tuple[Array, Array]
+Trace = tuple[Array, Array]  # seconds (N,) on a view's clock, and loudness or speed (N,) from 0 to 1
 
 _A, _B, _PALE, _INK, _RIVAL = "#1f5fa8", "#e07a1f", "#b8bec8", "#282c34", "#b3261e"
-_HOP_S = 0.005  # of the loudness that is drawn
-_SHOWN_S = 6.0  # of both views' traces: the liveliest stretch
-_POINTS = 3000  # a curve is drawn with; its peaks are kept
+_HOP_S = 0.005  # between two values of the loudness
+_SHOWN_S = 6.0  # length of the traces that is drawn: where most happens
+_POINTS = 3000  # most points of a curve; its peaks are kept
 _NEAR_S = 0.25  # a runner-up is farther than this from the peak
 
 
 def draw_sync(sync: Sync, relations: Sequence[Relation], traces: Mapping[str, Trace], path: Path | str) -> Path:
     """Write sync.png: one row for each pair of views that was compared.
 
-    Left, what both views heard (or how they moved) on the session clock, one up and one down: peaks must meet. Middle,
-    the correlation over all offsets with its peak and the runner-up. Right, the delay of each stretch by itself.
-    traces  view -> seconds (N,) on its own clock, and loudness or speed (N,) from 0 to 1
+    Left, loudness (or speed of the joints) of both views on the session clock, one up and one down: peaks must meet.
+    Middle, the correlation over all offsets with its peak and the runner-up. Right, the delay of each window.
+    traces  of each view, from `loudness` or `joint_speed`
     """
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -49,40 +46,35 @@ def draw_sync(sync: Sync, relations: Sequence[Relation], traces: Mapping[str, Tr
         for (left, middle, right), relation in zip(rows, relations, strict=True):
             _draw_traces(left, sync, relation, traces)
             _draw_curve(middle, relation)
-            _draw_stretches(right, relation)
+            _draw_windows(right, relation)
         figure.suptitle(_headline(sync), x=0.01, ha="left", fontsize=10, color=_INK)
-        with records.atomic(path) as temporary:
+        with atomic(path) as temporary:
             figure.savefig(temporary, format="png", metadata={"Software": None})
     return Path(path)
 
 
-def traces(evidence: Evidence | motion.Evidence, poses: Mapping[str, Poses2D]) -> dict[str, Trace]:
-    """What `draw_sync` shows of each view: how loud it is, or where motion was compared, how fast the joints are."""
-    if isinstance(evidence, Evidence):
-        return {name: loudness(heard) for name, heard in evidence.heard.items()}
-    return {name: _speed(seen) for name, seen in poses.items()}
+def loudness(sound: Sound) -> Trace:
+    """How loud a view is, from 0 (its quiet parts) to 1 (its loudest)."""
+    hop = round(_HOP_S * sound.rate)
+    level = sound.per_hop(hop, lambda rows: np.sqrt(np.square(rows).mean(axis=1)))
+    time = sound.start_s + sound.slowdown * (np.arange(len(level)) + 0.5) * hop / sound.rate
+    return time, _normalized(20 * np.log10(level + 1e-4))
 
 
-def loudness(heard: Heard) -> Trace:
-    """Seconds (N,) on the view's clock and loudness (N,) from 0 (its quiet) to 1 (its loudest)."""
-    hop = round(_HOP_S * heard.sound.rate)
-    level = heard.sound.each(hop, lambda rows: np.sqrt(np.square(rows).mean(axis=1)))
-    time = heard.start_s + heard.stretch * (np.arange(len(level)) + 0.5) * hop / heard.sound.rate
-    return time, _from_quiet(20 * np.log10(level + 1e-4))
-
-
-def _speed(poses: Poses2D) -> Trace:
-    shown = moves(poses)
+def joint_speed(poses: Poses2D) -> Trace:
+    """How fast the joints of a view move on average, from 0 (still) to 1 (its fastest)."""
+    shown = trajectories(poses)
     rate = np.linalg.norm(np.gradient(shown.xy, axis=0), axis=-1) * RATE if len(shown.xy) > 1 else shown.seen
     speed = (rate * shown.seen).sum(axis=1) / np.maximum(shown.seen.sum(axis=1), 1)
-    return shown.start + np.arange(len(speed)) / RATE, _from_quiet(speed)
+    return shown.start + np.arange(len(speed)) / RATE, _normalized(speed)
 
 
-def _from_quiet(level: Array) -> Array:
+def _normalized(level: Array) -> Array:
     if not len(level):
         return level
     low, high = np.quantile(level, 0.2), level.max()
-    return np.clip((level - low) / max(float(high - low), 1e-9), 0, 1)
+    normalized: Array = np.clip((level - low) / max(float(high - low), 1e-9), 0, 1)
+    return normalized
 
 
 def _headline(sync: Sync) -> str:
@@ -98,10 +90,10 @@ def _headline(sync: Sync) -> str:
 
 def _draw_traces(plot: Any, sync: Sync, relation: Relation, traces: Mapping[str, Trace]) -> None:
     first, second = relation.first, relation.second
-    # By the pair's own answer on the first view's session clock: a pair that was left out has to look wrong.
+    # The second view by this pair's own relation: a pair that was left out has to look wrong.
     clocks = {first: sync.clocks[first], second: chained(sync.clocks[first], relation.clock)}
     shown = {view: (clock.to_session(traces[view][0]), traces[view][1]) for view, clock in clocks.items()}
-    start, end = _liveliest(shown[first], shown[second])
+    start, end = _busiest(shown[first], shown[second])
     for view, sign, color in ((first, 1, _A), (second, -1, _B)):
         time, level = shown[view]
         near = (time >= start) & (time <= end)
@@ -111,8 +103,8 @@ def _draw_traces(plot: Any, sync: Sync, relation: Relation, traces: Mapping[str,
     plot.set_title(f"{first} (up) and {second} (down): peaks have to meet", color=_INK)
 
 
-def _liveliest(first: Trace, second: Trace) -> tuple[float, float]:
-    """The stretch of what both show in which most happens."""
+def _busiest(first: Trace, second: Trace) -> tuple[float, float]:
+    """Start and end of the part that both show in which most happens."""
     start, end = max(first[0][0], second[0][0]), min(first[0][-1], second[0][-1])
     if end - start <= _SHOWN_S:
         return (float(start), float(end)) if end > start else (float(first[0][0]), float(first[0][0]) + 1.0)
@@ -143,7 +135,7 @@ def _draw_curve(plot: Any, relation: Relation) -> None:
 
 
 def _thinned(x: Array, y: Array) -> Trace:
-    """Few enough points to draw, the highest of each stretch."""
+    """Few enough points to draw: the highest of each group of neighbors."""
     count = math.ceil(len(y) / _POINTS)
     if count <= 1:
         return x, y
@@ -154,10 +146,10 @@ def _thinned(x: Array, y: Array) -> Trace:
     return x[pick], y[pick]
 
 
-def _draw_stretches(plot: Any, relation: Relation) -> None:
+def _draw_windows(plot: Any, relation: Relation) -> None:
     plot.set(xlabel=f"{relation.second}'s clock, s", ylabel="ms off the offset")
     if not len(relation.time):
-        plot.set_title("no stretches to compare", color=_INK)
+        plot.set_title("no windows to compare", color=_INK)
         return
     drift = (relation.clock.rate - 1) if abs(relation.clock.rate - 1) < 0.01 else 0.0
     line = drift * (relation.time - relation.middle_s) * 1000
@@ -168,4 +160,4 @@ def _draw_stretches(plot: Any, relation: Relation) -> None:
     near = np.abs(np.concatenate([off[used] - line[used], [0.2]]))
     reach = 4 * float(np.quantile(near, 0.9)) + float(np.abs(line).max())
     plot.set_ylim(-reach, reach)
-    plot.set_title(f"{used.sum()} of {len(used)} stretches agree, drift {drift * 1e6:+.1f} ppm", color=_INK)
+    plot.set_title(f"{used.sum()} of {len(used)} windows agree, drift {drift * 1e6:+.1f} ppm", color=_INK)

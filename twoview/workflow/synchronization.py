@@ -1,4 +1,4 @@
-"""The clocks of a session's take: by sound, by motion, or by hand, with the picture to trust them by."""
+"""The clocks of a take in a session: by sound, by motion, or by hand, with sync.png to check them by."""
 
 from __future__ import annotations
 
@@ -6,35 +6,37 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twoview.config import SyncConfig
 from twoview.errors import SessionError, SyncError
-from twoview.media import video
+from twoview.media.video import probe, read_slowdown, timeline
 from twoview.poses import Poses2D
 from twoview.progress import OnProgress
 from twoview.storage import records
 from twoview.storage.session import Session, ViewFile
-from twoview.synchronization import clock_graph
+from twoview.synchronization.audio import find_claps, read_sound, read_sounds, relate_sounds
+from twoview.synchronization.audio_features import Sound
+from twoview.synchronization.clock_graph import Relation, copies_warning
+from twoview.synchronization.manual import by_event, by_offset, by_timestamps
+from twoview.synchronization.motion import compare_with_motion, refine_with_motion, relate_poses
 from twoview.timeline import Sync
-from twoview.workflow import session as workflow_session
+from twoview.visualization.side_by_side import render_sync
+from twoview.visualization.sync_plot import draw_sync, joint_speed, loudness
+from twoview.workflow.session import load_sync, present, save_sync, sync_header
 
-if TYPE_CHECKING:
-    from twoview.synchronization import audio
-    from twoview.synchronization import motion as synchronization_motion
-
-_SLOW_RANGE = (1.0, 100.0)
+_SLOWDOWNS = (1.0, 100.0)  # smallest and largest accepted
 
 
 @dataclass(frozen=True)
-class Given:
-    """What a person asks for or knows about a take's clocks. View name -> value, where it is about views.
+class SyncOptions:
+    """How a person wants the clocks of a take related, and what they know. View name -> value, where it is about views.
 
     motion       by the athlete's motion, without sound; refine: by sound, with the offsets then set by motion
     offset       seconds that each view began after the reference
     at           seconds of each view's own clock at which one event is seen
     timestamps   CSV files with the capture time of every frame: one for each view in turn, or one for all
-    capture_fps  frames a second at which slow motion was filmed, where the file does not say
+    capture_fps  frames per second at which slow motion was filmed, where the file does not say
     distance     meters from the source of the sound
     """
 
@@ -59,97 +61,93 @@ def sync_take(
     *,
     config: SyncConfig | None = None,
     reference: str | None = None,
-    given: Given | None = None,
+    options: SyncOptions | None = None,
     on_progress: OnProgress | None = None,
 ) -> tuple[Sync, bool]:
-    """Relate the clocks of a take's views and draw sync.png. The flag says whether it was computed now.
+    """Relate the clocks of a take's views and draw sync.png. The flag says whether they were computed now.
 
-    By sound; where there is none that can be relied on, by motion if every view is detected, which the warnings say.
-    Where views are detected, what their motion says is put beside the sound's answer.
+    By sound; where sound cannot be relied on, by motion if every view is detected, which a warning says. Where views
+    are detected, a sync by sound is compared with the motion.
     """
-    config, given, files = config or SyncConfig(), given or Given(), session.take(take)
+    config, options, files = config or SyncConfig(), options or SyncOptions(), session.take(take)
     if len(files) < 2:
         raise SessionError(f"take {take!r} has one view, {next(iter(files))}", hint="twoview sync a.mp4 b.mp4")
     reference = reference or next(iter(files))
-    _check_names(given, files, reference)
-    poses, seen = _detections(session, take)
-    settings = {**asdict(config), **given.settings, "reference": reference, "detections": seen}
-    path, head = session.sync_path(take), workflow_session.sync_header(files, settings)
+    _check_names(options, files, reference)
+    poses, fingerprints = _detections(session, take)
+    settings = {**asdict(config), **options.settings, "reference": reference, "detections": fingerprints}
+    path, head = session.sync_path(take), sync_header(files, settings)
     if records.is_current(path, head):
         return records.load_as(path, Sync), False
-    found, evidence = relate_views(files, poses, reference, config, given, on_progress)
-    found = _with_warnings(found, _alike(files))
-    workflow_session.save_sync(session, take, found, settings=settings)
+    paths = {view: present(file, view) for view, file in files.items()}
+    sync, relations, sounds = _relate(paths, poses, reference, options, config=config, on_progress=on_progress)
+    sync = _with_warnings(sync, _copies(files))
+    save_sync(session, take, sync, settings=settings)
     picture = path.with_suffix(".png")
     picture.unlink(missing_ok=True)
-    if evidence is not None:
-        from twoview.visualization import sync_plot
+    if relations:
+        by_sound = {view: loudness(sound) for view, sound in sounds.items()}
+        draw_sync(sync, relations, by_sound or {view: joint_speed(p) for view, p in poses.items()}, picture)
+    return sync, True
 
-        sync_plot.draw_sync(found, evidence.relations, sync_plot.traces(evidence, poses), picture)
-    return found, True
 
-
-def relate_views(
-    files: Mapping[str, ViewFile],
+def _relate(
+    paths: Mapping[str, Path],
     poses: Mapping[str, Poses2D],
     reference: str,
+    options: SyncOptions,
+    *,
     config: SyncConfig,
-    given: Given,
-    on_progress: OnProgress | None = None,
-) -> tuple[Sync, audio.Evidence | synchronization_motion.Evidence | None]:
-    """The sync of these views, and what it rests on (nothing where it was given by hand).
+    on_progress: OnProgress | None,
+) -> tuple[Sync, list[Relation], dict[str, Sound]]:
+    """The sync of these views, the relations it rests on (none by hand), and the sounds (none by motion or by hand).
 
     poses  detections of the views that have been detected
     """
-    from twoview.synchronization import audio
-    from twoview.synchronization import motion as synchronization_motion
-
-    paths = {view: workflow_session.present(file, view) for view, file in files.items()}
-    stretch = _stretch(paths, given)
-    if (given.motion or given.refine) and set(poses) != set(paths):
-        lost = ", ".join(view for view in paths if view not in poses)
-        raise SyncError(f"no detections of {lost}: motion cannot be compared", hint="twoview detect, then this again")
-    by_hand = _by_hand(paths, reference, given, stretch)
-    if by_hand is not None:
-        _check_overlap(by_hand, paths)
-        return by_hand, None
-    evidence: audio.Evidence | synchronization_motion.Evidence
+    slowdown = _slowdowns(paths, options)
+    if (options.motion or options.refine) and set(poses) != set(paths):
+        missing = ", ".join(view for view in paths if view not in poses)
+        raise SyncError(f"no detections of {missing}: motion cannot be compared", hint="run twoview detect first")
+    sync = _by_hand(paths, reference, options, slowdown)
+    if sync is not None:
+        _check_overlap(sync, paths)
+        return sync, [], {}
     warnings: tuple[str, ...] = ()
-    if not given.motion:
+    if not options.motion:
         try:
-            evidence = audio.relate(
-                paths, reference=reference, distances=given.distance, stretch=stretch, config=config,
-                on_progress=on_progress,
-            )  # fmt: skip
-            found = synchronization_motion.check(evidence.sync, poses, stretch=stretch, config=config)
-            return (synchronization_motion.refined(found, poses, stretch=stretch) if given.refine else found), evidence
+            sounds = read_sounds(paths, slowdown=slowdown, on_progress=on_progress)
+            sync, relations = relate_sounds(
+                sounds, reference=reference, distances=options.distance, config=config, on_progress=on_progress
+            )
+            sync = compare_with_motion(sync, poses, slowdown=slowdown, config=config)
+            return (refine_with_motion(sync, poses, slowdown=slowdown) if options.refine else sync), relations, sounds
         except SyncError as error:
-            if given.refine or set(poses) != set(paths):
+            if options.refine or set(poses) != set(paths):
                 raise
-            warnings = (f"by motion, since sound did not serve: {error.message}",)
-    evidence = synchronization_motion.relate(
-        poses, reference=reference, stretch=stretch, config=config, on_progress=on_progress
-    )
-    return _with_warnings(evidence.sync, warnings), evidence
+            warnings = (f"by motion, since sound could not be used: {error.message}",)
+    sync, relations = relate_poses(
+        poses, reference=reference, slowdown=slowdown, config=config, on_progress=on_progress
+    )  # fmt: skip
+    return _with_warnings(sync, warnings), relations, {}
 
 
-def _by_hand(paths: Mapping[str, Path], reference: str, given: Given, stretch: Mapping[str, float]) -> Sync | None:
-    from twoview.synchronization import manual
-
-    if given.timestamps:
-        logs = dict(zip(paths, given.timestamps * (len(paths) if len(given.timestamps) == 1 else 1), strict=True))
-        frames = {view: video.timeline(path).seconds for view, path in paths.items()}
-        return manual.by_timestamps(logs, frames, reference)
-    if given.offset:
-        return manual.by_offset(given.offset, reference, stretch=stretch)
-    return manual.by_event(given.at, reference, stretch=stretch) if given.at else None
+def _by_hand(
+    paths: Mapping[str, Path], reference: str, options: SyncOptions, slowdown: Mapping[str, float]
+) -> Sync | None:
+    if options.timestamps:
+        files = options.timestamps * (len(paths) if len(options.timestamps) == 1 else 1)
+        frames = {view: timeline(path).seconds for view, path in paths.items()}
+        return by_timestamps(dict(zip(paths, files, strict=True)), frames, reference)
+    if options.offset:
+        return by_offset(options.offset, reference, slowdown=slowdown)
+    return by_event(options.at, reference, slowdown=slowdown) if options.at else None
 
 
 def _check_overlap(sync: Sync, paths: Mapping[str, Path]) -> None:
-    """Every view has to share some time with the reference. Raises SyncError with both spans where one does not."""
+    """Raises SyncError where a view shares no time with the reference, with both time spans."""
     spans = {}
     for view, path in paths.items():
-        seconds = video.timeline(path).seconds
+        seconds = timeline(path).seconds
         spans[view] = sync.to_session(view, seconds[[0, -1]])
     for view, (start, end) in spans.items():
         first, last = spans[sync.reference]
@@ -158,7 +156,7 @@ def _check_overlap(sync: Sync, paths: Mapping[str, Path]) -> None:
                 f"{view} would last from {start:.2f} to {end:.2f} s, "
                 f"and {sync.reference} from {first:.2f} to {last:.2f} s: "
                 "no moment that both filmed",
-                hint="session time = offset + view time: a positive offset is of a view that began later",
+                hint="session time = offset + view time: the offset of a view that began later is positive",
             )
 
 
@@ -167,22 +165,18 @@ def render_take(session: Session, take: str | None = None, *, on_progress: OnPro
 
     take  default: the only one, or the newest
     """
-    from twoview.visualization.side_by_side import render_sync
-
     name = take or (list(session.takes) or [""])[-1]
-    found, files = workflow_session.load_sync(session, name), session.take(name)
-    paths = {view: workflow_session.present(files[view], view) for view in found.views}
+    sync, files = load_sync(session, name), session.take(name)
+    paths = {view: present(files[view], view) for view in sync.views}
     path = session.sync_path(name).with_suffix(".mp4")
-    return render_sync(paths, found, path, events=_claps(found, paths), on_progress=on_progress)
+    return render_sync(paths, sync, path, events=_claps(sync, paths), on_progress=on_progress)
 
 
 def _claps(sync: Sync, paths: Mapping[str, Path]) -> list[float]:
-    """Session times of the sharpest sounds that the first view with sound heard; none without any."""
-    from twoview.synchronization import audio
-
+    """Session times of the sharpest sounds in the first view that has sound; none if no view has any."""
     for view, path in paths.items():
         try:
-            return [float(t) for t in sync.to_session(view, audio.claps(audio.listen(path, view)))]
+            return [float(t) for t in sync.to_session(view, find_claps(read_sound(path, view)))]
         except SyncError:
             continue
     return []
@@ -192,55 +186,55 @@ def _with_warnings(sync: Sync, warnings: tuple[str, ...]) -> Sync:
     return replace(sync, warnings=tuple(dict.fromkeys((*warnings, *sync.warnings))))
 
 
-def _alike(files: Mapping[str, ViewFile]) -> tuple[str, ...]:
+def _copies(files: Mapping[str, ViewFile]) -> tuple[str, ...]:
     """A warning for each two views that are one file."""
     return tuple(
-        clock_graph.copies(first, second)
+        copies_warning(first, second)
         for first, second in combinations(files, 2)
         if files[first].fingerprint == files[second].fingerprint
     )
 
 
-def _stretch(paths: Mapping[str, Path], given: Given) -> dict[str, float]:
+def _slowdowns(paths: Mapping[str, Path], options: SyncOptions) -> dict[str, float]:
     """Seconds of each view's clock that one real second takes."""
     found = {}
     for view, path in paths.items():
-        if view not in given.capture_fps:
-            found[view] = video.slowdown(path)
+        if view not in options.capture_fps:
+            found[view] = read_slowdown(path)
             continue
-        played = float(video.probe(path).rate)
-        found[view] = given.capture_fps[view] / played
-        if not _SLOW_RANGE[0] * 0.99 <= found[view] <= _SLOW_RANGE[1]:
+        played = float(probe(path).rate)
+        found[view] = options.capture_fps[view] / played
+        if not _SLOWDOWNS[0] * 0.99 <= found[view] <= _SLOWDOWNS[1]:
             raise SyncError(
-                f"{view} plays at {played:.4g} frames a second, and was filmed at {given.capture_fps[view]:g}?",
-                hint="--capture-fps b=240 names the rate of filming: at least that of playing",
+                f"{view} plays at {played:.4g} frames per second; it was not filmed at {options.capture_fps[view]:g}",
+                hint="--capture-fps b=240 is the rate of filming: the playback rate, or up to 100 times as much",
             )
     return found
 
 
-def _check_names(given: Given, files: Mapping[str, ViewFile], reference: str) -> None:
-    """Every view that is named has to be in the take, and by hand one way at a time with all that it needs."""
+def _check_names(options: SyncOptions, files: Mapping[str, ViewFile], reference: str) -> None:
+    """Raises SyncError for unknown views, for several ways at once, and for views that a way by hand needs."""
     if reference not in files:
         raise SyncError(f"reference {reference!r} is not among the views {', '.join(files)}", hint="--reference a")
-    for values in (given.offset, given.at, given.capture_fps, given.distance):
+    for values in (options.offset, options.at, options.capture_fps, options.distance):
         unknown = [view for view in values if view not in files]
         if unknown:
             raise SyncError(f"no view {unknown[0]!r} in this take; it has {', '.join(files)}", hint="--views a,b")
-    ways = {"--motion": given.motion, "--refine": given.refine, "--offset": given.offset, "--at": given.at,
-            "--timestamps": given.timestamps}  # fmt: skip
+    ways = {"--motion": options.motion, "--refine": options.refine, "--offset": options.offset, "--at": options.at,
+            "--timestamps": options.timestamps}  # fmt: skip
     asked = [name for name, value in ways.items() if value]
     if len(asked) > 1:
         raise SyncError(f"{' and '.join(asked)} are different ways to relate the clocks", hint="give one of them")
     others = [view for view in files if view != reference]
-    if reference in given.offset:
+    if reference in options.offset:
         raise SyncError(f"{reference} is the reference: its offset is 0", hint=f"--offset {others[0]}=0.61")
-    for name, values, needed in (("--offset", given.offset, others), ("--at", given.at, list(files))):
+    for name, values, needed in (("--offset", options.offset, others), ("--at", options.at, list(files))):
         missing = [view for view in needed if view not in values]
         if values and missing:
             raise SyncError(f"{name} is missing for {', '.join(missing)}", hint=f"{name} {missing[0]}=12.30")
-    if len(given.timestamps) not in (0, 1, len(files)):
+    if len(options.timestamps) not in (0, 1, len(files)):
         raise SyncError(
-            f"{len(given.timestamps)} files of capture times for {len(files)} views", hint="--timestamps a.csv,b.csv"
+            f"{len(options.timestamps)} files of capture times for {len(files)} views", hint="--timestamps a.csv,b.csv"
         )
 
 
