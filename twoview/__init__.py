@@ -1,10 +1,7 @@
 """twoview: adapt a monocular 3D human-pose model to a new activity from two ordinary phone videos.
 
-Reading order: `poses` and `timeline` (what is passed around), `session` (where it is kept), then the stages in
-the order they run: `video`, `audiosync`, `detection`, `clips`, `losses`, `training`, `inference`, `evaluation`,
-`rendering`.
-
-Names below are resolved on first use, so that `import twoview` costs nothing that is not needed.
+Names below are resolved on first use, so that `import twoview` is fast. `docs/explain/architecture.md` describes the
+modules.
 """
 
 from __future__ import annotations
