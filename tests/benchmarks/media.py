@@ -1,10 +1,10 @@
-"""How fast and how exactly videos are read and drawn.
+"""How fast and how accurately videos are read, and how fast they are drawn.
 
     python tests/benchmarks/media.py                    the clips that ship
     python tests/benchmarks/media.py FOLDER [...]       rendered scenes (truth.json, truth.npz)
 
-For every view: decoding in frames a second, the largest error of a frame's time against truth, the memory that reading
-adds, and the time that a frame of the overlay video takes.
+For every view: decoding in frames per second, the largest error of a frame's time against truth, the memory that
+reading adds, and the time that a frame of the overlay video takes.
 """
 
 from __future__ import annotations

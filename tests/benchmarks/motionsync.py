@@ -1,10 +1,11 @@
 """How well clocks are related by motion alone: `python tests/benchmarks/motionsync.py [--files ...] [--seed 7]`.
 
-Every clip of at least 4 s of the motion capture is filmed by two virtual phones 45 to 135 degrees apart that begin and
-end at different times (up to a fifth of the clip later or earlier each), at 25, 30 or 60 frames a second, with a
-detector's errors in 2D. Printed: how many offsets are right within half a frame at 30 a second, how many are accepted,
-what is accepted of two different clips (any two, and two of one activity, often by one athlete), the confidences
-against what was right, and what is left of a sound's error of up to 50 ms after the refinement by motion.
+Every clip of at least 4 s of the motion capture is rendered for two virtual phones 45 to 135 degrees apart that begin
+and end at different times (up to a fifth of the clip later or earlier each), at 25, 30 or 60 frames per second, with
+simulated detector noise. Printed: how many offsets are right within half a frame at 30 frames per second, how many are
+accepted, how many pairs of different clips are accepted (any two, and two of one activity, often by one athlete), the
+confidences against the share of right answers, and what remains of an error of the sound of up to 50 ms after the
+refinement by motion.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from twoview.timeline import ClockMap
 from twoview.training.bodies import coco_like
 from twoview.training.virtual_cameras import NEAREST_M, Chance, NoiseModel, simulate_detector
 
-SHARED = SHARED / "data/mocap/public"
+MOCAP = SHARED / "data/mocap/public"
 TARGET = ("target_train", "target_test", "target_test_same")
 MEASURED = ASSETS / "movenet/noise.json"
 HALF_FRAME_S = 1 / 60
@@ -39,7 +40,7 @@ BINS = (0.0, 0.5, 0.9, 0.99, 0.999, 1.01)
 
 
 @dataclass(frozen=True)
-class Filmed:
+class RenderedPair:
     """Two views, and their true relation: time in a = offset_s + time in b."""
 
     name: str
@@ -49,8 +50,8 @@ class Filmed:
     offset_s: float
 
 
-def film(first: Motion, second: Motion, seed: int, noise: NoiseModel) -> Filmed:
-    """One motion by two phones, or two different ones (then the offset means nothing)."""
+def render(first: Motion, second: Motion, seed: int, noise: NoiseModel) -> RenderedPair:
+    """Two views of one motion, or of two different ones (then the offset means nothing)."""
     rng, chance = np.random.default_rng(seed), Chance(torch.Generator().manual_seed(seed))
     azimuth = rng.uniform(-180, 180)
     angles = azimuth, azimuth + rng.choice([-1, 1]) * rng.uniform(45, 135)
@@ -62,7 +63,7 @@ def film(first: Motion, second: Motion, seed: int, noise: NoiseModel) -> Filmed:
         own = np.arange(int(seconds * (1 - early - late) * rate)) / rate
         views.append(_seen(motion, early * seconds + own, zero + own, angle, chance, noise))
         starts.append(early * seconds - zero)
-    return Filmed(f"{first.name} {second.name}", first.kind, *views, starts[1] - starts[0])
+    return RenderedPair(f"{first.name} {second.name}", first.kind, *views, starts[1] - starts[0])
 
 
 def _seen(
@@ -78,22 +79,22 @@ def _seen(
     return Poses2D(xy[0].numpy(), score[0].numpy(), own, H36M17, (width, height))
 
 
-def error_s(filmed: Filmed, found: Relation) -> float:
+def error_s(pair: RenderedPair, found: Relation) -> float:
     """Distance of the answer from the truth in the middle of the overlap."""
     at = found.middle_s
-    return abs(float(found.clock.to_session(at)) - at - filmed.offset_s)
+    return abs(float(found.clock.to_session(at)) - at - pair.offset_s)
 
 
 def same_clip(clips: Sequence[Motion], seed: int, noise: NoiseModel) -> list[tuple[float, float, bool, float]]:
-    """Error, confidence, whether accepted, and what the refinement leaves of an error of the sound: a row a clip."""
+    """Per clip: error, confidence, whether accepted, and the error of a sound that remains after refinement."""
     rows = []
     rng = np.random.default_rng(seed)
     for number, clip in enumerate(clips):
-        pair = film(clip, clip, 1000 * seed + number, noise)
+        pair = render(clip, clip, 1000 * seed + number, noise)
         found = match_poses(pair.a, pair.b)
         lag = rng.uniform(-0.05, 0.05)
-        late, _ = motion_delay(pair.a, pair.b, ClockMap(pair.offset_s + lag))
-        rows.append((error_s(pair, found), found.quality.confidence, not found.refusal, abs(late + lag)))
+        delay, _ = motion_delay(pair.a, pair.b, ClockMap(pair.offset_s + lag))
+        rows.append((error_s(pair, found), found.quality.confidence, not found.refusal, abs(delay + lag)))
     return rows
 
 
@@ -105,7 +106,7 @@ def other_clips(clips: Sequence[Motion], seed: int, noise: NoiseModel, *, alike:
         kind = rng.choice(kinds) if kinds else ""
         pool = [clip for clip in clips if clip.kind == kind] if alike else list(clips)
         first, second = rng.choice(len(pool), 2, replace=False)
-        pair = film(pool[first], pool[second], 1000 * seed + 500 + number, noise)
+        pair = render(pool[first], pool[second], 1000 * seed + 500 + number, noise)
         accepted += not match_poses(pair.a, pair.b).refusal
     return accepted, count
 
@@ -115,19 +116,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--files", default=",".join(TARGET))
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--others", type=int, default=100, help="pairs of different clips, of each of two sorts")
+    parser.add_argument("--others", type=int, default=100, help="pairs of different clips, of each of two kinds")
     parser.add_argument("--noise", choices=("usual", "measured"), default="usual")
     parser.add_argument("--every", type=int, default=1, help="take every n-th clip only")
     args = parser.parse_args()
     torch.set_num_threads(1)
     noise = NoiseModel.load(MEASURED) if args.noise == "measured" else NoiseModel()
-    clips = [clip for file in args.files.split(",") for clip in read_motions(SHARED / file) if clip.seconds >= 4]
+    clips = [clip for file in args.files.split(",") for clip in read_motions(MOCAP / file) if clip.seconds >= 4]
     clips = clips[:: args.every]
     began = time.process_time()
-    error, sure, accepted, left = (np.array(column) for column in zip(*same_clip(clips, args.seed, noise), strict=True))
+    error, confidence, accepted, left = (
+        np.array(column) for column in zip(*same_clip(clips, args.seed, noise), strict=True)
+    )
     seconds = (time.process_time() - began) / len(clips)
     right = error < HALF_FRAME_S
-    print(f"{len(clips)} clips of {args.files}, seed {args.seed}, {args.noise} errors, {seconds:.2f} CPU s a clip")
+    print(f"{len(clips)} clips of {args.files}, seed {args.seed}, {args.noise} noise, {seconds:.2f} CPU s per clip")
     print(f"right within half a frame, refused or not  {right.mean():6.1%}")
     print(f"accepted and right                         {(accepted & right).mean():6.1%}")
     print(f"accepted and wrong                         {(accepted & ~right).mean():6.1%}")
@@ -145,7 +148,7 @@ def main() -> None:
         wrong, count = other_clips(clips, args.seed, noise, alike=alike, count=args.others)
         print(f"accepted of {name:30s} {wrong:4d} of {count}")
     for low, high in pairwise(BINS):
-        here = (sure >= low) & (sure < high)
+        here = (confidence >= low) & (confidence < high)
         if here.any():
             print(f"confidence {low:.3f} to {min(high, 1):.3f}: {here.sum():4d} clips, {right[here].mean():6.1%} right")
 

@@ -1,14 +1,14 @@
-"""How well sound relates two phones' clocks, beside two other methods, on made pairs whose truth is known.
+"""How well sound relates the clocks of two phones, and two other methods do, on generated pairs with known truth.
 
-    python tests/benchmarks/sync.py --seed 5501 --seed 7702                 91 pairs a seed; 10 minutes to make them
+    python tests/benchmarks/sync.py --seed 5501 --seed 7702                 91 pairs per seed; 10 minutes to make them
     python tests/benchmarks/sync.py --seed 5501 --crossed 100               and 100 pairs of files of different pairs
     python tests/benchmarks/sync.py --seed 6606 --sets unrelated --n-unrelated 100
     python tests/benchmarks/sync.py --hour                                  memory of two files of 60 minutes
 
-The generator (`../shared/bench/sync`, needs ffmpeg and espeak-ng) writes mp4 files; its truth is moved to a folder of
-its own before a tool runs, and every tool runs in a process of its own that gets the folder of files alone. Scored by
-the generator's scorer: an error counts in the middle of the overlap, on the clock of the frames; right is within half a
-frame of 30 fps (16.7 ms). CPU counts a tool's children too.
+The generator (`../shared/bench/sync`, needs ffmpeg and espeak-ng) writes mp4 files; the truth is moved to another
+folder before a tool runs, and every tool runs in a process of its own that gets the folder of files alone. The
+generator's scorer measures errors in the middle of the overlap, on the clock of the frames; right is within half a
+frame at 30 frames per second (16.7 ms). CPU time includes the children of a tool.
 
 Compared: plain correlation of whole sound tracks (full band, every answer accepted), and audio-offset-finder with its
 defaults and its own rule (score above 10), where `--finder` names a Python that has it:
@@ -27,6 +27,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -36,9 +37,19 @@ from beside import SHARED
 
 SCRIPTS = SHARED / "bench" / "sync"
 HALF_FRAME_MS = 1000 / 60
-TOLD_PPM = 5.0  # a drift with a smaller standard error counts as told
+KNOWN_PPM = 5.0  # a drift with a smaller standard error counts as known
 
-Answer = tuple[float | None, float, bool, dict[str, object]]  # offset s, drift ppm, accepted, more
+
+@dataclass(frozen=True)
+class Answer:
+    """What a tool found, as the scorer reads it; offset None: nothing."""
+
+    offset_s: float | None
+    drift_ppm: float
+    accepted: bool
+    confidence: float | None = None
+    refusal: str = ""
+    drift_se_ppm: float | None = None
 
 
 # --- tools: two files in, an answer out ------------------------------------------------------------------------------
@@ -50,13 +61,11 @@ def ours(a: Path, b: Path) -> Answer:
     from twoview.synchronization.audio_matching import match_sounds
 
     found = match_sounds(read_sound(a, "a"), read_sound(b, "b"))
-    more = {
-        "confidence": found.quality.confidence,
-        "refusal": found.refusal,
-        "drift_se_ppm": found.quality.drift_se_ppm,
-    }
-    offset = found.clock.offset_s if len(found.time) else None
-    return offset, found.clock.drift_ppm, not found.refusal, more
+    quality, known = found.quality, len(found.time) > 0
+    return Answer(
+        found.clock.offset_s if known else None, found.clock.drift_ppm, not found.refusal,
+        quality.confidence, found.refusal, quality.drift_se_ppm if known else None,
+    )  # fmt: skip
 
 
 def full_band(a: Path, b: Path) -> Answer:
@@ -68,7 +77,7 @@ def full_band(a: Path, b: Path) -> Answer:
     first, second = (read_audio(path, rate=48000).samples.mean(axis=1) for path in (a, b))
     first, second = ((s - s.mean()) / (s.std() + 1e-12) for s in (first, second))
     curve = signal.correlate(first, second, "full", "fft")
-    return (int(np.argmax(curve)) - len(second) + 1) / 48000, 0.0, True, {}
+    return Answer((int(np.argmax(curve)) - len(second) + 1) / 48000, 0.0, True)
 
 
 def offset_finder(a: Path, b: Path) -> Answer:
@@ -78,8 +87,8 @@ def offset_finder(a: Path, b: Path) -> Answer:
     try:
         found = find_offset_between_files(str(a), str(b))
     except Exception:  # it raises for silence
-        return None, 0.0, False, {}
-    return float(found["time_offset"]), 0.0, bool(found["standard_score"] > 10), {}
+        return Answer(None, 0.0, False)
+    return Answer(float(found["time_offset"]), 0.0, bool(found["standard_score"] > 10))
 
 
 TOOLS: dict[str, Callable[[Path, Path], Answer]] = {
@@ -90,7 +99,7 @@ TOOLS: dict[str, Callable[[Path, Path], Answer]] = {
 
 
 def cpu_s() -> float:
-    """Processor seconds of this process and of those it started."""
+    """CPU seconds of this process and of its children."""
     usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(u.ru_utime + u.ru_stime for u in usage)
 
@@ -104,15 +113,10 @@ def answer_all(tool: str, pairs: Path, out: Path, crossed: int) -> None:
     with out.open("w") as file:
         for first, second in asked:
             started = cpu_s()
-            offset, drift, accepted, more = TOOLS[tool](pairs / first / "a.mp4", pairs / second / "b.mp4")
-            row = {
-                "id": first if first == second else f"{first} x {second}",
-                "offset_s": offset,
-                "drift_ppm": drift,
-                "accepted": accepted,
-            }
-            file.write(json.dumps({**row, "seconds": cpu_s() - started, **more}) + "\n")
-        # VmHWM: what getrusage says of a child counts the memory of the process that started it
+            answer = TOOLS[tool](pairs / first / "a.mp4", pairs / second / "b.mp4")
+            name = first if first == second else f"{first} x {second}"
+            file.write(json.dumps({"id": name, **asdict(answer), "seconds": cpu_s() - started}) + "\n")
+        # VmHWM: for a child, getrusage counts the memory of the process that started it
         status = Path("/proc/self/status").read_text().split()
         peak = int(status[status.index("VmHWM:") + 1]) / 1024
         file.write(json.dumps({"id": "peak", "MiB": peak}) + "\n")
@@ -162,7 +166,7 @@ def row_of(tool: str, results: Sequence[dict]) -> str:
     taken = [row for row in std if row["accepted"]]
     errors = np.array([row["err_ms"] for row in taken])
     drifts = np.array([abs(row["drift_err_ppm"]) for row in taken])
-    told = np.array([abs(row["drift_err_ppm"]) for row in taken if (row.get("drift_se_ppm") or np.inf) < TOLD_PPM])
+    known = np.array([abs(row["drift_err_ppm"]) for row in taken if (row.get("drift_se_ppm") or np.inf) < KNOWN_PPM])
     within = lambda some, key, ms: 100 * np.mean([row.get(key, np.inf) < ms for row in some]) if some else np.nan  # noqa: E731
     wrong = lambda some: sum(row["accepted"] and row.get("err_ms", np.inf) > HALF_FRAME_MS for row in some)  # noqa: E731
     at = lambda values, q: float(np.quantile(values, q)) if len(values) else np.nan  # noqa: E731
@@ -174,7 +178,7 @@ def row_of(tool: str, results: Sequence[dict]) -> str:
         f"{wrong(std)} / {wrong(trap)} of {len(trap)}", f"{within(trap, 'err_ms', 1):3.0f}",
         f"{sum(row['accepted'] for row in refuse)} of {len(refuse)}",  # those from the generator and crossed ones
         f"{at(drifts, 0.5):.2f} / {at(drifts, 0.95):.1f}" if tool == "twoview" else "none",
-        f"{len(told)} of {len(taken)}, {at(told, 0.95):.1f}" if tool == "twoview" else "none",
+        f"{len(known)} of {len(taken)}, {at(known, 0.95):.1f}" if tool == "twoview" else "none",
         f"{sum(row['seconds'] for row in rows) / minutes:.2f}", f"{max(r['MiB'] for r in results):.0f}",
     ]  # fmt: skip
     return "| " + " | ".join(cells) + " |"
@@ -183,7 +187,7 @@ def row_of(tool: str, results: Sequence[dict]) -> str:
 HEAD = (
     "| tool | n | median ms | p95 ms | std % within 1 / 16.7 ms | worst end 5 ms | accepted % "
     "| accepted, wrong: std / trap | trap % 1 ms | false accepts | drift ppm median / p95 "
-    f"| told within {TOLD_PPM:g} ppm, p95 | CPU s/min | MiB |\n"
+    f"| drift se below {KNOWN_PPM:g} ppm, p95 | CPU s/min | MiB |\n"
     + "|---" * 14 + "|"
 )  # fmt: skip
 
@@ -192,20 +196,20 @@ def reliability(results: Sequence[dict]) -> str:
     """Of the answers given with a confidence, how many were right; an answer for unrelated sound is wrong."""
     rows = [r for result in results for r in result["rows"] if r["confidence"] is not None]
     rows = [r for r in rows if r["expect"] != "diagnostic"]
-    said = np.array([row["confidence"] for row in rows])
+    confidence = np.array([row["confidence"] for row in rows])
     right = np.array([row.get("err_ms", np.inf) < HALF_FRAME_MS for row in rows])
-    lines = ["| confidence | pairs | mean said % | right % |", "|---|---|---|---|"]
+    lines = ["| confidence | pairs | mean confidence % | right % |", "|---|---|---|---|"]
     edges = [0, 0.1, 0.5, 0.9, 0.99, 0.999, 1.0001]
     for low, high in pairwise(edges):
-        inside = (said >= low) & (said < high)
+        inside = (confidence >= low) & (confidence < high)
         if inside.any():
-            share = f"{100 * said[inside].mean():.1f} | {100 * right[inside].mean():.1f}"
+            share = f"{100 * confidence[inside].mean():.1f} | {100 * right[inside].mean():.1f}"
             lines.append(f"| {low:g} to {min(high, 1):g} | {inside.sum()} | {share} |")
     return "\n".join(lines)
 
 
 def hour(folder: Path) -> None:
-    """Two films of 60 minutes from two phones, 50 ppm apart, and 20 s against 60 minutes: memory, time and error."""
+    """Two videos of 60 minutes from two phones, 50 ppm apart, and 20 s against 60 minutes: memory, time and error."""
     from twoview.media.audio import Audio
     from twoview.media.writer import VideoWriter
 
@@ -216,7 +220,7 @@ def hour(folder: Path) -> None:
         if at + 1600 < len(world):
             world[at : at + 1600] += chance.standard_normal(1600) * np.exp(-np.arange(1600) / 200)
 
-    def film(path: Path, start: float, ppm: float, length: int) -> None:
+    def write_video(path: Path, start: float, ppm: float, length: int) -> None:
         at = (start + np.arange(rate * length) / rate / (1 + ppm * 1e-6)) * rate
         sound = 0.2 * np.interp(at, np.arange(len(world)), world).astype(np.float32)
         with VideoWriter(path, (64, 48), Fraction(1), audio=Audio(sound[:, None], rate, 0.0)) as video:
@@ -228,8 +232,8 @@ def hour(folder: Path) -> None:
         pair = folder / name / "pair"
         if not (pair / "b.mp4").exists():
             pair.mkdir(parents=True)
-            film(pair / "a.mp4", 0.0, 0.0, seconds)
-            film(pair / "b.mp4", start, ppm, length)
+            write_video(pair / "a.mp4", 0.0, 0.0, seconds)
+            write_video(pair / "b.mp4", start, ppm, length)
         out = folder / f"{name}.jsonl"
         command = [sys.executable, __file__, "--tool", "twoview", "--pairs", str(pair.parent), "--out", str(out)]
         subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
@@ -249,10 +253,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, action="append", default=[])
     parser.add_argument("--sets", default="std,trap,unrelated")
     parser.add_argument("--n-unrelated", type=int, default=24)
-    parser.add_argument("--crossed", type=int, default=0, help="pairs of files of different pairs, a seed")
+    parser.add_argument("--crossed", type=int, default=0, help="pairs of files of different pairs, per seed")
     parser.add_argument("--finder", help="a Python that has audio-offset-finder")
     parser.add_argument("--only", help="tools, separated by commas; default: all that can run")
-    parser.add_argument("--keep", type=Path, help="folder for the pairs, to be used again; default: thrown away")
+    parser.add_argument(
+        "--keep", type=Path, help="folder that keeps the pairs for the next run; default: a temporary one"
+    )
     parser.add_argument("--hour", action="store_true", help="memory of two files of 60 minutes")
     for hidden in ("--tool", "--pairs", "--out"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
@@ -276,7 +282,7 @@ def main() -> None:
         if args.seed:
             print(HEAD, *(row_of(tool, found) for tool, found in results.items()), sep="\n")
             if "twoview" in results:
-                print("\nHow far twoview's confidence can be believed:\n", reliability(results["twoview"]), sep="\n")
+                print("\nHow reliable twoview's confidence is:\n", reliability(results["twoview"]), sep="\n")
     return None
 
 

@@ -97,10 +97,10 @@ def test_without_sound_motion_is_used_only_after_detect_with_a_warning(twoview, 
 
 
 def test_motion_is_put_beside_the_sound_once_views_are_detected(twoview, here):
-    assert "motion says" not in twoview("sync", "a.mp4", "b.mp4").out
+    assert "motion differs by" not in twoview("sync", "a.mp4", "b.mp4").out
     pretend_detected(here, "a", "b", delay_s=0.03)
     answer = twoview("sync", "a.mp4", "b.mp4")
-    assert "motion says -3" in answer.out
+    assert "motion differs by -3" in answer.out
     assert "disagree by -3" in answer.err
     assert saved(here).clocks["b"].offset_s == pytest.approx(OFFSET, abs=0.001)
     assert "up to date" in twoview("sync", "a.mp4", "b.mp4").out

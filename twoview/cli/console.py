@@ -153,7 +153,7 @@ def show_sync(sync: Sync, take: str) -> None:
             sure = ">99.9%" if quality.confidence > 0.999 else f"{quality.confidence:.1%}"
             parts.append(f"{sure} sure within half a frame")
             if not math.isnan(quality.motion_s) and "motion" not in sync.method:
-                parts.append(f"motion says {quality.motion_s * 1000:+.1f} ± {quality.motion_se_s * 1000:.1f} ms")
+                parts.append(f"motion differs by {quality.motion_s * 1000:+.1f} ± {quality.motion_se_s * 1000:.1f} ms")
         result(" · ".join(parts))
     if not math.isnan(sync.loop_s):
         result(f"all pairs agree within {sync.loop_s * 1000:.2f} ms")
