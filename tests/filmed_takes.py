@@ -8,7 +8,7 @@ from bodies import filmed, moving_body
 from twoview.poses import Poses2D
 from twoview.reconstruction.triangulation import solve_takes
 from twoview.skeleton import H36M17
-from twoview.takes import Take
+from twoview.takes import Take, resample
 from twoview.timeline import ClockMap, Sync
 
 
@@ -26,4 +26,6 @@ def takes(count: int = 2, frames: int = 60) -> tuple[list[Take], list]:
         lifted |= {id(poses[view]): tracks.start[v] - tracks.start[v][:, :1] for v, view in enumerate("ab")}
     from twoview.poses import Poses3D
 
-    return made, solve_takes(made, lambda p: Poses3D(lifted[id(p)], p.time, view=p.view), 30.0)
+    return made, solve_takes(
+        [resample(take, 30.0) for take in made], lambda p: Poses3D(lifted[id(p)], p.time, view=p.view)
+    )

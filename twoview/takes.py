@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy import ndarray as Array
 
 from twoview.errors import TrainingError
 from twoview.poses import Poses2D, Poses3D
-from twoview.timeline import Sync
+from twoview.skeleton import H36M17
+from twoview.timeline import Sync, common_grid
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,55 @@ class Take:
     def views(self) -> tuple[str, ...]:
         """Names of the views."""
         return tuple(self.poses)
+
+
+@dataclass(frozen=True, eq=False)
+class ResampledTake:
+    """The 2D poses of a take on one even grid of session time. V views, S moments, J joints (Human3.6M-17).
+
+    take       the take, with the views of the grid alone
+    rate       moments per second
+    time       (S,) s           session clock
+    view_time  view -> (S,) s   the same moments on each view's own clock
+    xy         (V, S, J, 2) px  0 where unseen
+    score      (V, S, J)        0 where unseen
+    size       (V, 2) px        width, height
+    """
+
+    take: Take
+    rate: float
+    time: Array
+    view_time: Mapping[str, Array]
+    xy: Array
+    score: Array
+    size: Array
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Names of the views, in the order of the arrays."""
+        return self.take.views
+
+
+def resample(take: Take, rate: float, views: Sequence[str] | None = None) -> ResampledTake:
+    """A take at all session times that its views (those of `views` that it has) share, `rate` moments per second.
+
+    Hold-out, triangulation and training read this one grid. The only place where unseen joints (NaN) become zeros with
+    score 0. Raises SyncError where views do not overlap.
+    """
+    names = [view for view in (views or take.views) if view in take.poses]
+    poses = {view: take.poses[view].to(H36M17) for view in names}
+    time = common_grid(take.sync, {view: own.time for view, own in poses.items()}, rate=rate)
+    view_time = {view: take.sync.to_view(view, time) for view in names}
+    seen = [poses[view].at(view_time[view]) for view in names]
+    return ResampledTake(
+        replace(take, poses=chosen_views(take.poses, names)),
+        rate,
+        time,
+        view_time,
+        np.stack([np.nan_to_num(own.xy) for own in seen]),
+        np.stack([own.score for own in seen]),
+        np.array([own.size for own in seen], dtype=np.float64),
+    )
 
 
 class LoadedLater(Mapping[str, Any]):

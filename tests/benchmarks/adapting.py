@@ -22,7 +22,7 @@ from twoview.lifting.inference import lift
 from twoview.lifting.model import Model
 from twoview.poses import Poses2D, Poses3D
 from twoview.skeleton import H36M17
-from twoview.takes import Take
+from twoview.takes import Take, resample
 from twoview.timeline import ClockMap, Sync
 from twoview.training.bodies import coco_like
 from twoview.training.clips import Clip, cut
@@ -123,9 +123,9 @@ def film_all(name: str, how: Shoot, seed: int, *, only: Sequence[str] | None = N
     return found
 
 
-def windows(takes: Sequence[Take], *, frames: int = 27, stride: float = 1.0) -> list[Clip]:
+def cut_all(takes: Sequence[Take], *, frames: int = 27, stride: float = 1.0) -> list[Clip]:
     """All clips of the takes."""
-    return [clip for take in takes for clip in cut(take, length=frames, rate=RATE, stride=stride)]
+    return [clip for take in takes for clip in cut(resample(take, RATE), length=frames, stride=stride)]
 
 
 class Half(nn.Module):

@@ -14,14 +14,13 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from adapting import RESULTS, SIX, Shoot, adapt, film_all, mean, measure, windows
-from rows import OURS, PAPER, bare, solved
+from adapting import RESULTS, SIX, Shoot, adapt, cut_all, film_all, mean, measure
+from rows import OURS, PAPER, bare, phones, solved
 from scipy.stats import spearmanr
 
 from twoview.config import FinetuneConfig
 from twoview.lifting.model import Model, load_model
 from twoview.training.paper import Paper
-from twoview.training.phones import Phones
 
 RUNS = {  # name -> loss of the paper or method phones, learning rate
     "phones": (OURS, 2e-4),
@@ -47,24 +46,23 @@ def main() -> None:
     takes = [t for clips in film_all("target_train", Shoot(), 0, only=SIX).values() for t in clips][::every]
     held, train = takes[::4], [take for n, take in enumerate(takes) if n % 4]
     found = solved(takes, model)
-    clips, asked = windows(train), windows(bare(held))
-    judge = Phones(
-        bare(takes), windows(bare(train)), asked, model, FinetuneConfig(phones=OURS), found=found
-    )  # only for its criterion
-    paper = Paper(clips, asked, model, FinetuneConfig(method="paper", held_out=0.0))
+    clips, held_clips = cut_all(train), cut_all(bare(held))
+    ours = phones(train, held, model, FinetuneConfig(phones=OURS), found)  # only for its criterion
+    paper = Paper(clips, held_clips, model, FinetuneConfig(method="paper", held_out=0.0))
     table: list[tuple[str, float, float, float]] = []
     for name in names:
         what, lr = RUNS[name]
         if name.startswith("phones"):
-            config = FinetuneConfig(phones=what)
-            objective = Phones(bare(train), windows(bare(train)), [], model, config, found=found)
+            objective = phones(train, [], model, FinetuneConfig(phones=what), found)
         else:
-            objective = Paper(clips, asked[:1], model, FinetuneConfig(method="paper", loss=what, batch=64))
+            objective = Paper(clips, held_clips[:1], model, FinetuneConfig(method="paper", loss=what, batch=64))
 
         def look(step: int, now: Model, name: str = name) -> None:
             if step % (steps // 4) == 0:
                 true = mean([e for v in measure(now, {"": held}).values() for e in v])[0]
-                table.append((name, judge.judge(now.lifter)["criterion"], paper.judge(now.lifter)["criterion"], true))
+                table.append(
+                    (name, ours.validate(now.lifter)["criterion"], paper.validate(now.lifter)["criterion"], true)
+                )
 
         adapt(model, objective, steps=steps, lr=lr, after=look)
     lines = ["| run | phones' criterion, mm | paper's criterion | true MPJPE, mm |", "|---|---|---|---|"]

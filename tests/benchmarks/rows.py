@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from adapting import adapt, windows
+from adapting import RATE, adapt, cut_all
 
 from twoview.config import ConsistencyConfig, FinetuneConfig, LossConfig, PhonesConfig, TriangulateConfig
 from twoview.lifting.model import Model
 from twoview.reconstruction.triangulation import Triangulation, triangulate_takes
-from twoview.takes import Take
+from twoview.takes import Take, resample
 from twoview.training.paper import Paper
-from twoview.training.phones import Phones
+from twoview.training.phones import Phones, prepare
 
 LABELS = {"reprojection": 0.0, "consistency": 0.0, "position": 1.0, "scale": 0.5, "velocity": 20 / 27}
 PER_FRAME = ConsistencyConfig(align="frame", scale="frame", rigid=True)
@@ -48,8 +48,7 @@ def train(
         return model
     if name in PHONES:
         config = FinetuneConfig(seed=seed, phones=PHONES[name])
-        takes = bare(takes)
-        return adapt(model, Phones(takes, windows(takes), [], model, config, found=found), steps=steps)
+        return adapt(model, phones(takes, [], model, config, found), steps=steps)
     share = FEW.get(name) or MIXED.get(name)
     if share:
         few = takes[:: round(1 / share)]
@@ -58,9 +57,22 @@ def train(
     loss = PAPER["L_3D"] if name in FEW else BOTH if name in MIXED else PAPER[name]
     used = takes if loss.position > 0 else bare(takes)
     frames = 1 if name.startswith("Iqbal") else 27
-    clips = windows(used, frames=frames)
+    clips = cut_all(used, frames=frames)
     config = FinetuneConfig(method="paper", loss=loss, batch=64 * (27 // frames), seed=seed, held_out=0.0)
     return adapt(model, Paper(clips, clips[:1], model, config), steps=steps)
+
+
+def phones(
+    takes: Sequence[Take],
+    held_out: Sequence[Take],
+    model: Model,
+    config: FinetuneConfig,
+    found: Sequence[Triangulation],
+) -> Phones:
+    """The objective of the method phones on takes whose two-view 3D was `found`."""
+    grids = [resample(take, RATE) for take in bare([*takes, *held_out])]
+    train, held = (cut_all(bare(part)) for part in (takes, held_out))
+    return prepare(grids, train, held, model, config, found=found)
 
 
 def bare(takes: Sequence[Take]) -> list[Take]:

@@ -234,7 +234,7 @@ def test_a_term_of_ones_own_counts_beside_the_others():
     config = LossConfig(own={"torch:numel_of": 1.0})
     with pytest.raises(ConfigError, match="numel_of"):
         total(whole, answers(whole), config)
-    with pytest.raises(ConfigError, match="should be a number"):
+    with pytest.raises(ConfigError, match="a:b should be float"):
         weights(LossConfig(own={"a:b": "much"}))
     with pytest.raises(ConfigError, match="yours as package"):
         total(whole, answers(whole), LossConfig(own={"sharpness": 1.0}))

@@ -13,7 +13,7 @@ from twoview.errors import DetectorError, SyncError
 from twoview.poses import Poses2D, Poses3D
 from twoview.reconstruction.triangulation import Triangulation, solve_takes
 from twoview.skeleton import H36M17, stature
-from twoview.takes import Take
+from twoview.takes import Take, resample
 from twoview.timeline import ClockMap, Sync
 
 START_B = 0.6  # seconds that view b began after a
@@ -35,7 +35,7 @@ def make(seed: int = 0, frames: int = 90, offset: float = START_B, **how):
 
 def run(config: TriangulateConfig | None = None, **how) -> tuple[Triangulation, np.ndarray]:
     take, lift, truth = make(**how)
-    return solve_takes([take], lift, 30.0, config=config)[0], truth
+    return solve_takes([resample(take, 30.0)], lift, config=config)[0], truth
 
 
 def test_every_view_gets_the_take_on_its_own_clock():
@@ -85,7 +85,7 @@ def test_views_of_different_events_are_not_passed_off_as_one_body():
     take, lift, _ = make(0)
     other, other_lift, _ = make(1)
     mixed = replace(take, poses={"a": take.poses["a"], "b": other.poses["b"]})
-    (found,) = solve_takes([mixed], lambda p: (lift if p.view == "a" else other_lift)(p), 30.0)
+    (found,) = solve_takes([resample(mixed, 30.0)], lambda p: (lift if p.view == "a" else other_lift)(p))
     assert any("same event" in said for said in found.warnings)
 
 
@@ -96,7 +96,7 @@ def test_unreliable_frames_are_nan_and_say_so():
         score = own.score.copy()
         score[20:45, 1:] = 0
         poses[view] = replace(own, xy=np.where(score[..., None] > 0, own.xy, np.nan), score=score)
-    (found,) = solve_takes([replace(take, poses=poses)], lift, 30.0)
+    (found,) = solve_takes([resample(replace(take, poses=poses), 30.0)], lift)
     assert np.isnan(found.poses("a").xyz[28:38]).all()
     assert np.isfinite(found.poses("a").xyz[:15]).all()
     assert any("reliably" in said for said in found.warnings)
@@ -106,16 +106,16 @@ def test_refusals_name_the_take_and_the_way_out():
     take, lift, _ = make(frames=90)
     short = {view: poses.between(poses.time[0], poses.time[0] + 0.1) for view, poses in take.poses.items()}
     with pytest.raises(SyncError, match=r"swing.*frames"):
-        solve_takes([replace(take, poses=short)], lift, 30.0)
+        solve_takes([resample(replace(take, poses=short), 30.0)], lift)
     blind = {
         **take.poses,
         "b": replace(take.poses["b"], xy=take.poses["b"].xy * np.nan, score=take.poses["b"].score * 0),
     }
     nobody = replace(lift(take.poses["b"]), xyz=lift(take.poses["b"]).xyz * np.nan)
     with pytest.raises(DetectorError, match="nobody is seen in view b"):
-        solve_takes([replace(take, poses=blind)], lambda p: nobody if p.view == "b" else lift(p), 30.0)
+        solve_takes([resample(replace(take, poses=blind), 30.0)], lambda p: nobody if p.view == "b" else lift(p))
     with pytest.raises(ValueError, match="two views"):
-        solve_takes([replace(take, poses={"a": take.poses["a"]})], lift, 30.0)
+        solve_takes([resample(replace(take, poses={"a": take.poses["a"]}), 30.0)], lift)
 
 
 def test_takes_come_back_in_order_whatever_their_cameras():
@@ -125,9 +125,8 @@ def test_takes_come_back_in_order_whatever_their_cameras():
     seen = []
     takes = [first, replace(second, name="upright", poses=turned), replace(first, name="third")]
     found = solve_takes(
-        takes,
+        [resample(take, 30.0) for take in takes],
         lambda p: (lift if p.size == (1920, 1080) else lift_two)(p),
-        30.0,
         on_progress=lambda event: seen.append(event.done),
     )
     assert [f.take for f in found] == ["swing", "upright", "third"]

@@ -10,10 +10,10 @@ import torch
 from small_takes import PAPER, body, take
 
 from twoview.config import FinetuneConfig, LossConfig, TriangulateConfig
-from twoview.errors import ConfigError, SyncError, TrainingError
+from twoview.errors import ConfigError, FormatError, SyncError, TrainingError
 from twoview.lifting.model import load_model
 from twoview.poses import Poses2D, Source
-from twoview.takes import LoadedLater, Take, chosen_views
+from twoview.takes import LoadedLater, Take, chosen_views, resample
 from twoview.timeline import ClockMap, Sync
 from twoview.training.clips import cut, hold_out, order
 from twoview.training.finetuning import finetune
@@ -34,7 +34,7 @@ def weights_of(path: Path) -> dict[str, torch.Tensor]:
 
 
 def test_clips_show_one_moment_in_all_views():
-    clips = cut(take(), length=9, rate=30.0, stride=0.5)
+    clips = cut(resample(take(), 30.0), length=9, stride=0.5)
     assert clips[0].xy.shape == (2, 9, 17, 2)
     assert clips[0].time[0] == pytest.approx(0.4)
     points = body(clips[2].time) + np.array([0, 0, 4])
@@ -42,23 +42,23 @@ def test_clips_show_one_moment_in_all_views():
     assert all(np.diff(clip.time) == pytest.approx(1 / 30) for clip in clips)
 
 
-def test_a_short_take_is_filled_up_with_unseen_frames():
-    (clip,) = cut(take(seconds=0.8), length=27, rate=30.0)
+def test_a_short_take_is_padded_with_unseen_frames():
+    (clip,) = cut(resample(take(seconds=0.8), 30.0), length=27)
     assert clip.xy.shape == (2, 27, 17, 2)
     assert (clip.score[:, -10:] == 0).all()
 
 
 def test_views_that_do_not_overlap_are_refused():
     with pytest.raises(SyncError, match="share only"):
-        cut(replace(take(), sync=Sync("a", {"a": ClockMap(), "b": ClockMap(100.0)})), length=9, rate=30.0)
+        resample(replace(take(), sync=Sync("a", {"a": ClockMap(), "b": ClockMap(100.0)})), 30.0)
 
 
 def test_takes_are_held_out_whole_and_clips_of_one_take_do_not_overlap():
-    clips = [c for n in range(3) for c in cut(take(f"take{n}"), length=9, rate=30.0)]
+    clips = [c for n in range(3) for c in cut(resample(take(f"take{n}"), 30.0), length=9)]
     train, held = hold_out(clips, 0.3)
     assert {c.take for c in held} == {"take2"}
     assert {c.take for c in train} == {"take0", "take1"}
-    train, held = hold_out(cut(take(), length=9, rate=30.0), 0.2)
+    train, held = hold_out(cut(resample(take(), 30.0), length=9), 0.2)
     assert max(c.time[-1] for c in train) < min(c.time[0] for c in held)
     assert hold_out(clips, 0.0) == (clips, [])
 
@@ -137,7 +137,7 @@ def test_a_model_that_did_not_get_better_is_not_kept(tmp_path, start):
     loss = LossConfig(reprojection=0.0, consistency=0.0, limb_variance=1e-9)
     run = finetune([take()], replace(PAPER, weights=str(start), lr=5.0, loss=loss), out=tmp_path / "run")
     assert not run.adapted
-    assert any("unadapted lifter" in said for said in run.warnings)
+    assert any("unadapted lifter" in warning for warning in run.warnings)
     before = weights_of(start)
     assert all(torch.equal(value, before[key]) for key, value in weights_of(run.model).items())
     last = replace(PAPER, weights=str(start), lr=5.0, loss=loss, keep="last")
@@ -225,12 +225,43 @@ def test_checkpointing_learns_the_same_and_lifters_without_are_refused(tmp_path)
         finetune([take()], replace(PAPER, checkpointing="blocks"), out=tmp_path / "tcn")
 
 
-def test_a_run_made_before_a_setting_came_can_be_continued():
-    from twoview.training.runs import _completed
+def as_version_1(path: Path) -> None:
+    """Rewrite a run's state as state version 1 had it."""
+    state = torch.load(path, weights_only=True)
+    settings, best = state["settings"], state["best"]
+    loss = settings["loss"]
+    settings["phones"] = {"steps": 200, "doubt_m": 0.05, "triangulate": {"late_s": 0.03}}
+    settings["remember"] = settings.pop("checkpointing")
+    settings["precision"] = "32-true"
+    loss["only_unlabelled_2d"] = loss.pop("only_unlabeled_2d")
+    del settings["keep"]  # of a run that is older still
+    state["optimiser"] = state.pop("optimizer")
+    best["watched"] = best.pop("held_out")
+    torch.save({**state, "version": 1, "about": []}, path)
 
-    before = {"lr": 0.1, "phones": {"steps": 5}}
-    assert _completed({"lr": 0.2, "keep": "best", "phones": {"steps": 7, "swap": 0.7}}, before) == {
-        "lr": 0.1,
-        "keep": "best",
-        "phones": {"steps": 5, "swap": 0.7},
-    }
+
+def test_a_run_of_the_old_layout_is_loaded_or_continued(tmp_path, start):
+    config = replace(PAPER, weights=str(start))
+    whole = finetune([take()], config, out=tmp_path / "run")
+    as_version_1(tmp_path / "run" / "last.pt")
+    assert finetune([take()], config, out=tmp_path / "run") == whole
+    with pytest.raises(TrainingError, match=r"other settings \(lr\)"):
+        finetune([take()], replace(config, lr=0.5), out=tmp_path / "run")
+
+    def stop(event) -> None:
+        if event.done > 0.6 * event.total:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finetune([take()], config, out=tmp_path / "stopped", on_progress=stop)
+    as_version_1(tmp_path / "stopped" / "last.pt")
+    assert finetune([take()], config, out=tmp_path / "stopped").after == whole.after
+
+
+def test_a_state_of_a_newer_version_is_refused(tmp_path, start):
+    config = replace(PAPER, weights=str(start), epochs=1)
+    finetune([take()], config, out=tmp_path / "run")
+    state = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+    torch.save({**state, "version": 99}, tmp_path / "run" / "last.pt")
+    with pytest.raises(FormatError, match="version 99; expected run state up to 2"):
+        finetune([take()], config, out=tmp_path / "run")

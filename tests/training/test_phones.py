@@ -1,4 +1,4 @@
-"""The method `phones`: lessons that say what they should, held-out takes that are not taught, and less error after."""
+"""The method `phones`: right pseudo-labels, held-out takes that are not trained on, and less error afterwards."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from twoview.errors import TrainingError
 from twoview.geometry.framing import to_camera
 from twoview.lifting.model import LIFTERS_FOLDER, Model, load_model
 from twoview.skeleton import H36M17
-from twoview.takes import Take
+from twoview.takes import ResampledTake, Take, resample
 from twoview.timeline import Sync
 from twoview.training import phones as training_phones
 from twoview.training.clips import cut
 from twoview.training.phones import (
-    Lessons,
-    Shelf,
-    Solved,
+    ClipStore,
+    PseudoLabels,
+    TrainingSet,
     body_px,
-    generic_clips,
-    own_clips,
+    label_terms,
+    prepare,
     project,
-    rehearsal_rooms,
-    solved_clips,
-    stretches,
+    pseudo_labels,
+    rehearsal_clips,
+    rehearsal_motion,
+    spans,
     swap_residuals,
-    terms,
     to_batch,
     to_room,
 )
@@ -43,14 +43,18 @@ GOLF = SHARED / "data/rendered/golf"
 SMALL = PhonesConfig(batch=6, virtual=4, frames=15)
 
 
+def resampled(made: list[Take]) -> list[ResampledTake]:
+    return [resample(take, 30.0) for take in made]
+
+
 def chance(seed: int = 0) -> Chance:
     return Chance(torch.Generator().manual_seed(seed))
 
 
-def solved(count: int = 8, frames: int = 15, seed: int = 0, noise: float = 5.0) -> Solved:
+def labels(count: int = 8, frames: int = 15, seed: int = 0, noise: float = 5.0) -> PseudoLabels:
     rng = np.random.default_rng(seed)
     points = np.stack([moving_body(frames, rng) + np.array([0, 0, 4]) for _ in range(count)])
-    clips = Solved(
+    clips = PseudoLabels(
         torch.zeros(count, frames, 17, 2), torch.rand(count, frames, 17, generator=chance(seed).generator) * 0.5 + 0.5,
         torch.tensor([1920.0, 1080.0]).expand(count, 2), torch.from_numpy(points).float(), torch.full((count,), 1500.0),
         torch.ones(count, frames, 17),
@@ -58,26 +62,26 @@ def solved(count: int = 8, frames: int = 15, seed: int = 0, noise: float = 5.0) 
     return replace(clips, xy=project(clips) + noise * torch.from_numpy(rng.normal(size=(count, frames, 17, 2))).float())
 
 
-def test_lessons_are_a_pure_function_of_seed_and_step():
-    rooms = to_room(solved(5, seed=1).points)
-    first, again, other = (Lessons(solved(), rooms, "box", SMALL, seed) for seed in (3, 3, 4))
+def test_batches_are_a_pure_function_of_seed_and_step():
+    motion = to_room(labels(5, seed=1).points)
+    first, again, other = (TrainingSet(labels(), motion, "box", SMALL, seed) for seed in (3, 3, 4))
     one, two = first.draw(7), again.draw(7)
-    assert [lesson.name for lesson in one] == ["pseudo", "turned", "rehearsal"]
+    assert [labeled.name for labeled in one] == ["pseudo", "turned", "rehearsal"]
     assert all(torch.equal(a.batch.x, b.batch.x) for a, b in zip(one, two, strict=True))
     assert not torch.equal(one[0].batch.x, first.draw(8)[0].batch.x)
     assert not torch.equal(one[0].batch.x, other.draw(7)[0].batch.x)
 
 
 def test_a_right_answer_costs_nothing_and_a_wrong_one_does():
-    for lesson in Lessons(solved(), to_room(solved(5, seed=1).points), "box", SMALL, 0).draw(0):
-        answer = lesson.batch.target.flatten(0, 1)
-        assert sum(terms(lesson, answer, SMALL).values()) < 1e-5
-        assert sum(terms(lesson, answer * torch.tensor([1.0, 1.0, 0.7]), SMALL).values()) > 0.01
+    for labeled in TrainingSet(labels(), to_room(labels(5, seed=1).points), "box", SMALL, 0).draw(0):
+        answer = labeled.batch.target.flatten(0, 1)
+        assert sum(label_terms(labeled, answer, SMALL).values()) < 1e-5
+        assert sum(label_terms(labeled, answer * torch.tensor([1.0, 1.0, 0.7]), SMALL).values()) > 0.01
 
 
-def test_answers_are_the_body_before_the_camera():
-    clips = solved(noise=0.0)
-    batch = to_batch(replace(clips, focal=torch.full((8,), 0.8 * 1920)), "box")  # the focal length that frames assume
+def test_labels_are_the_body_in_camera_axes():
+    clips = labels(noise=0.0)
+    batch = to_batch(replace(clips, focal=torch.full((8,), 0.8 * 1920)), "box")  # the focal length that framing assumes
     pose = to_camera(batch.target[:, 0], batch.framing)
     truth = clips.points - clips.points[:, :, :1]
     meters = clips.points[:, :, :1, 2:] * 1920 / (2 * 0.8 * 1920)
@@ -85,7 +89,7 @@ def test_answers_are_the_body_before_the_camera():
 
 
 def test_swapped_errors_are_another_clips_in_the_size_of_the_body():
-    one, other = solved(seed=0), solved(seed=1)
+    one, other = labels(seed=0), labels(seed=1)
     mixed = swap_residuals(one, other, chance(), share=1.0)
     wanted = (other.xy - project(other)) / body_px(other)
     assert torch.allclose((mixed.xy - project(one)) / body_px(one), wanted, atol=1e-5)
@@ -93,94 +97,93 @@ def test_swapped_errors_are_another_clips_in_the_size_of_the_body():
     assert torch.equal(swap_residuals(one, other, chance(), share=0.0).xy, one.xy)
 
 
-def test_rooms_stand_on_the_floor_with_z_up():
-    room = to_room(solved().points)
+def test_motion_in_a_room_stands_on_the_floor_with_z_up():
+    room = to_room(labels().points)
     assert room[..., 2].amin(dim=(1, 2)).abs().max() < 0.15
     assert (room[..., H36M17.index("head"), 2] > 0.9).all()
     assert room[..., :2].mean(dim=(1, 2)).abs().max() < 1e-5
 
 
-def test_only_the_taught_takes_become_lessons_and_doubt_counts_less():
+def test_only_training_takes_become_pseudo_labels_and_weights_fall_with_sigma():
     made, found = takes()
-    clips = {t.name: cut(t, length=30, rate=30.0) for t in made}
-    taught = solved_clips(made, found, stretches(clips["take0"]), SMALL)
-    both = solved_clips(made, found, stretches([*clips["take0"], *clips["take1"]]), SMALL)
-    assert 0 < len(taught) < len(both)
-    assert {p.view for p in own_clips(made, stretches(clips["take0"]))} == {"a", "b"}
-    assert len(own_clips(made, stretches(clips["take0"]))) == 2
+    grids = resampled(made)
+    clips = {grid.take.name: cut(grid, length=30) for grid in grids}
+    some = pseudo_labels(grids, found, spans(clips["take0"]), SMALL)
+    both = pseudo_labels(grids, found, spans([*clips["take0"], *clips["take1"]]), SMALL)
+    assert 0 < len(some) < len(both)
     vague = [replace(f, sigma=f.sigma + SMALL.sigma_m) for f in found]
-    assert solved_clips(made, vague, stretches(clips["take0"]), SMALL).weight.max() <= 0.5
+    assert pseudo_labels(grids, vague, spans(clips["take0"]), SMALL).weight.max() <= 0.5
     lost = [replace(f, reliable=np.zeros_like(f.reliable)) for f in found]
-    assert solved_clips(made, lost, stretches(clips["take0"]), SMALL).weight.max() == 0
+    assert pseudo_labels(grids, lost, spans(clips["take0"]), SMALL).weight.max() == 0
 
 
 def test_nothing_to_learn_from_is_refused_with_the_way_out():
     made, found = takes(1, frames=20)
-    clips = solved_clips(made, found, {"take0": (0.0, 10.0)}, replace(SMALL, frames=27))
+    clips = pseudo_labels(resampled(made), found, {"take0": (0.0, 10.0)}, replace(SMALL, frames=27))
     with pytest.raises(TrainingError, match="triangulated"):
-        Lessons(clips, torch.zeros(0, 27, 17, 3), "box", SMALL, 0)
+        TrainingSet(clips, torch.zeros(0, 27, 17, 3), "box", SMALL, 0)
+
+
+def small_model(clip_length: int = 27) -> Model:
+    settings = {"width": 32, "dilations": (1, 3)}
+    return Model(lifters.build("tcn", settings).eval(), "tcn", settings, "box", 30.0, clip_length)
 
 
 def test_a_take_that_is_too_short_is_left_out_and_named(monkeypatch):
     made, found = takes(2)
     first, last = made[1].poses["a"].time[[0, 12]]
     short = replace(made[1], poses={v: p.between(first, last) for v, p in made[1].poses.items()})
-    settings = {"width": 32, "dilations": (1, 3)}
-    model = Model(lifters.build("tcn", settings).eval(), "tcn", settings, "box", 30.0, 27)
+    model = small_model()
     known = {f.take: f for f in found}
     monkeypatch.setattr(training_phones, "triangulate_takes", lambda given, *_, **__: [known[t.name] for t in given])
-    monkeypatch.setattr(training_phones, "generic_clips", list)
-    clips = [clip for t in (made[0], short) for clip in cut(t, length=27, rate=30.0)]
-    phones = training_phones.Phones([made[0], short], clips, [], model, FinetuneConfig(phones=SMALL))
-    assert any("take1 is left out" in said for said in phones.warnings)
-    assert set(phones.judge(model.lifter)) >= {"criterion", "bone_spread"}
-    found = phones.terms(model.lifter, 0, 0)
-    assert all(torch.isfinite(value) for value in found.values())
-    assert "consistency" not in found
-    phones.config = replace(SMALL, consistency=0.3)
+    monkeypatch.setattr(training_phones, "rehearsal_clips", list)
+    grids = resampled([made[0], short])
+    clips = [clip for grid in grids for clip in cut(grid, length=27)]
+    phones = prepare(grids, clips, [], model, FinetuneConfig(phones=SMALL))
+    assert any("take1 is left out" in warning for warning in phones.warnings)
+    assert set(phones.validate(model.lifter)) >= {"criterion", "bone_spread"}
+    terms = phones.terms(model.lifter, 0, 0)
+    assert all(torch.isfinite(value) for value in terms.values())
+    assert "consistency" not in terms
+    phones.training_set.config = replace(SMALL, consistency=0.3)
     assert phones.terms(model.lifter, 0, 0)["consistency"] > 0
 
 
-def test_rehearsal_asks_for_what_the_unadapted_lifter_answers(monkeypatch):
+def test_rehearsal_asks_for_the_unadapted_lifters_answers():
     made, found = takes(2)
-    settings = {"width": 32, "dilations": (1, 3)}
-    model = Model(lifters.build("tcn", settings).eval(), "tcn", settings, "box", 30.0, 27)
-    clips = [clip for t in made for clip in cut(t, length=27, rate=30.0)]
+    model, grids = small_model(), resampled(made)
+    clips = [clip for grid in grids for clip in cut(grid, length=27)]
     config = FinetuneConfig(phones=SMALL, precision="fp32")
-    phones = training_phones.Phones(made, clips, [], model, config, found=found)
-    first = phones.terms(model.lifter, 0, 0)
+    first = prepare(grids, clips, [], model, config, found=found).terms(model.lifter, 0, 0)
     kinds = {kind: sum(v.item() for k, v in first.items() if k.startswith(kind)) for kind in ("pseudo", "rehearsal")}
     assert kinds["rehearsal"] < 1e-4  # nothing is forgotten yet
     assert kinds["pseudo"] > 0.1
 
 
-def test_a_shelf_gives_back_what_was_put_there(tmp_path):
-    parts = [solved(3), solved(5, seed=1)]
-    kept = [Shelf(folder, "lessons") for folder in (None, tmp_path)]
-    for shelf in kept:
+def test_a_store_gives_back_what_was_added(tmp_path):
+    parts = [labels(3), labels(5, seed=1)]
+    stores = [ClipStore(folder) for folder in (None, tmp_path)]
+    for store in stores:
         for part in parts:
-            shelf.add(part)
-    memory, files = (shelf.all() for shelf in kept)
+            store.add(part)
+    memory, files = (store.all() for store in stores)
     assert len(memory) == len(files) == 8
     at = torch.tensor([7, 0, 4])
     for name in ("xy", "score", "size", "points", "focal", "weight"):
         assert torch.equal(getattr(memory[at], name), getattr(files[at], name))
     with pytest.raises(TrainingError, match="enough frames"):
-        Shelf(None, "exam").all()
+        ClipStore(None).all()
 
 
-def test_the_lifters_own_3d_becomes_rooms_of_a_common_size():
-    settings = {"width": 32, "dilations": (1, 3)}
-    model = Model(lifters.build("tcn", settings).eval(), "tcn", settings, "box", 30.0, 81)
+def test_rehearsal_motion_has_a_common_size():
     made, _ = takes(1)
-    rooms = rehearsal_rooms(own_clips(made, {"take0": (0.0, 10.0)}), model, 15)
-    assert rooms.shape == (8, 15, 17, 3)
-    assert torch.isfinite(rooms).all()
+    motion = rehearsal_motion(list(made[0].poses.values()), small_model(81), 15)
+    assert motion.shape == (8, 15, 17, 3)
+    assert torch.isfinite(motion).all()
 
 
-@pytest.mark.skipif(not generic_clips(), reason="no generic clips in this build")
-def test_generic_clips_are_2d_of_whole_bodies():
-    clips = generic_clips()
+def test_rehearsal_clips_are_2d_of_whole_bodies():
+    clips = rehearsal_clips()
     assert sum(clip.time[-1] - clip.time[0] for clip in clips) > 60
     assert all(clip.skeleton == H36M17 for clip in clips)
     assert np.mean([(clip.score > 0).mean() for clip in clips]) > 0.9
@@ -188,7 +191,7 @@ def test_generic_clips_are_2d_of_whole_bodies():
 
 @pytest.mark.skipif(not GOLF.exists(), reason="the rendered golf session is not here")
 @pytest.mark.skipif(not (LIFTERS_FOLDER / "twoview-small.pt").exists(), reason="no lifter ships in this build")
-def test_a_few_steps_lower_the_error_on_a_swing_that_was_not_taught(tmp_path):
+def test_a_few_steps_lower_the_error_on_a_held_out_swing(tmp_path):
     from twoview.datasets.rendered import read_scene
     from twoview.evaluation.scoring import evaluate
     from twoview.lifting.inference import infer

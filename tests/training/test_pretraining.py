@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -61,8 +62,22 @@ def test_a_stopped_run_continues_as_if_nothing_had_happened(motions, tmp_path, o
 
 def test_a_run_with_other_settings_is_not_continued(motions, tmp_path):
     pretrain(config(), motions, out=tmp_path)
-    with pytest.raises(TrainingError, match="another seed"):
+    with pytest.raises(TrainingError, match=r"other settings \(seed\)"):
         pretrain(config(seed=9), motions, out=tmp_path)
+
+
+def test_a_state_of_the_old_layout_is_continued(motions, tmp_path):
+    whole = weights(pretrain(config(), motions, out=tmp_path / "whole"))
+    pretrain(config(steps=4), motions, out=tmp_path / "old")
+    state = torch.load(tmp_path / "old" / "state.pt", weights_only=True)
+    assert (state["format"], state["version"]) == ("pretraining state", 2)
+    kept = {name: state[name] for name in ("step", "seconds", "lifter", "average", "optimizers")}
+    torch.save({"format": "pretrain-state", "config": asdict(config()), **kept}, tmp_path / "old" / "state.pt")
+    with pytest.raises(TrainingError, match=r"other settings \(frames\)"):
+        pretrain(config(frames=54), motions, out=tmp_path / "old")
+    pretrain(config(), motions, out=tmp_path / "old")
+    assert json.loads((tmp_path / "old" / "log.jsonl").read_text().splitlines()[-1])["step"] == 6
+    assert whole.shape == weights(pretrain(config(), motions, out=tmp_path / "old")).shape
 
 
 def test_it_learns_and_logs(motions, tmp_path):

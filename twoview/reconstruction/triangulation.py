@@ -21,11 +21,10 @@ from twoview.progress import OnProgress, Progress, report
 from twoview.reconstruction.bundle_adjustment import Noise
 from twoview.reconstruction.self_calibration import Solution, Tracks, solve
 from twoview.skeleton import H36M17, stature
-from twoview.timeline import common_grid
+from twoview.takes import ResampledTake, Take, resample
 
 if TYPE_CHECKING:
     from twoview.lifting.model import Model
-    from twoview.takes import Take
 
 Lift = Callable[[Poses2D], Poses3D]
 MIN_FRAMES = 8
@@ -119,76 +118,75 @@ def triangulate_takes(
     takes: Sequence[Take],
     model: Model,
     *,
+    grids: Sequence[ResampledTake] | None = None,
     config: TriangulateConfig | None = None,
     on_progress: OnProgress | None = None,
 ) -> list[Triangulation]:
-    """Every take in 3D; with `config.same_athlete`, takes by the same phones share focal lengths and bones."""
+    """Every take in 3D; with `config.same_athlete`, takes by the same phones share focal lengths and bones.
+
+    grids  the takes resampled at the model's rate, where that was done before
+    """
     from twoview.lifting.inference import lift
 
-    return solve_takes(takes, lambda poses: lift(model, poses), model.rate_hz, config=config, on_progress=on_progress)
+    grids = grids or [resample(take, model.rate_hz) for take in takes]
+    return solve_takes(grids, lambda poses: lift(model, poses), config=config, on_progress=on_progress)
 
 
 def solve_takes(
-    takes: Sequence[Take],
+    grids: Sequence[ResampledTake],
     lift: Lift,
-    rate: float,
     *,
     config: TriangulateConfig | None = None,
     on_progress: OnProgress | None = None,
 ) -> list[Triangulation]:
-    """The same with any function that lifts one view, on a grid of `rate` frames a second."""
+    """Every resampled take in 3D, with any function that lifts one view."""
     config = config or TriangulateConfig()
     groups: dict[tuple[Any, ...], list[int]] = {}
-    for index, take in enumerate(takes):
-        if len(take.poses) < 2:
-            raise ValueError(f"take {take.name}: expected at least two views, got {', '.join(take.poses) or 'none'}")
-        key = tuple((view, poses.size) for view, poses in take.poses.items()) + (
-            () if config.same_athlete else (index,)
-        )
+    for index, grid in enumerate(grids):
+        if len(grid.views) < 2:
+            raise ValueError(
+                f"take {grid.take.name}: expected at least two views, got {', '.join(grid.views) or 'none'}"
+            )
+        key = (grid.views, grid.size.tobytes(), grid.rate, None if config.same_athlete else index)
         groups.setdefault(key, []).append(index)
     noise = Noise(pixel=config.pixel_noise, shift_s=max(config.sync_sigma_s, 1e-4))
-    window = round(config.moving_s * rate)
     found: dict[int, Triangulation] = {}
     for indices in groups.values():
-        tracks = [_track(takes[i], lift, rate) for i in indices]
+        tracks = [_track(grids[i], lift) for i in indices]
+        window = round(config.moving_s * grids[indices[0]].rate)
         sizes = tracks[0].size
         focal = np.array([config.focal or DEFAULT_FOCAL * max(size) for size in sizes], dtype=np.float64)
         noise = replace(noise, focal=0.02) if config.focal else noise
         before = len(found)
 
         def finished(n: int, before: int = before) -> None:
-            report(on_progress, Progress("triangulate", before + n, len(takes), "takes"))
+            report(on_progress, Progress("triangulate", before + n, len(grids), "takes"))
 
         solutions = solve(tracks, focal, noise=noise, window=window, done=finished)
-        for i, track, solution in zip(indices, tracks, solutions, strict=True):
-            found[i] = _interpret(takes[i], track, solution, config)
-    return [found[i] for i in range(len(takes))]
+        for i, solution in zip(indices, solutions, strict=True):
+            found[i] = _interpret(grids[i], solution, config)
+    return [found[i] for i in range(len(grids))]
 
 
-def _track(take: Take, lift: Lift, rate: float) -> Tracks:
-    """A take's 2D and lifted 3D on one even grid of session time."""
-    poses = {view: own.to(H36M17) for view, own in take.poses.items()}
-    grid = common_grid(take.sync, {view: own.time for view, own in poses.items()}, rate=rate)
-    if len(grid) < MIN_FRAMES:
+def _track(grid: ResampledTake, lift: Lift) -> Tracks:
+    """A take's 2D and lifted 3D on its grid of session time."""
+    take = grid.take
+    if len(grid.time) < MIN_FRAMES:
         raise SyncError(
-            f"take {take.name}: the views share only {len(grid)} frames, and {MIN_FRAMES} are needed",
+            f"take {take.name}: the views share only {len(grid.time)} frames, and {MIN_FRAMES} are needed",
             hint="check the offset with `twoview sync`, or leave this take out",
         )
-    xy, score, start = [], [], []
-    for view, own in poses.items():
-        at = take.sync.to_view(view, grid)
-        resampled = own.at(at)
-        xy.append(resampled.xy)
-        score.append(resampled.score)
-        lifted = lift(own).at(at, max_gap=np.inf).xyz
+    start = []
+    for view, own in take.poses.items():
+        lifted = lift(own.to(H36M17)).at(grid.view_time[view], max_gap=np.inf).xyz
         if not np.isfinite(lifted).all(axis=(1, 2)).any():
             raise DetectorError(
                 f"take {take.name}: nobody is seen in view {view} while the other views see somebody",
                 hint="look at its detections with `twoview show`, or leave this take out",
             )
         start.append(_filled(lifted))
-    sizes = np.array([own.size for own in poses.values()], dtype=np.float64)
-    return Tracks(np.stack(xy), np.stack(score), grid, sizes, np.stack(start))
+    xy = np.where(grid.score[..., None] > 0, grid.xy, np.nan)
+    return Tracks(xy, grid.score, grid.time, grid.size, np.stack(start))
 
 
 def _filled(xyz: Array) -> Array:
@@ -197,9 +195,9 @@ def _filled(xyz: Array) -> Array:
     return xyz[whole[np.abs(np.arange(len(xyz))[:, None] - whole).argmin(axis=1)]]
 
 
-def _interpret(take: Take, track: Tracks, solution: Solution, config: TriangulateConfig) -> Triangulation:
+def _interpret(grid: ResampledTake, solution: Solution, config: TriangulateConfig) -> Triangulation:
     """The solution in words that a person can use."""
-    views = list(take.poses)
+    views = grid.views
     middle = len(solution.rotation) // 2
     roots = np.median(solution.joints[:, :, H36M17.root], axis=1)
     towards = -np.einsum(
@@ -212,12 +210,11 @@ def _interpret(take: Take, track: Tracks, solution: Solution, config: Triangulat
         residual = np.array([np.nanmedian(r) if np.isfinite(r).any() else np.nan for r in solution.residual])
     scale = config.height_m / float(stature(solution.bones)) if config.height_m else 1.0
     sigma = solution.sigma * scale
-    reliable = (np.median(sigma[:, 1:], axis=1) < DOUBTFUL_M * scale) & (track.score > 0).any(axis=(0, 2))
+    reliable = (np.median(sigma[:, 1:], axis=1) < DOUBTFUL_M * scale) & (grid.score > 0).any(axis=(0, 2))
     by_view = lambda values: {view: float(value) for view, value in zip(views, values, strict=True)}  # noqa: E731
     result = Triangulation(
-        take=take.name, time=track.time,
-        view_time={view: take.sync.to_view(view, track.time) for view in views},
-        size={view: poses.size for view, poses in take.poses.items()},
+        take=grid.take.name, time=grid.time, view_time=grid.view_time,
+        size={view: (int(width), int(height)) for view, (width, height) in zip(views, grid.size, strict=True)},
         points={view: solution.joints[v] * scale for v, view in enumerate(views)},
         sigma=sigma, reliable=reliable,
         swapped={view: solution.swapped[v] for v, view in enumerate(views)},

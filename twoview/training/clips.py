@@ -1,11 +1,8 @@
-"""From takes to batches: windows on the session clock, every view of them at the same moments.
-
-The only place where unseen joints (NaN) become zeros with score 0.
-"""
+"""From resampled takes to batches: clips of fixed length, every view at the same moments."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,15 +13,14 @@ from torch import Tensor
 from twoview.geometry.framing import Framing, Rule, frame_clip, from_camera, to_screen
 from twoview.geometry.similarity import mirror
 from twoview.skeleton import H36M17
-from twoview.takes import Take
-from twoview.timeline import common_grid
+from twoview.takes import ResampledTake
 
-MIN_SEEN = 0.5  # a clip in which a view saw less than this share of joints teaches nothing
+MIN_SEEN = 0.5  # least share of joints that every view of a clip saw
 
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """A window of one take at a fixed rate.
+    """A piece of one take at a fixed rate, used in training.
 
     time   (T,)          session seconds
     xy     (V, T, J, 2)  px, 0 where unseen; score (V, T, J); size (V, 2) px
@@ -51,7 +47,7 @@ class PairBatch:
     score    (B, V, T, J)     0 where unseen
     time     (B, T)           session seconds
     framing  of the B * V single-view clips, in that order
-    target   (B, V, T, J, 3)  what the lifter should answer, or None; believed by target_weight (B, V, T, J)
+    target   (B, V, T, J, 3)  what the lifter should answer, or None; weighted by target_weight (B, V, T, J)
     """
 
     screen: Tensor
@@ -78,7 +74,7 @@ class PairBatch:
         return PairBatch(*inputs, target, weight)
 
     def flipped(self, which: Tensor) -> PairBatch:
-        """All views of the clips chosen by `which` (B,) bool mirrored together; independent flips would break L_con."""
+        """The clips of `which` (B,) bool with all views mirrored together; independent flips would break L_con."""
 
         def turn(value: Tensor | None, points: bool) -> Tensor | None:
             if value is None:
@@ -92,32 +88,32 @@ class PairBatch:
         return PairBatch(screen, score, self.time, self.framing, target, turn(self.target_weight, False))
 
 
-def cut(take: Take, *, views: Sequence[str] | None = None, length: int, rate: float, stride: float = 0.5) -> list[Clip]:
-    """Windows of `length` frames at `rate` Hz that all `views` saw, one every `stride` lengths.
+def cut(grid: ResampledTake, *, length: int, stride: float = 0.5) -> list[Clip]:
+    """Clips of `length` frames that all views of a take saw, one every `stride` lengths.
 
-    The last window ends with the take; a take shorter than a window gives one clip, filled up with unseen frames.
-    Windows in which a view saw less than half of the joints are left out. Raises SyncError where views do not overlap.
+    The last clip ends with the take; a take shorter than a clip gives one clip, padded with unseen frames.
+    Clips in which a view saw less than half of the joints are left out.
     """
-    names = tuple(views or take.views)
-    flat = {view: take.poses[view].to(H36M17) for view in names}
-    grid = common_grid(take.sync, {view: flat[view].time for view in names}, rate=rate)
-    at = {view: take.sync.to_view(view, grid) for view in names}
-    poses = [flat[view].at(at[view]) for view in names]
-    xy = np.stack([np.nan_to_num(p.xy) for p in poses])
-    score = np.stack([p.score for p in poses])
-    size = np.array([p.size for p in poses], np.float32)
-    truth, weight = _truth(take, names, at)
-    focal = np.array([take.focal[view] for view in names], np.float32) if take.focal and truth is not None else None
+    focal = grid.take.focal
+    truth, weight = _truth(grid)
+    focal_px = None if truth is None or not focal else np.array([focal[view] for view in grid.views], np.float32)
     clips = []
-    for start in _starts(len(grid), length, stride):
+    for start in _starts(len(grid.time), length, stride):
         window = slice(start, start + length)
-        if (score[:, window] > 0).mean(axis=(1, 2)).min() < MIN_SEEN:
+        if (grid.score[:, window] > 0).mean(axis=(1, 2)).min() < MIN_SEEN:
             continue
-        time = grid[start] + np.arange(length) / rate
-        solid = None if truth is None else _filled(truth[:, window], length)
-        believed = None if weight is None else _filled(weight[:, window], length)
-        window_xy, window_score = _filled(xy[:, window], length), _filled(score[:, window], length)
-        clips.append(Clip(take.name, names, time, window_xy, window_score, size, solid, believed, focal))
+        clip = Clip(
+            grid.take.name,
+            grid.views,
+            grid.time[start] + np.arange(length) / grid.rate,
+            _padded(grid.xy[:, window], length),
+            _padded(grid.score[:, window], length),
+            grid.size.astype(np.float32),
+            None if truth is None else _padded(truth[:, window], length),
+            None if weight is None else _padded(weight[:, window], length),
+            focal_px,
+        )
+        clips.append(clip)
     return clips
 
 
@@ -128,18 +124,20 @@ def _starts(count: int, length: int, stride: float) -> list[int]:
     return sorted({*range(0, count - length, step), count - length})
 
 
-def _filled(values: Array, length: int) -> Array:
-    """Frames along axis 1 filled up with zeros."""
+def _padded(values: Array, length: int) -> Array:
+    """Frames along axis 1 padded with zeros."""
     missing = length - values.shape[1]
     return np.pad(values, [(0, 0), (0, missing), *[(0, 0)] * (values.ndim - 2)]) if missing else values
 
 
-def _truth(take: Take, views: Sequence[str], at: Mapping[str, Array]) -> tuple[Array | None, Array | None]:
-    if take.truth is None or any(view not in take.truth for view in views):
+def _truth(grid: ResampledTake) -> tuple[Array | None, Array | None]:
+    """True points (V, S, J, 3) m and their weights (V, S, J), or None for a take without truth of all views."""
+    truth = grid.take.truth
+    if truth is None or any(view not in truth for view in grid.views):
         return None, None
-    solid = np.stack([take.truth[view].at(at[view]).xyz for view in views])
-    known = np.isfinite(solid).all(axis=-1)
-    return np.where(known[..., None], solid, 0.0).astype(np.float32), known.astype(np.float32)
+    points = np.stack([truth[view].at(grid.view_time[view]).xyz for view in grid.views])
+    known = np.isfinite(points).all(axis=-1)
+    return np.where(known[..., None], points, 0.0).astype(np.float32), known.astype(np.float32)
 
 
 def collate(clips: Sequence[Clip], rule: Rule) -> PairBatch:
@@ -157,7 +155,7 @@ def collate(clips: Sequence[Clip], rule: Rule) -> PairBatch:
     target, weight = None, None
     if any(c.truth is not None for c in clips):
         blank = np.zeros((*clips[0].score.shape, 3), np.float32)
-        solid = torch.from_numpy(np.stack([blank if c.truth is None else c.truth for c in clips])).float()
+        points = torch.from_numpy(np.stack([blank if c.truth is None else c.truth for c in clips])).float()
         known = [np.zeros_like(c.score) if c.truth_weight is None else c.truth_weight for c in clips]
         weight = torch.from_numpy(np.stack(known)).float()
         focal = framing.focal
@@ -165,7 +163,7 @@ def collate(clips: Sequence[Clip], rule: Rule) -> PairBatch:
             own = [np.zeros(views) if c.focal is None else c.focal for c in clips]
             named = torch.from_numpy(np.concatenate(own)).float()
             focal = torch.where(named > 0, named, focal)
-        answer = from_camera(solid.flatten(0, 1), focal, framing).unflatten(0, (count, views))
+        answer = from_camera(points.flatten(0, 1), focal, framing).unflatten(0, (count, views))
         target = torch.where((weight > 0)[..., None], answer, torch.zeros(()))
     time = torch.from_numpy(np.stack([c.time for c in clips]))
     return PairBatch(screen, score, time, framing, target, weight)
@@ -194,3 +192,8 @@ def order(count: int, seed: int, epoch: int) -> tuple[list[int], Array]:
     """Order of `count` clips and which are mirrored in an epoch: a pure function, so resuming needs no state."""
     random = np.random.default_rng((seed, epoch))
     return random.permutation(count).tolist(), random.random(count) < 0.5
+
+
+def step_seed(seed: int, step: int) -> int:
+    """The seed of one training step, far from those of neighboring steps and runs."""
+    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))

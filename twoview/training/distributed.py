@@ -1,7 +1,8 @@
-"""Several processes, GPUs or machines as one: each runs the lifter on its share of a batch, and all see the answers.
+"""Training on several processes, GPUs or machines, by Lightning Fabric.
 
-The losses are then those of the whole batch in every process, whatever they average over, so that a run on eight GPUs
-minimizes exactly what a run on one does. Under `torchrun` or Slurm the number of processes is read from them.
+Each process runs the lifter on its share of a batch, and all get all answers. The losses are then those of the whole
+batch in every process, whatever they average over, so that a run on eight GPUs minimizes exactly what a run on one
+does. Under `torchrun` or Slurm the number of processes is read from them.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def launch(config: FinetuneConfig, lifter: str) -> Fabric:
     except (RuntimeError, ValueError, TypeError) as error:
         raise TrainingError(
             f"cannot train on {devices} x {config.device} on each of {nodes} machines: {str(error).splitlines()[0]}",
-            hint="--devices and --nodes say how many; --device cpu or cuda says which",
+            hint="set the numbers by --devices and --nodes, the kind by --device cpu or cuda",
         ) from error
     return fabric
 
@@ -54,7 +55,7 @@ def precision_of(config: FinetuneConfig, lifter: str) -> str:
 
 
 def layout(devices: int, nodes: int) -> tuple[int, int]:
-    """Processes a machine, and machines: as asked for, or where nothing was, as torchrun or Slurm started them."""
+    """Processes per machine, and machines: as asked for; where nothing was, as torchrun or Slurm started them."""
     if (devices, nodes) != (1, 1):
         return devices, nodes
     if "TORCHELASTIC_RUN_ID" in os.environ:
@@ -68,10 +69,10 @@ def layout(devices: int, nodes: int) -> tuple[int, int]:
 
 
 class Shared(nn.Module):
-    """A lifter whose batch is divided among all processes; the answer is whole again in each, with its gradient.
+    """A lifter whose batch is divided among all processes; each process gets the whole answer, with its gradient.
 
-    Before a backward pass through the loss of the whole batch, which is the same everywhere, Fabric averages the
-    gradients over processes: what comes out is the gradient of that loss.
+    The loss of the whole batch is the same in every process, and Fabric averages the gradients over processes: the
+    result is the gradient of that loss.
     """
 
     def __init__(self, lifter: nn.Module, fabric: Fabric) -> None:
@@ -90,7 +91,7 @@ class Shared(nn.Module):
 
 
 class _Gather(torch.autograd.Function):
-    """The answers of all processes (W, ...) in each; backward sums what every process asks of this one's."""
+    """The answers of all processes (W, ...) in each; backward sums the gradients of all processes."""
 
     @staticmethod
     def forward(_: Any, own: Tensor) -> Tensor:
@@ -99,7 +100,7 @@ class _Gather(torch.autograd.Function):
         return torch.stack(parts)
 
     @staticmethod
-    def backward(_: Any, asked: Tensor) -> Tensor:
-        total = asked.contiguous()
+    def backward(_: Any, gradient: Tensor) -> Tensor:
+        total = gradient.contiguous()
         distributed.all_reduce(total)
         return total[distributed.get_rank()]

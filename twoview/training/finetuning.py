@@ -1,7 +1,7 @@
 """Adapt a lifter to takes filmed by two or more phones, without 3D labels.
 
-`finetune` reads from top to bottom: clips, objective, loop, log, save. What is minimized is an `Objective`: the paper's
-losses (`objectives.Paper`), or the lessons of the method `phones` (`adaptation.Phones`). Lightning Fabric brings
+`finetune` reads from top to bottom: load, cut, hold out, objective, loop, log, save. What is minimized is an
+`Objective`: the paper's losses (`paper.Paper`), or pseudo-labels and rehearsal (`phones.Phones`). Lightning Fabric does
 device, precision and several processes; a stopped run continues from `last.pt` as if nothing had happened.
 """
 
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from twoview.config import FinetuneConfig, TriangulateConfig, to_plain
@@ -23,11 +24,11 @@ from twoview.errors import ConfigError, TrainingError
 from twoview.lifting.model import Model, load_model, save_model
 from twoview.machine import keep_memory
 from twoview.progress import OnProgress, Progress, report
-from twoview.storage import records
-from twoview.takes import Take, check_views
-from twoview.training import distributed, paper, runs
+from twoview.takes import ResampledTake, Take, check_views, resample
+from twoview.training import distributed, paper, phones, runs
 from twoview.training.clips import Clip, cut, hold_out
 from twoview.training.paper import Objective, Paper
+from twoview.training.runs import RunFolder, RunState, Snapshot
 from twoview.visualization.report import write_report
 
 
@@ -38,7 +39,7 @@ class Run:
     model     file of the best model, or of the unadapted one where adaptation did not help by the criterion
     before, after   held-out numbers of the unadapted and of the best epoch's lifter
     adapted   whether the model is an adapted one
-    warnings  plain sentences for the person who will rely on it
+    warnings  plain sentences for the person who will rely on the model
     """
 
     folder: Path
@@ -61,115 +62,170 @@ def finetune(
 ) -> Run:
     """Adapt the lifter named in `config` to the takes; everything about the run is written into the folder `out`.
 
-    views          views to use; default: those of each take
-    triangulation  how the method `phones` triangulates the takes; the method `paper` does not
+    views          views to use; default: all of each take
+    triangulation  how the method `phones` triangulates the takes; no other method reads these settings
 
     The same folder and settings continue a run that was stopped, and only load one that was finished.
     Raises TrainingError for takes that cannot teach, for a folder that holds another run, and for a loss that is not a
-    number any more (the best model so far is kept).
+    number any more (the best model so far is kept); ConfigError for settings that the method does not read.
     """
-    config, out = config or FinetuneConfig(), Path(out)
-    triangulation = triangulation or TriangulateConfig()
+    config, triangulation, out = config or FinetuneConfig(), triangulation or TriangulateConfig(), Path(out)
+    _check(takes, config, triangulation)
+    model = load_model(config.weights)
+    fabric = distributed.launch(config, model.name)
+    on_progress = on_progress if fabric.is_global_zero else None
+    folder = RunFolder(out, config, triangulation, takes, writes=fabric.is_global_zero)
+    state = folder.resume()
+    if state is not None and state.finished:
+        return _run(out, state)
+
+    grids = [resample(take, model.rate_hz, views) for take in takes]
+    train, held_out = hold_out(_clips(grids, model, config), config.held_out)
+    temporary = out / f"pseudo-labels{fabric.global_rank}"
+    objective = _objective(
+        grids, train, held_out, model, config, triangulation=triangulation, folder=temporary, on_progress=on_progress
+    )
+    loop = _Loop.start(model, objective, config, fabric, out=out, on_progress=on_progress)
+    state = loop.restore(state)
+    folder.start(new=state.epoch == 0)
+
+    for epoch in range(state.epoch, config.epochs):
+        if 0 < config.patience <= epoch - state.best.epoch:
+            break
+        started = time.monotonic()
+        losses = loop.train(epoch)
+        figures = objective.validate(loop.lifter)
+        state = loop.state(epoch + 1, figures, state)
+        folder.log({"epoch": epoch + 1, **losses, **figures, "seconds": time.monotonic() - started})
+        folder.save(state)
+
+    state = replace(state, warnings=_warnings(state, objective, len(train)), finished=True)
+    if fabric.is_global_zero:
+        views_seen = dict.fromkeys(view for take in takes for view in take.views)
+        about = {"takes": len(takes), "views": ",".join(views_seen), "clips": len(train)}
+        _write_model(out, state, model, config, {**about, "held_out_clips": len(held_out)})
+    folder.save(state)
+    fabric.barrier()
+    shutil.rmtree(temporary, ignore_errors=True)
+    return _run(out, state)
+
+
+def _check(takes: Sequence[Take], config: FinetuneConfig, triangulation: TriangulateConfig) -> None:
     if config.method == "paper" and triangulation != TriangulateConfig():
         raise ConfigError("[triangulate] has no effect with method paper", hint="--set finetune.method=phones")
     check_views(takes)
     keep_memory()
-    model, known = load_model(config.weights), runs.inputs(takes)
-    fabric = distributed.launch(config, model.name)
-    first = fabric.is_global_zero
-    on_progress = on_progress if first else None
-    state = runs.resume(out, config, triangulation, known)
-    if state is not None and state["finished"]:
-        return _run(out, state)
 
-    clips = [clip for take in takes for clip in _cut(take, model, config, views)]
+
+def _clips(grids: Sequence[ResampledTake], model: Model, config: FinetuneConfig) -> list[Clip]:
+    length = config.clip_length or model.clip_length
+    clips = [clip for grid in grids for clip in cut(grid, length=length, stride=config.stride)]
     if not clips:
         raise TrainingError(
-            f"no clip of {model.clip_length} frames shows the athlete in all views, in {len(takes)} takes",
+            f"no clip of {model.clip_length} frames shows the athlete in all views, in {len(grids)} takes",
             hint="look at the detections with `twoview show`, and at sync.png",
         )
-    train, held = hold_out(clips, config.held_out)
-    objective = _objective(
-        takes, train, held, model, config, triangulation, on_progress, out / f"lessons{fabric.global_rank}"
-    )
-
-    lifter = _checkpointing(copy.deepcopy(model.lifter), model.name, config)
-    optimizer = torch.optim.AdamW(lifter.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    prepared, optimizer = fabric.setup(lifter, optimizer)
-    shared = distributed.Shared(prepared, fabric)
-    if state is None:
-        before = dict(objective.judge(lifter))
-        best = {"epoch": 0, "watched": before, "lifter": runs.plain(lifter)}
-        state = {"epoch": 0, "before": before, "best": best, "about": list(objective.warnings)}
-        if first:
-            records.write_json(
-                out / "config.json", {**records.header("run"), **to_plain(config), **to_plain(triangulation)}
-            )
-            runs.log(out, [])
-    else:
-        lifter.load_state_dict(state["lifter"])
-        optimizer.load_state_dict(state["optimizer"])
-    board = runs.Board(out, wanted=config.tensorboard and first)
-
-    for epoch in range(state["epoch"], config.epochs):
-        if 0 < config.patience <= state["epoch"] - state["best"]["epoch"]:
-            break
-        started = time.monotonic()
-        sums: dict[str, float] = {}
-        shared.train()
-        for step in range(objective.steps):
-            _set_rate(optimizer, config, epoch, step, objective.steps)
-            terms = objective.terms(shared, epoch, step)
-            _check(terms, epoch, step, out)
-            fabric.backward(sum(terms.values(), torch.zeros((), device=fabric.device)))
-            if config.clip_norm > 0:
-                fabric.clip_gradients(prepared, optimizer, max_norm=config.clip_norm, error_if_nonfinite=False)
-            optimizer.step()
-            optimizer.zero_grad()
-            sums |= {name: sums.get(name, 0.0) + float(value.detach()) for name, value in terms.items()}
-            done = epoch * objective.steps + step + 1
-            shown = {"loss": sum(float(v.detach()) for v in terms.values())}
-            report(on_progress, Progress("finetune", done, config.epochs * objective.steps, "steps", shown))
-        watched = dict(objective.judge(lifter))
-        if config.keep == "last" or watched["criterion"] < state["best"]["watched"]["criterion"]:
-            state["best"] = {"epoch": epoch + 1, "watched": watched, "lifter": runs.plain(lifter)}
-        losses = {f"loss_{name}": value / objective.steps for name, value in sums.items()}
-        row = {"epoch": epoch + 1, **losses, **watched, "seconds": time.monotonic() - started}
-        state |= {"epoch": epoch + 1, "lifter": runs.plain(lifter), "optimizer": optimizer.state_dict()}
-        if first:
-            runs.log(out, [*runs.rows(out), row])
-            board.add(row)
-            runs.save(out, state, config, triangulation, known, finished=False)
-    state["warnings"] = _said(state, len(train))
-    if first:
-        _finish(out, state, model, config, takes, train, held)
-        runs.save(out, state, config, triangulation, known, finished=True)
-    fabric.barrier()
-    shutil.rmtree(out / f"lessons{fabric.global_rank}", ignore_errors=True)
-    return _run(out, state)
-
-
-def _cut(take: Take, model: Model, config: FinetuneConfig, views: Sequence[str] | None) -> list[Clip]:
-    wanted = [view for view in (views or take.views) if view in take.poses]
-    length = config.clip_length or model.clip_length
-    return cut(take, views=wanted, length=length, rate=model.rate_hz, stride=config.stride)
+    return clips
 
 
 def _objective(
-    takes: Sequence[Take],
+    grids: Sequence[ResampledTake],
     train: Sequence[Clip],
-    held: Sequence[Clip],
+    held_out: Sequence[Clip],
     model: Model,
     config: FinetuneConfig,
+    *,
     triangulation: TriangulateConfig,
-    on_progress: OnProgress | None,
     folder: Path,
+    on_progress: OnProgress | None,
 ) -> Objective:
     if config.method == "paper":
-        return Paper(train, held, model, config)
-    from twoview.training.phones import Phones
+        return Paper(train, held_out, model, config)
+    return phones.prepare(
+        grids, train, held_out, model, config, triangulation=triangulation, folder=folder, on_progress=on_progress
+    )
 
-    return Phones(takes, train, held, model, config, on_progress, triangulation=triangulation, folder=folder)
+
+@dataclass(frozen=True)
+class _Loop:
+    """What the training loop works on.
+
+    lifter    the network that is adapted; `wrapped` by Fabric, and `shared` with all processes
+    """
+
+    lifter: nn.Module
+    wrapped: nn.Module
+    shared: nn.Module
+    optimizer: torch.optim.Optimizer
+    objective: Objective
+    config: FinetuneConfig
+    fabric: Fabric
+    out: Path
+    on_progress: OnProgress | None
+
+    @classmethod
+    def start(
+        cls,
+        model: Model,
+        objective: Objective,
+        config: FinetuneConfig,
+        fabric: Fabric,
+        *,
+        out: Path,
+        on_progress: OnProgress | None,
+    ) -> _Loop:
+        lifter = _checkpointing(copy.deepcopy(model.lifter), model.name, config)
+        optimizer = torch.optim.AdamW(lifter.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+        wrapped, optimizer = fabric.setup(lifter, optimizer)
+        shared = distributed.Shared(wrapped, fabric)
+        return cls(lifter, wrapped, shared, optimizer, objective, config, fabric, out, on_progress)
+
+    def restore(self, state: RunState | None) -> RunState:
+        """Continue from a state, or make that of a new run."""
+        if state is None:
+            before = self.objective.validate(self.lifter)
+            best = Snapshot(0, before, runs.cpu_weights(self.lifter))
+            return RunState(0, before, best, best.lifter, self.optimizer.state_dict())
+        self.lifter.load_state_dict(state.lifter)
+        self.optimizer.load_state_dict(dict(state.optimizer))
+        return state
+
+    def train(self, epoch: int) -> dict[str, float]:
+        """Train for one epoch; returns the mean of each loss term."""
+        steps, sums = self.objective.steps, dict[str, float]()
+        self.shared.train()
+        for step in range(steps):
+            _set_learning_rate(self.optimizer, self.config, epoch, step, steps)
+            terms = self.objective.terms(self.shared, epoch, step)
+            self._check(terms, epoch, step)
+            self.fabric.backward(sum(terms.values(), torch.zeros((), device=self.fabric.device)))
+            if self.config.clip_norm > 0:
+                self.fabric.clip_gradients(
+                    self.wrapped, self.optimizer, max_norm=self.config.clip_norm, error_if_nonfinite=False
+                )
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            values = {name: float(value.detach()) for name, value in terms.items()}
+            sums |= {name: sums.get(name, 0.0) + value for name, value in values.items()}
+            done, total = epoch * steps + step + 1, self.config.epochs * steps
+            report(self.on_progress, Progress("finetune", done, total, "steps", {"loss": sum(values.values())}))
+        return {f"loss_{name}": value / steps for name, value in sums.items()}
+
+    def state(self, epoch: int, figures: Mapping[str, float], last: RunState) -> RunState:
+        """The state after an epoch with these held-out figures."""
+        lifter, best = runs.cpu_weights(self.lifter), last.best
+        if self.config.keep == "last" or figures["criterion"] < best.held_out["criterion"]:
+            best = Snapshot(epoch, figures, lifter)
+        return RunState(epoch, last.before, best, lifter, self.optimizer.state_dict())
+
+    def _check(self, terms: Mapping[str, Tensor], epoch: int, step: int) -> None:
+        for name, value in terms.items():
+            if not torch.isfinite(value):
+                raise TrainingError(
+                    f"the loss term {name!r} became {value.item()} in step {step + 1} of epoch {epoch + 1}",
+                    hint="lower the learning rate (--set lr=5e-5) under another --run; "
+                    f"{self.out} keeps the last good state",
+                )
 
 
 def _checkpointing(lifter: nn.Module, name: str, config: FinetuneConfig) -> nn.Module:
@@ -185,8 +241,10 @@ def _checkpointing(lifter: nn.Module, name: str, config: FinetuneConfig) -> nn.M
     return lifter
 
 
-def _set_rate(optimizer: Any, config: FinetuneConfig, epoch: int, step: int, steps: int) -> None:
-    """Learning rate of this step: constant, falling linearly to 0 at the last, or by a factor every epoch."""
+def _set_learning_rate(
+    optimizer: torch.optim.Optimizer, config: FinetuneConfig, epoch: int, step: int, steps: int
+) -> None:
+    """Learning rate of this step: constant, linear to 0 at the last step, or times a factor per epoch."""
     automatic = "linear" if config.method == "phones" else "constant"
     share = {
         "constant": 1.0,
@@ -197,59 +255,37 @@ def _set_rate(optimizer: Any, config: FinetuneConfig, epoch: int, step: int, ste
         group["lr"] = config.lr * share
 
 
-def _check(terms: Mapping[str, Tensor], epoch: int, step: int, out: Path) -> None:
-    for name, value in terms.items():
-        if not torch.isfinite(value):
-            raise TrainingError(
-                f"the loss term {name!r} became {value.item()} in step {step + 1} of epoch {epoch + 1}",
-                hint=f"lower the learning rate (--set lr=5e-5) under another --run; {out} keeps the last good state",
-            )
-
-
-def _said(state: Mapping[str, Any], clips: int) -> list[str]:
-    best = state["best"]
-    said = [*state["about"], *paper.warnings(state["before"], best["watched"], clips=clips)]
-    if best["epoch"] == 0:
-        said.append(
+def _warnings(state: RunState, objective: Objective, clips: int) -> tuple[str, ...]:
+    found = [*objective.warnings, *paper.warnings(state.before, state.best.held_out, clips=clips)]
+    if state.best.epoch == 0:
+        found.append(
             "no epoch made the held-out clips better than the unadapted lifter, which is therefore kept as the model"
         )
-    return said
+    return tuple(found)
 
 
-def _finish(
-    out: Path,
-    state: Mapping[str, Any],
-    model: Model,
-    config: FinetuneConfig,
-    takes: Sequence[Take],
-    train: Sequence[Clip],
-    held: Sequence[Clip],
-) -> None:
-    """Write the model and the page."""
-    best = state["best"]
+def _write_model(out: Path, state: RunState, model: Model, config: FinetuneConfig, about: Mapping[str, Any]) -> None:
+    """Write the best lifter with a card, and the report page."""
+    best = state.best
     lifter = copy.deepcopy(model.lifter)
-    lifter.load_state_dict(best["lifter"])
+    lifter.load_state_dict(best.lifter)
     card = {
         **model.card,
-        "adapted": best["epoch"] > 0,
+        "adapted": best.epoch > 0,
         "method": config.method,
-        "takes": len(takes),
-        "views": ",".join(dict.fromkeys(view for take in takes for view in take.views)),
-        "clips": len(train),
-        "held_out_clips": len(held),
+        **about,
         "seed": config.seed,
-        "epoch": best["epoch"],
-        "before": state["before"],
-        "after": best["watched"],
+        "epoch": best.epoch,
+        "before": dict(state.before),
+        "after": dict(best.held_out),
     }
     save_model(out / "model.pt", replace(model, lifter=lifter.eval(), card=card))
     write_report(
-        out / "report.html", runs.rows(out), title=f"Run {out.name}", before=state["before"], after=best["watched"],
-        best_epoch=best["epoch"], warnings=state["warnings"], about={**card, **to_plain(config)["finetune"]},
+        out / "report.html", runs.rows(out), title=f"Run {out.name}", before=state.before, after=best.held_out,
+        best_epoch=best.epoch, warnings=state.warnings, about={**card, **to_plain(config)["finetune"]},
     )  # fmt: skip
 
 
-def _run(out: Path, state: Mapping[str, Any]) -> Run:
-    best = state["best"]
-    said = tuple(state["warnings"])
-    return Run(out, out / "model.pt", state["before"], best["watched"], best["epoch"], best["epoch"] > 0, said)
+def _run(out: Path, state: RunState) -> Run:
+    best = state.best
+    return Run(out, out / "model.pt", state.before, best.held_out, best.epoch, best.epoch > 0, state.warnings)

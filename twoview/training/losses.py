@@ -1,7 +1,8 @@
-"""The loss terms, one function each; weights live in `LossConfig` under the same names.
+"""The loss terms, one function each; their weights are in `LossConfig` under the same names.
 
-P is what the lifter answered, G the label, both (B, V, T, J, 3) in screen units. Terms on 3D labels are those of
-MotionBERT (paper equation 5), weighted by how far each label is believed; a batch without labels adds 0 to them.
+A term gets a batch and the lifter's answer (B, V, T, J, 3) in screen units. Terms on 3D labels are those of MotionBERT
+(paper equation 5), with a weight for each label; they are 0 for a batch without labels. The three errors of equation 5
+(`position_errors`, `scale_errors`, `velocity_errors`) serve pretraining as well.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ Loss = Callable[[PairBatch, Tensor], Tensor]
 
 
 def length(vectors: Tensor) -> Tensor:
-    """Norm over the last axis with gradient 0, not NaN, at 0; what is not a number stays one."""
+    """Norm over the last axis with gradient 0, not NaN, at 0; NaN stays NaN."""
     squares = vectors.square().sum(dim=-1)
     return torch.where(squares == 0, torch.zeros_like(squares), squares.clamp(min=_TINY**2).sqrt())
 
 
 def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
-    """Mean of values by weight; 0 where nothing weighs."""
+    """Weighted mean; 0 where all weights are 0."""
     return (values * weight).sum() / weight.sum().clamp(min=_TINY)
 
 
@@ -43,14 +44,14 @@ def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
 
 
 def reprojection(batch: PairBatch, predicted: Tensor) -> Tensor:
-    """L_2D, paper equation 7: distance in the picture to what was detected, the score inside the norm, plain mean."""
+    """L_2D, paper equation 7: distance to the detected joint in the picture, the score inside the norm, plain mean."""
     seen = rooted_weight(batch.score)
     difference = rooted(predicted[..., :2]) - rooted(batch.screen)
     return length(difference * seen[..., None]).mean()
 
 
 def consistency(batch: PairBatch, predicted: Tensor, config: ConsistencyConfig | None = None) -> Tensor:
-    """L_con, paper equations 1 to 4: what one similarity a clip leaves between the 3D of two views, mean over pairs."""
+    """L_con, paper equations 1 to 4: residual of one similarity per clip between two views' 3D, mean over pairs."""
     config = config or ConsistencyConfig()
     points, weight = rooted(predicted), _pair_weight(batch, config)
     if config.scale == "frame":
@@ -104,7 +105,7 @@ def _gap(a: Tensor, b: Tensor, weight: Tensor, config: ConsistencyConfig) -> Ten
 
 
 def _windows(values: Tensor, window: int) -> Tensor:
-    """(B, T, J, ...) -> (B * windows, window * J, ...), the last window filled up with zeros."""
+    """(B, T, J, ...) -> (B * windows, window * J, ...), the last window padded with zeros."""
     missing = -values.shape[1] % window
     if missing:
         values = torch.cat([values, values.new_zeros(len(values), missing, *values.shape[2:])], dim=1)
@@ -112,7 +113,7 @@ def _windows(values: Tensor, window: int) -> Tensor:
 
 
 def _against_mean(points: Tensor, weight: Tensor, config: ConsistencyConfig) -> Tensor:
-    """Every view against the mean of all, brought into the first view's frame: cheaper than all pairs of many views."""
+    """Every view against the mean of all in the first view's frame: cheaper than all pairs of many views."""
     with torch.no_grad():
         first, total = points[:, 0], weight[:, 0]
         mean = first * total[..., None]
@@ -130,30 +131,43 @@ def _against_mean(points: Tensor, weight: Tensor, config: ConsistencyConfig) -> 
 # --- terms with 3D labels ------------------------------------------------------------------------------------------
 
 
-def position(batch: PairBatch, predicted: Tensor) -> Tensor:
-    """MPJPE of root-relative joints (paper equation 5; MotionBERT's loss_mpjpe)."""
-    target, weight = _labels(batch, predicted)
-    return weighted_mean(length(rooted(predicted) - target), weight)
+def position_errors(points: Tensor, target: Tensor) -> Tensor:
+    """Distances (..., T, J) of root-relative joints (..., T, J, 3) from their labels: MPJPE is their mean."""
+    return length(points - target)
 
 
-def scale(batch: PairBatch, predicted: Tensor) -> Tensor:
-    """N-MPJPE: the same after the best scale of each frame (MotionBERT's n_mpjpe)."""
-    target, weight = _labels(batch, predicted)
-    points = rooted(predicted)
+def scale_errors(points: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """The same after the best scale of each frame, by weight (..., T, J): N-MPJPE is their mean."""
     dot = ((target * points).sum(dim=-1) * weight).sum(dim=-1)
     power = (points.square().sum(dim=-1) * weight).sum(dim=-1)
     best = (dot / power.clamp(min=_TINY))[..., None, None]
-    return weighted_mean(length(best * points - target), weight)
+    return length(best * points - target)
+
+
+def velocity_errors(points: Tensor, target: Tensor) -> Tensor:
+    """Errors (..., T - 1, J) of the movement from frame to frame, in the points' unit per frame."""
+    return length(points.diff(dim=-3) - target.diff(dim=-3))
+
+
+def position(batch: PairBatch, predicted: Tensor) -> Tensor:
+    """MPJPE of root-relative joints (paper equation 5; MotionBERT's loss_mpjpe)."""
+    target, weight = _labels(batch, predicted)
+    return weighted_mean(position_errors(rooted(predicted), target), weight)
+
+
+def scale(batch: PairBatch, predicted: Tensor) -> Tensor:
+    """N-MPJPE: MPJPE after the best scale of each frame (MotionBERT's n_mpjpe)."""
+    target, weight = _labels(batch, predicted)
+    return weighted_mean(scale_errors(rooted(predicted), target, weight), weight)
 
 
 def velocity(batch: PairBatch, predicted: Tensor) -> Tensor:
-    """Error of the movement from frame to frame, screen units a frame (MotionBERT's loss_velocity)."""
+    """Error of the movement from frame to frame, screen units per frame (MotionBERT's loss_velocity)."""
     target, weight = _labels(batch, predicted)
-    points = rooted(predicted)
-    if points.shape[2] < 2:
+    if predicted.shape[2] < 2:
         return predicted.new_zeros(())
     both = torch.minimum(weight[:, :, 1:], weight[:, :, :-1])
-    return weighted_mean(length(points.diff(dim=2) - target.diff(dim=2)), both)
+    return weighted_mean(velocity_errors(rooted(predicted), target), both)
 
 
 def limb_length(batch: PairBatch, predicted: Tensor) -> Tensor:
@@ -171,7 +185,7 @@ def angle(batch: PairBatch, predicted: Tensor) -> Tensor:
 
 
 def angle_velocity(batch: PairBatch, predicted: Tensor) -> Tensor:
-    """The same of the angles' changes from frame to frame (MotionBERT's loss_angle_velocity)."""
+    """Mean absolute error of the angles' changes from frame to frame (MotionBERT's loss_angle_velocity)."""
     target, weight = _labels(batch, predicted)
     if predicted.shape[2] < 2:
         return predicted.new_zeros(())
@@ -181,7 +195,7 @@ def angle_velocity(batch: PairBatch, predicted: Tensor) -> Tensor:
 
 
 def _labels(batch: PairBatch, predicted: Tensor) -> tuple[Tensor, Tensor]:
-    """Root-relative labels and their weights; zeros of weight 0 for a batch without."""
+    """Root-relative labels and their weights; zeros of weight 0 for a batch without labels."""
     if batch.target is None or batch.target_weight is None:
         return torch.zeros_like(predicted), torch.zeros_like(predicted[..., 0])
     return rooted(batch.target), batch.target_weight * (batch.target_weight[..., :1] > 0)
@@ -217,9 +231,9 @@ LOSSES: dict[str, Loss] = {
 
 
 def total(batch: PairBatch, predicted: Tensor, config: LossConfig) -> dict[str, Tensor]:
-    """Every term of non-zero weight that speaks of this batch, multiplied by its weight (equations 6, 8).
+    """Every term of non-zero weight that applies to this batch, multiplied by its weight (equations 6, 8).
 
-    Terms on labels speak of batches with labels; with `config.only_unlabeled_2d` the 2D term speaks of those without.
+    Terms on labels apply to batches with labels; with `config.only_unlabeled_2d` the 2D term applies to those without.
     The sum is what training minimizes. Raises ConfigError for a weight without a term.
     """
     labeled = batch.target is not None
@@ -247,9 +261,6 @@ def term(name: str) -> Loss:
 
 
 def weights(config: LossConfig) -> Mapping[str, float]:
-    """The non-zero weights of a config by name, a user's own terms last. Raises ConfigError for what is no number."""
+    """The non-zero weights of a config by name, a user's own terms last."""
     built_in = {name: value for name, value in vars(config).items() if isinstance(value, float) and value > 0}
-    for name, value in config.own.items():
-        if not isinstance(value, int | float):
-            raise ConfigError(f"loss.own: the weight of {name} should be a number, got {value!r}")
-    return {**built_in, **{name: float(value) for name, value in config.own.items() if value}}
+    return {**built_in, **{name: value for name, value in config.own.items() if value}}

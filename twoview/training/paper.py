@@ -1,10 +1,7 @@
-"""What every run watches, because the loss can fall while the poses get worse, and what it then says in plain words.
+"""What a run minimizes: the protocol `Objective`, and `Paper`, the paper's own losses on batches of paired clips.
 
-The names of the numbers are those in `log.jsonl`.
-
-What a run minimizes: the protocol of an objective, and the paper's own losses on batches of paired clips.
-
-The other objective, `adaptation.Phones`, teaches the method `phones`.
+The other objective is `phones.Phones`. Every run also watches monitors, because the loss can fall while the poses get
+worse; `warnings` says in plain words what they mean. The names of the numbers are those in `log.jsonl`.
 """
 
 from __future__ import annotations
@@ -24,9 +21,7 @@ from twoview.training import losses
 from twoview.training.clips import Clip, PairBatch, collate, order
 from twoview.training.losses import consistency, reprojection, rooted_weight
 
-Watched = dict[str, float]
-
-COLLAPSED = 0.6  # share of its size, or of its depth against its width, that the body may lose
+COLLAPSED = 0.6  # of its size, or of its depth to width: a smaller body has collapsed
 REVERSED = 0.25  # share of clips whose two views are mirror images
 TURNED_DEG = 25.0  # change of the angle between the views against the unadapted lifter
 LOOSE_BONES = 1.5  # growth of the spread of bone lengths
@@ -34,9 +29,96 @@ SHARP_DEG, WIDE_DEG = 30.0, 150.0
 FEW_CLIPS = 8
 
 
+class Objective(Protocol):
+    """What a run minimizes.
+
+    steps   training steps per epoch
+    terms   the weighted loss terms of one step, whose sum is minimized; a pure function of epoch and step, so that a
+            resumed run draws the same
+    validate  numbers on held-out clips; "criterion" among them (lower is better, no 3D truth) chooses the epoch
+    warnings  plain sentences about the takes, for the person who filmed them
+    """
+
+    warnings: tuple[str, ...]
+
+    @property
+    def steps(self) -> int:
+        """Training steps per epoch."""
+
+    def terms(self, lifter: nn.Module, epoch: int, step: int) -> Mapping[str, Tensor]:
+        """Weighted terms of one step."""
+
+    def validate(self, lifter: nn.Module) -> dict[str, float]:
+        """Held-out numbers."""
+
+
+class Paper:
+    """The losses of `LossConfig` on batches of paired clips (paper equations 6 and 8)."""
+
+    def __init__(self, train: Sequence[Clip], held_out: Sequence[Clip], model: Model, config: FinetuneConfig) -> None:
+        """Raises ConfigError for an unknown term, TrainingError where no term applies to these clips."""
+        named = list(losses.weights(config.loss))
+        for name in named:
+            losses.term(name)
+        if not any(clip.truth is not None for clip in train) and set(named) <= set(losses.ON_LABELS):
+            raise TrainingError(
+                f"the loss terms {', '.join(named) or 'none'} need 3D labels, and no take has any",
+                hint="adapt without labels: --config paper_sportspose, or the default method phones",
+            )
+        self.train, self.config, self.rule = train, config, model.framing
+        self.held_out = [collate(part, model.framing) for part in by_views(held_out or train)]
+        self.steps = -(-len(train) // config.batch)
+        self.warnings: tuple[str, ...] = ()
+
+    def terms(self, lifter: nn.Module, epoch: int, step: int) -> Mapping[str, Tensor]:
+        """One batch. A term is averaged over the clips that it applies to: those with labels, or all."""
+        ids, flips = order(len(self.train), self.config.seed, epoch)
+        chosen = ids[step * self.config.batch : (step + 1) * self.config.batch]
+        device = next(lifter.parameters()).device
+        sums: dict[str, Tensor] = {}
+        counts: dict[str, int] = {}
+        for group in by_views([self.train[i] for i in chosen], keys=chosen):
+            clips = [self.train[i] for i in group]
+            batch = collate(clips, self.rule)
+            if self.config.flip:
+                batch = batch.flipped(torch.tensor([bool(flips[i]) for i in group]))
+            batch = batch.to(device)
+            for name, value in losses.total(batch, batch.lifted(lifter(batch.x)), self.config.loss).items():
+                sums[name] = sums.get(name, torch.zeros((), device=device)) + value * len(group)
+                counts[name] = counts.get(name, 0) + len(group)
+        return {name: value / counts[name] for name, value in sums.items()}
+
+    @torch.no_grad()
+    def validate(self, lifter: nn.Module) -> dict[str, float]:
+        """Monitors on the held-out clips, averaged over their number."""
+        return validate(lifter, self.held_out)
+
+
+def by_views(clips: Sequence[Clip], *, keys: Sequence[Any] | None = None) -> list[list[Any]]:
+    """Clips (or their `keys`) grouped by their views: those in one batch need the same number, and labels or none."""
+    groups: dict[Any, list[Any]] = {}
+    for clip, key in zip(clips, clips if keys is None else keys, strict=True):
+        groups.setdefault((clip.views, clip.truth is not None), []).append(key)
+    return list(groups.values())
+
+
 @torch.no_grad()
-def watch(batch: PairBatch, predicted: Tensor) -> Watched:
-    """Numbers of one batch, predicted (B, V, T, J, 3). All free of 3D truth."""
+def validate(lifter: nn.Module, batches: Sequence[PairBatch], *, limit: int = 64) -> dict[str, float]:
+    """Monitors of a lifter on batches of paired clips, with the criterion; clips go through it `limit` at a time."""
+    lifter.eval()
+    device = next(lifter.parameters()).device
+    rows, sizes = [], []
+    for batch in batches:
+        answers = [lifter(part.to(device)) for part in batch.x.split(limit)]
+        rows.append(monitors(batch, batch.lifted(torch.cat(answers).cpu().float())))
+        sizes.append(len(batch.score))
+    means = {k: sum(r[k] * n for r, n in zip(rows, sizes, strict=True)) / sum(sizes) for k in rows[0]}
+    return {**means, "criterion": criterion(means)}
+
+
+@torch.no_grad()
+def monitors(batch: PairBatch, predicted: Tensor) -> dict[str, float]:
+    """Numbers of one batch, predicted (B, V, T, J, 3), screen units. None needs 3D truth."""
     points, weight = rooted(predicted).double(), rooted_weight(batch.score).double()
     free = ConsistencyConfig(scale="frame")
     lengths = bone_lengths(points)
@@ -70,129 +152,44 @@ def _angle(rotation: Tensor) -> Tensor:
     return torch.acos(((trace - 1) / 2).clamp(-1, 1))
 
 
-def criterion(watched: Watched) -> float:
+def criterion(means: Mapping[str, float]) -> float:
     """One number to choose an epoch by without 3D truth, lower is better: views agree and bones keep their lengths.
 
-    Both parts are shares of the body's size, so that shrinking the body gains nothing.
+    All parts are shares of the body's size, so that shrinking the body gains nothing.
     """
-    return watched["disagreement"] + watched["bone_spread"] + watched["reprojection"] / max(watched["radius"], 1e-9)
+    return means["disagreement"] + means["bone_spread"] + means["reprojection"] / max(means["radius"], 1e-9)
 
 
 def warnings(before: Mapping[str, float], after: Mapping[str, float], *, clips: int) -> list[str]:
-    """Plain sentences about what the numbers before and after adaptation mean for the person who films."""
-    said = []
+    """Plain sentences on what the numbers before and after adaptation mean for the person who films."""
+    found = []
     angle, turned = before["angle_deg"], abs(after["angle_deg"] - before["angle_deg"])
     if clips < FEW_CLIPS:
-        said.append(
-            f"few clips to learn from, {clips} of them; film more repetitions: with fewer than {FEW_CLIPS} "
-            "little can be learnt"
+        found.append(
+            f"only {clips} clips to learn from; with fewer than {FEW_CLIPS} little can be learned: film more "
+            "repetitions"
         )
     if angle < SHARP_DEG or angle > WIDE_DEG:
-        said.append(
-            f"the two phones stood about {angle:.0f} degrees apart around the athlete, where the second view says "
+        found.append(
+            f"the two phones stood about {angle:.0f} degrees apart around the athlete, where the second view tells "
             "little about depth; about 90 degrees is best"
         )
     if after["radius"] < COLLAPSED * before["radius"]:
         share = after["radius"] / before["radius"]
-        said.append(f"the body shrank to {share:.0%} of its size: the adaptation collapsed")
+        found.append(f"the body shrank to {share:.0%} of its size: the adaptation collapsed")
     if after["depth_to_width"] < COLLAPSED * before["depth_to_width"]:
-        said.append("the body became flat: its depth fell against its width, so the adaptation is not to be trusted")
+        found.append("the body became flat: its depth fell relative to its width; do not trust the adapted model")
     if after["movement"] < COLLAPSED * before["movement"]:
-        said.append("the poses move much less than before: the adaptation learned a constant pose")
+        found.append("the poses move much less than before: the adaptation learned a constant pose")
     if after["mirrored"] > max(REVERSED, before["mirrored"] + 0.1):
-        said.append(
+        found.append(
             f"in {after['mirrored']:.0%} of the clips the two views are mirror images, so depth is reversed in one of "
-            "them; check that left and right are not exchanged in the detections"
+            "them; check that left and right are not swapped in the detections"
         )
     if turned > TURNED_DEG:
-        said.append(
-            f"the angle between the views drifted by {turned:.0f} degrees during adaptation, which the loss does not "
-            "notice"
+        found.append(
+            f"the angle between the views drifted by {turned:.0f} degrees during adaptation, which the loss cannot see"
         )
     if after["bone_spread"] > LOOSE_BONES * max(before["bone_spread"], 0.02):
-        said.append("bone lengths vary more than before: a sign of wrong depth or of a bad sync")
-    return said
-
-
-class Objective(Protocol):
-    """What a run minimizes.
-
-    steps   training steps an epoch
-    terms   the weighted loss terms of one step, whose sum is minimized; a pure function of epoch and step, so that a
-            resumed run draws the same
-    judge   numbers on held-out clips; "criterion" among them (lower is better, no 3D truth) chooses the epoch
-    warnings  plain sentences about the takes, for the person who filmed them
-    """
-
-    steps: int
-    warnings: tuple[str, ...]
-
-    def terms(self, lifter: nn.Module, epoch: int, step: int) -> Mapping[str, Tensor]:
-        """Weighted terms of one step."""
-
-    def judge(self, lifter: nn.Module) -> Mapping[str, float]:
-        """Held-out numbers."""
-
-
-class Paper:
-    """The losses of `LossConfig` on batches of paired clips (paper equations 6 and 8)."""
-
-    def __init__(self, train: Sequence[Clip], held: Sequence[Clip], model: Model, config: FinetuneConfig) -> None:
-        """Raises ConfigError for a term that there is not, TrainingError where no term speaks of these clips."""
-        named = list(losses.weights(config.loss))
-        for name in named:
-            losses.term(name)
-        if not any(clip.truth is not None for clip in train) and set(named) <= set(losses.ON_LABELS):
-            raise TrainingError(
-                f"the loss terms {', '.join(named) or 'none'} need 3D labels, and no take has any",
-                hint="adapt without labels: --config paper_sportspose, or the default method phones",
-            )
-        self.train, self.config, self.rule = train, config, model.framing
-        self.held = [collate(part, model.framing) for part in by_views(held or train)]
-        self.steps = -(-len(train) // config.batch)
-        self.warnings: tuple[str, ...] = ()
-
-    def terms(self, lifter: nn.Module, epoch: int, step: int) -> Mapping[str, Tensor]:
-        """One batch. A term is averaged over the clips that it speaks of: those with labels, or all."""
-        ids, flips = order(len(self.train), self.config.seed, epoch)
-        chosen = ids[step * self.config.batch : (step + 1) * self.config.batch]
-        device = next(lifter.parameters()).device
-        sums: dict[str, Tensor] = {}
-        counts: dict[str, int] = {}
-        for group in by_views([self.train[i] for i in chosen], keys=chosen):
-            clips = [self.train[i] for i in group]
-            batch = collate(clips, self.rule)
-            if self.config.flip:
-                batch = batch.flipped(torch.tensor([bool(flips[i]) for i in group]))
-            batch = batch.to(device)
-            for name, value in losses.total(batch, batch.lifted(lifter(batch.x)), self.config.loss).items():
-                sums[name] = sums.get(name, torch.zeros((), device=device)) + value * len(group)
-                counts[name] = counts.get(name, 0) + len(group)
-        return {name: value / counts[name] for name, value in sums.items()}
-
-    @torch.no_grad()
-    def judge(self, lifter: nn.Module) -> Mapping[str, float]:
-        """Monitors on the held-out clips, averaged over their number."""
-        return judge(lifter, self.held)
-
-
-def by_views(clips: Sequence[Clip], *, keys: Sequence[Any] | None = None) -> list[list[Any]]:
-    """Clips (or their `keys`) grouped by their views: those in one batch need the same number, and labels or none."""
-    groups: dict[Any, list[Any]] = {}
-    for clip, key in zip(clips, clips if keys is None else keys, strict=True):
-        groups.setdefault((clip.views, clip.truth is not None), []).append(key)
-    return list(groups.values())
-
-
-@torch.no_grad()
-def judge(lifter: nn.Module, batches: Sequence[Any], *, limit: int = 64) -> dict[str, float]:
-    """Monitors of a lifter on batches of paired clips, with the criterion; clips go through it `limit` at a time."""
-    lifter.eval()
-    device = next(lifter.parameters()).device
-    rows, sizes = [], []
-    for batch in batches:
-        answers = [lifter(part.to(device)) for part in batch.x.split(limit)]
-        rows.append(watch(batch, batch.lifted(torch.cat(answers).cpu().float())))
-        sizes.append(len(batch.score))
-    watched = {k: sum(r[k] * n for r, n in zip(rows, sizes, strict=True)) / sum(sizes) for k in rows[0]}
-    return {**watched, "criterion": criterion(watched)}
+        found.append("bone lengths vary more than before: a sign of wrong depth or of a bad sync")
+    return found

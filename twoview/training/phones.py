@@ -1,15 +1,14 @@
-"""Lessons for a lifter: batches of single-view clips with the 3D that it should answer, drawn anew in every step.
+"""The method `phones`: adapt a lifter to 3D from the user's own pairs of views, with nothing measured.
 
-pseudo     every view of the filmed takes with the triangulated 3D; in most of them the detector's errors are those of
-           another clip, so that they cannot be learnt by heart
-turned     the same 3D seen by virtual phones from anywhere, with a virtual detector's errors
-rehearsal  generic motion by virtual phones, to be answered as the unadapted lifter does: what it knew is not forgotten
+`prepare` triangulates the takes and cuts the result into pseudo-labels; `Phones` is the objective that
+`finetuning.finetune` minimizes. Every step draws three batches of single-view clips with the 3D to answer:
 
-The method `phones`: adapt a lifter by 3D that the user's own pairs of views give, with nothing measured.
+pseudo     every view of the takes with the triangulated 3D; most clips get the detector's errors of another clip, so
+           that the lifter cannot learn the errors by heart
+turned     the same 3D in virtual cameras around the athlete, with simulated detector noise
+rehearsal  generic motion in virtual cameras, labeled with the unadapted lifter's answers, against forgetting
 
-The takes are triangulated (`triangulation`), cut into clips with answers, and taught in `lessons`; what the lifter knew
-is rehearsed on generic clips. `Phones` is the objective that `training.finetune` minimizes. Held-out clips are judged
-against their own triangulation, which needs no 3D truth and follows the true error closely.
+Held-out clips are compared with their own triangulation, which needs no 3D truth and follows the true error closely.
 """
 
 from __future__ import annotations
@@ -35,33 +34,30 @@ from twoview.progress import OnProgress
 from twoview.reconstruction.triangulation import Triangulation, triangulate_takes
 from twoview.skeleton import BODY_M, H36M17, STATURE_M
 from twoview.storage.weights import ASSETS
-from twoview.takes import Take, chosen_views
-from twoview.timeline import common_grid
+from twoview.takes import ResampledTake
 from twoview.training import distributed, losses
-from twoview.training.clips import Clip, PairBatch, collate
-from twoview.training.losses import consistency
-from twoview.training.paper import by_views, judge
+from twoview.training.clips import Clip, PairBatch, collate, step_seed
+from twoview.training.paper import by_views, validate
 from twoview.training.virtual_cameras import NEAREST_M, Chance, render, rotation_matrix
 
-FARTHEST = 4.0  # screen units: answers beyond are of athletes who stand beside the camera
-TILT_DEG = 4.0  # how far the filming phone's own down is from the room's, standard deviation
+REHEARSAL = ASSETS / "rehearsal" / "everyday.npz"
+FARTHEST = 4.0  # screen units: labels beyond belong to athletes who stand beside the camera
+TILT_DEG = 4.0  # standard deviation of the angle between the phone's own down and the room's
+TAKES_AT_ONCE = 24  # enough to find an athlete's bones and a phone's lens from, and few enough to keep in memory
+VALIDATION_CLIPS = 512  # clips at most that every epoch is validated on
+Spans = Mapping[str, tuple[float, float]]  # take -> session seconds, first to last
 
 
 @dataclass(frozen=True, eq=False)
-class Lesson:
-    """Single-view clips with answers, as a batch of one view each; `share` is their weight in the loss."""
-
-    name: str
-    batch: PairBatch
-    share: float
-
-
-@dataclass(frozen=True, eq=False)
-class Solved:
+class PseudoLabels:
     """Clips of single views with their 3D.
 
-    xy (N, T, J, 2) px, score (N, T, J), size (N, 2) px; points (N, T, J, 3) m before the camera, its focal length (N,)
-    px, and how far each point is believed, weight (N, T, J).
+    xy      (N, T, J, 2) px, 0 where unseen
+    score   (N, T, J)
+    size    (N, 2) px        width, height
+    points  (N, T, J, 3) m   camera axes, the camera at 0
+    focal   (N,) px
+    weight  (N, T, J)        of each point in the loss
     """
 
     xy: Tensor
@@ -74,42 +70,187 @@ class Solved:
     def __len__(self) -> int:
         return len(self.xy)
 
-    def __getitem__(self, at: Tensor | slice) -> Solved:
-        return Solved(*(getattr(self, f.name)[at] for f in fields(self)))
+    def __getitem__(self, at: Tensor | slice) -> PseudoLabels:
+        return PseudoLabels(*(getattr(self, f.name)[at] for f in fields(self)))
+
+    @classmethod
+    def joined(cls, parts: Sequence[PseudoLabels]) -> PseudoLabels:
+        """All clips of the parts, in order."""
+        return cls(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(cls)))
 
 
-class Lessons:
-    """Lessons of every training step, a pure function of (seed, step), from solved takes and the lifter's own 3D."""
+@dataclass(frozen=True, eq=False)
+class LabeledBatch:
+    """Single-view clips with the 3D to answer, one view each; `weight` is that of the batch in the loss."""
 
-    def __init__(self, solved: Solved, rooms: Tensor, rule: framing.Rule, config: PhonesConfig, seed: int) -> None:
-        """Take solved clips and rehearsal motion `rooms` (M, T, J, 3) m, z up; an empty one rehearses nothing."""
-        if not len(solved):
+    name: str
+    batch: PairBatch
+    weight: float
+
+
+def prepare(
+    grids: Sequence[ResampledTake],
+    train: Sequence[Clip],
+    held_out: Sequence[Clip],
+    model: Model,
+    config: FinetuneConfig,
+    *,
+    triangulation: TriangulateConfig | None = None,
+    found: Sequence[Triangulation] | None = None,
+    folder: Path | None = None,
+    on_progress: OnProgress | None = None,
+) -> Phones:
+    """Triangulate the resampled takes, unless they are `found` already, and make the objective.
+
+    train, held_out  clips of the takes; with none held out, validation is on the training clips
+    folder           where the pseudo-labels are kept, to be read clip by clip; None: in memory
+
+    Raises TrainingError where no take can be triangulated or all are too short.
+    """
+    named = {clip.take for clip in [*train, *held_out]}
+    grids = [grid for grid in grids if grid.take.name in named]
+    short = [grid.take.name for grid in grids if len(grid.time) < config.phones.frames]
+    grids = [grid for grid in grids if grid.take.name not in short]
+    warnings = [f"take {name} is left out: its views share fewer than {config.phones.frames} frames" for name in short]
+    known = {result.take: result for result in found or ()}
+    for_training, for_validation = spans(train), spans(held_out or train)
+    labels, validation = ClipStore(folder), ClipStore(None)
+    for start in range(0, len(grids), TAKES_AT_ONCE):
+        some = grids[start : start + TAKES_AT_ONCE]
+        takes = [grid.take for grid in some]
+        solved = (
+            [known[take.name] for take in takes]
+            if known
+            else triangulate_takes(takes, model, grids=some, config=triangulation, on_progress=on_progress)
+        )
+        warnings += [f"take {result.take}: {sentence}" for result in solved for sentence in result.warnings]
+        labels.add(pseudo_labels(some, solved, for_training, config.phones))
+        validation.add(pseudo_labels(some, solved, for_validation, config.phones))
+    own = labels.all()
+    motion = rehearsal_motion(rehearsal_clips(), model, config.phones.frames)
+    chosen = validation.all()
+    chosen = chosen if len(chosen) else own  # a held-out take may be too short
+    chosen = chosen[torch.linspace(0, len(chosen) - 1, min(len(chosen), VALIDATION_CLIPS)).long()]
+    pairs = held_out or train
+    pairs = [pairs[i] for i in np.unique(np.linspace(0, len(pairs) - 1, min(len(pairs), VALIDATION_CLIPS)).astype(int))]
+    return Phones(
+        TrainingSet(own, motion, model.framing, config.phones, config.seed),
+        train,
+        [collate(part, model.framing) for part in by_views(pairs)],
+        chosen,
+        copy.deepcopy(model.lifter).eval(),
+        half=distributed.precision_of(config, model.name) != "fp32",
+        warnings=tuple(warnings),
+    )
+
+
+@dataclass(eq=False)
+class Phones:
+    """The objective of the method `phones`; see `paper.Objective`.
+
+    training_set  pseudo-labels and rehearsal motion
+    train         the training clips with all their views, for the consistency loss
+    pairs         held-out clips with all their views, for the monitors
+    validation    held-out clips of single views with their triangulation, for the criterion
+    teacher       the unadapted lifter, which answers the rehearsal; in 16 bits if `half`
+    warnings      plain sentences about the takes, for the person who filmed them
+    """
+
+    training_set: TrainingSet
+    train: Sequence[Clip]
+    pairs: Sequence[PairBatch]
+    validation: PseudoLabels
+    teacher: nn.Module
+    half: bool
+    warnings: tuple[str, ...]
+
+    @property
+    def steps(self) -> int:
+        """Training steps per epoch."""
+        return self.training_set.config.steps_per_epoch
+
+    def terms(self, lifter: nn.Module, epoch: int, step: int) -> Mapping[str, Tensor]:
+        """The weighted terms of one step, each under the name of its batch."""
+        config, number = self.training_set.config, epoch * self.steps + step
+        device = next(lifter.parameters()).device
+        batches = [self._rehearsed(batch, device) for batch in self.training_set.draw(number)]
+        answers = lifter(torch.cat([labeled.batch.x for labeled in batches]).to(device)).float()
+        parts = answers.split([len(labeled.batch.x) for labeled in batches])
+        found: dict[str, Tensor] = {}
+        for labeled, answer in zip(batches, parts, strict=True):
+            own = label_terms(replace(labeled, batch=labeled.batch.to(device)), answer, config)
+            found |= {f"{labeled.name}_{name}": value for name, value in own.items()}
+        if config.consistency > 0:
+            found["consistency"] = config.consistency * self._consistency(lifter, number)
+        return found
+
+    @torch.no_grad()
+    def validate(self, lifter: nn.Module) -> dict[str, float]:
+        """The monitors; and as criterion the held-out clips' error against their triangulation, mm of a 1.75 m body."""
+        means, device = validate(lifter, self.pairs), next(lifter.parameters()).device
+        batch = to_batch(self.validation, self.training_set.rule)
+        answer = torch.cat([lifter(x.to(device)).cpu().float() for x in batch.x.split(64)])
+        assert batch.target is not None
+        assert batch.target_weight is not None
+        depth = self.validation.points[:, :, H36M17.root, 2]
+        meters = (depth * (batch.framing.scale / self.validation.focal)[:, None])[..., None]
+        error = (rooted(answer) - rooted(batch.target[:, 0])).norm(dim=-1) * meters
+        weight = batch.target_weight
+        return {**means, "criterion": float(1000 * (error * weight[:, 0]).sum() / weight.sum().clamp(min=1e-9))}
+
+    def _consistency(self, lifter: nn.Module, step: int) -> Tensor:
+        """The paper's consistency loss on training clips, about as many frames as a batch of pseudo-labels has."""
+        config, length = self.training_set.config, len(self.train[0].time)
+        count = max(config.batch * config.frames // (2 * length), 1)
+        chosen = np.random.default_rng((self.training_set.seed, step)).integers(len(self.train), size=count)
+        found = []
+        for clips in by_views([self.train[i] for i in chosen]):
+            batch = collate(clips, self.training_set.rule).to(next(lifter.parameters()).device)
+            found.append(losses.consistency(batch, batch.lifted(lifter(batch.x).float())) * len(clips))
+        return torch.stack(found).sum() / count
+
+    @torch.no_grad()
+    def _rehearsed(self, labeled: LabeledBatch, device: torch.device) -> LabeledBatch:
+        """A batch of rehearsal with the unadapted lifter's answers as labels; every other batch as it is."""
+        if labeled.name != "rehearsal":
+            return labeled
+        teacher = self.teacher.to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.half):
+            answer = teacher(labeled.batch.x.to(device))
+        return replace(labeled, batch=replace(labeled.batch, target=labeled.batch.lifted(answer.float().cpu())))
+
+
+class TrainingSet:
+    """The batches of every training step: a pure function of (seed, step)."""
+
+    def __init__(
+        self, labels: PseudoLabels, motion: Tensor, rule: framing.Rule, config: PhonesConfig, seed: int
+    ) -> None:
+        """Take pseudo-labels and rehearsal motion (M, T, J, 3) m, z up; with M = 0 there is no rehearsal."""
+        if not len(labels):
             raise TrainingError(
                 "no clip of any take could be triangulated",
-                hint="twoview triangulate says why; film about 90 degrees apart, or use --set finetune.method=paper",
+                hint="twoview triangulate shows why; film about 90 degrees apart, or use --set finetune.method=paper",
             )
-        self.solved, self.rooms, self.rule, self.config, self.seed = solved, rooms, rule, config, seed
+        self.labels, self.motion, self.rule, self.config, self.seed = labels, motion, rule, config, seed
 
-    def draw(self, step: int) -> list[Lesson]:
+    def draw(self, step: int) -> list[LabeledBatch]:
         """One batch of each kind."""
-        seed = np.random.SeedSequence([self.seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1)
-        chance, config = Chance(torch.Generator().manual_seed(int(seed))), self.config
-        lessons = [Lesson("pseudo", self._pseudo(chance), 1.0)]
+        chance, config = Chance(torch.Generator().manual_seed(step_seed(self.seed, step))), self.config
+        batches = [LabeledBatch("pseudo", self._pseudo(chance), 1.0)]
         if config.turned > 0:
-            at = pick(len(self.solved), config.virtual, chance)
-            turned = self.solved[at]
+            turned = self.labels[pick(len(self.labels), config.virtual, chance)]
             batch = self._virtual(to_room(turned.points), turned.weight, chance)
-            lessons.append(Lesson("turned", batch, config.turned))
-        if config.rehearsal > 0 and len(self.rooms):
-            motion = self.rooms[pick(len(self.rooms), config.virtual, chance)]
-            lessons.append(
-                Lesson("rehearsal", self._virtual(motion, torch.ones(motion.shape[:3]), chance), config.rehearsal)
-            )
-        return lessons
+            batches.append(LabeledBatch("turned", batch, config.turned))
+        if config.rehearsal > 0 and len(self.motion):
+            motion = self.motion[pick(len(self.motion), config.virtual, chance)]
+            batch = self._virtual(motion, torch.ones(motion.shape[:3]), chance)
+            batches.append(LabeledBatch("rehearsal", batch, config.rehearsal))
+        return batches
 
     def _pseudo(self, chance: Chance) -> PairBatch:
-        at, others = (pick(len(self.solved), self.config.batch, chance) for _ in range(2))
-        own = swap_residuals(self.solved[at], self.solved[others], chance, self.config.swap)
+        at, others = (pick(len(self.labels), self.config.batch, chance) for _ in range(2))
+        own = swap_residuals(self.labels[at], self.labels[others], chance, self.config.swap)
         return self._mirrored(to_batch(own, self.rule), chance)
 
     def _virtual(self, motion: Tensor, weight: Tensor, chance: Chance) -> PairBatch:
@@ -117,33 +258,33 @@ class Lessons:
         pivot = motion[:, :1, :1]
         motion = torch.einsum("bac,btjc->btja", tilt, motion - pivot) + pivot
         seen = render(motion, chance)
-        clips = Solved(seen.xy, seen.score, seen.cameras.size, seen.points, seen.cameras.focal, weight)
+        clips = PseudoLabels(seen.xy, seen.score, seen.cameras.size, seen.points, seen.cameras.focal, weight)
         return self._mirrored(to_batch(clips, self.rule), chance)
 
     def _mirrored(self, batch: PairBatch, chance: Chance) -> PairBatch:
         return batch.flipped(chance.happens(0.5, len(batch.score)))
 
 
-def to_batch(clips: Solved, rule: framing.Rule) -> PairBatch:
-    """Clips framed for a lifter, with the answers it should give: a batch of one view each."""
+def to_batch(clips: PseudoLabels, rule: framing.Rule) -> PairBatch:
+    """Clips framed for a lifter, with the 3D to answer: a batch of one view each."""
     found = framing.label_clips(clips.xy, clips.score, clips.size, clips.points, clips.focal, rule)
     screen, target = found.screen[:, None], found.label[:, None].clamp(-FARTHEST, FARTHEST)
     time = torch.zeros(clips.xy.shape[:2])
     return PairBatch(screen, clips.score[:, None], time, found.framing, target, clips.weight[:, None])
 
 
-def terms(lesson: Lesson, answer: Tensor, config: PhonesConfig) -> dict[str, Tensor]:
-    """Position, scale and velocity errors (paper equation 5) and the root's in the picture, weights already in them.
+def label_terms(labeled: LabeledBatch, answer: Tensor, config: PhonesConfig) -> dict[str, Tensor]:
+    """Position, scale and velocity errors (paper equation 5) and the root's error in the picture, all weighted.
 
-    answer (B, T, J, 3) in screen units; the terms add up to the lesson's part of the loss.
+    answer (B, T, J, 3) in screen units; the terms add up to the batch's part of the loss.
     """
     weights = LossConfig(reprojection=0.0, consistency=0.0, position=1.0, scale=config.scale, velocity=config.velocity)
-    answer = lesson.batch.lifted(answer)
-    found = losses.total(lesson.batch, answer, weights)
-    assert lesson.batch.target is not None
+    answer = labeled.batch.lifted(answer)
+    found = losses.total(labeled.batch, answer, weights)
+    assert labeled.batch.target is not None
     root = H36M17.root
-    found["root"] = losses.length(answer[..., root, :] - lesson.batch.target[..., root, :]).mean() / len(H36M17)
-    return {name: lesson.share * value for name, value in found.items()}
+    found["root"] = losses.length(answer[..., root, :] - labeled.batch.target[..., root, :]).mean() / len(H36M17)
+    return {name: labeled.weight * value for name, value in found.items()}
 
 
 def pick(count: int, wanted: int, chance: Chance) -> Tensor:
@@ -152,7 +293,7 @@ def pick(count: int, wanted: int, chance: Chance) -> Tensor:
     return torch.cat(rounds)[:wanted]
 
 
-def swap_residuals(own: Solved, other: Solved, chance: Chance, share: float) -> Solved:
+def swap_residuals(own: PseudoLabels, other: PseudoLabels, chance: Chance, share: float) -> PseudoLabels:
     """Clips of which a share gets the 2D errors and scores of other clips, sized to the body in the picture."""
     residual = (other.xy - project(other)) / body_px(other)
     moved = project(own) + residual * body_px(own)
@@ -161,13 +302,13 @@ def swap_residuals(own: Solved, other: Solved, chance: Chance, share: float) -> 
     return replace(own, xy=xy, score=torch.where(changed, other.score, own.score))
 
 
-def project(clips: Solved) -> Tensor:
-    """Pixels (N, T, J, 2) where the solved joints are seen."""
+def project(clips: PseudoLabels) -> Tensor:
+    """Pixels (N, T, J, 2) where the 3D joints are seen."""
     seen = cameras.project(clips.points, clips.focal[:, None, None, None], nearest=NEAREST_M)
     return seen + cameras.screen_origin(clips.size)[:, None, None]
 
 
-def body_px(clips: Solved) -> Tensor:
+def body_px(clips: PseudoLabels) -> Tensor:
     """Size (N, T, 1, 1) of a standing body at the athlete's distance, px."""
     depth = clips.points[:, :, H36M17.root, 2].clamp(min=NEAREST_M)
     return (STATURE_M * clips.focal[:, None] / depth)[..., None, None]
@@ -182,138 +323,56 @@ def to_room(points: Tensor) -> Tensor:
     return torch.cat([room[..., :2] - middle, room[..., 2:] - floor[..., None]], dim=-1)
 
 
-REHEARSAL = ASSETS / "rehearsal" / "everyday.npz"
-TAKES_AT_ONCE = 24  # enough to find an athlete's bones and a phone's lens from, and few enough to keep in memory
-EXAM = 512  # clips at most that every epoch is judged on
-Stretches = Mapping[str, tuple[float, float]]  # take -> session seconds, first to last
+def spans(clips: Sequence[Clip]) -> Spans:
+    """The part of each take that some clips cover."""
+    found: dict[str, tuple[float, float]] = {}
+    for clip in clips:
+        first, last = found.get(clip.take, (np.inf, -np.inf))
+        found[clip.take] = min(first, float(clip.time[0])), max(last, float(clip.time[-1]))
+    return found
 
 
-class Phones:
-    """The objective of the method `phones`; see `objectives.Objective`.
+def pseudo_labels(
+    grids: Sequence[ResampledTake], found: Sequence[Triangulation], parts: Spans, config: PhonesConfig
+) -> PseudoLabels:
+    """Clips, half overlapping, of every view of those parts of the triangulated takes.
 
-    found     every take's triangulation
-    warnings  what they say, for the person who films
+    A joint's weight falls with its sigma: one half at `config.sigma_m`. Frames that are not reliable have weight 0.
     """
-
-    def __init__(
-        self,
-        takes: Sequence[Take],
-        train: Sequence[Clip],
-        held: Sequence[Clip],
-        model: Model,
-        config: FinetuneConfig,
-        on_progress: OnProgress | None = None,
-        *,
-        found: Sequence[Triangulation] | None = None,
-        triangulation: TriangulateConfig | None = None,
-        folder: Path | None = None,
-    ) -> None:
-        """Triangulate the takes, unless they are `found` already, and prepare the lessons.
-
-        What is taught is kept in `folder`, and read from there clip by clip; without one it is kept in memory.
-        """
-        self.config, self.teacher = config.phones, copy.deepcopy(model.lifter).eval()
-        self.train, self.seed, self.rule = train, config.seed, model.framing
-        self.half = distributed.precision_of(config, model.name) != "fp32"
-        self.steps = self.config.steps_per_epoch
-        views = {clip.take: clip.views for clip in [*train, *held]}
-        takes = [replace(t, poses=chosen_views(t.poses, views[t.name])) for t in takes if t.name in views]
-        short = [t.name for t in takes if common_frames(t, model.rate_hz) < self.config.frames]
-        takes = [t for t in takes if t.name not in short]
-        said = [f"take {name} is left out: its views share less than {self.config.frames} frames" for name in short]
-        known = None if found is None else {f.take: f for f in found}
-        taught, asked = stretches(train), stretches(held or train)
-        lessons, exam = Shelf(folder, "lessons"), Shelf(None, "exam")
-        for start in range(0, len(takes), TAKES_AT_ONCE):
-            some = takes[start : start + TAKES_AT_ONCE]
-            solved = (
-                [known[t.name] for t in some]
-                if known
-                else triangulate_takes(some, model, config=triangulation, on_progress=on_progress)
-            )
-            said += [f"take {f.take}: {sentence}" for f in solved for sentence in f.warnings]
-            lessons.add(solved_clips(some, solved, taught, self.config))
-            exam.add(solved_clips(some, solved, asked, self.config))
-        self.warnings = tuple(said)
-        generic = generic_clips() or own_clips(takes, taught)
-        rooms = rehearsal_rooms(generic, model, self.config.frames)
-        all_lessons = lessons.all()
-        self.lessons = Lessons(all_lessons, rooms, model.framing, self.config, config.seed)
-        self.watched = [collate(part, model.framing) for part in by_views(_some(held or train))]
-        found_exam = exam.all()
-        self.exam = found_exam if len(found_exam) else all_lessons  # a held-out take may be too short
-        self.exam = self.exam[torch.linspace(0, len(self.exam) - 1, min(len(self.exam), EXAM)).long()]
-        self.exam_batch = to_batch(self.exam, model.framing)
-
-    def terms(self, lifter: nn.Module, epoch: int, step: int) -> Mapping[str, Tensor]:
-        """The weighted terms of one step's lessons, each kind of lesson by its name."""
-        device = next(lifter.parameters()).device
-        lessons = [self._remembered(lesson, device) for lesson in self.lessons.draw(epoch * self.steps + step)]
-        answers = lifter(torch.cat([lesson.batch.x for lesson in lessons]).to(device)).float()
-        parts = answers.split([len(lesson.batch.x) for lesson in lessons])
-        found: dict[str, Tensor] = {}
-        for lesson, answer in zip(lessons, parts, strict=True):
-            own = terms(replace(lesson, batch=lesson.batch.to(device)), answer, self.config)
-            found |= {f"{lesson.name}_{name}": value for name, value in own.items()}
-        if self.config.consistency > 0:
-            found["consistency"] = self.config.consistency * self._agreement(lifter, epoch * self.steps + step)
-        return found
-
-    def _agreement(self, lifter: nn.Module, step: int) -> Tensor:
-        """The paper's consistency loss on filmed clips, as many frames as a batch of lessons has."""
-        length = len(self.train[0].time)
-        count = max(self.config.batch * self.config.frames // (2 * length), 1)
-        chosen = np.random.default_rng((self.seed, step)).integers(len(self.train), size=count)
-        groups = by_views([self.train[i] for i in chosen])
-        losses = []
-        for clips in groups:
-            batch = collate(clips, self.rule).to(next(lifter.parameters()).device)
-            losses.append(consistency(batch, batch.lifted(lifter(batch.x).float())) * len(clips))
-        return torch.stack(losses).sum() / count
-
-    @torch.no_grad()
-    def _remembered(self, lesson: Lesson, device: torch.device) -> Lesson:
-        """A lesson of rehearsal asks for what the unadapted lifter answers; every other one stays as it is."""
-        if lesson.name != "rehearsal":
-            return lesson
-        teacher = self.teacher.to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.half):
-            answer = teacher(lesson.batch.x.to(device))
-        return replace(lesson, batch=replace(lesson.batch, target=lesson.batch.lifted(answer.float().cpu())))
-
-    @torch.no_grad()
-    def judge(self, lifter: nn.Module) -> Mapping[str, float]:
-        """The monitors; and as criterion the held-out clips' error against their triangulation, mm of a 1.75 m body."""
-        watched, device = judge(lifter, self.watched), next(lifter.parameters()).device
-        answer = torch.cat([lifter(x.to(device)).cpu().float() for x in self.exam_batch.x.split(64)])
-        target, weight = self.exam_batch.target, self.exam_batch.target_weight
-        assert target is not None
-        assert weight is not None
-        frame, depth = self.exam_batch.framing, self.exam.points[:, :, H36M17.root, 2]
-        meters = (depth * (frame.scale / self.exam.focal)[:, None])[..., None]
-        error = (rooted(answer) - rooted(target[:, 0])).norm(dim=-1) * meters
-        return {**watched, "criterion": float(1000 * (error * weight[:, 0]).sum() / weight.sum().clamp(min=1e-9))}
+    length = config.frames
+    none = torch.zeros(0, length, len(H36M17), 3)
+    clips = [PseudoLabels(none[..., :2], none[..., 0], none[:, 0, 0, :2], none, none[:, 0, 0, 0], none[..., 0])]
+    for grid, result in zip(grids, found, strict=True):
+        first, last = parts.get(grid.take.name, (np.inf, -np.inf))
+        inside = np.flatnonzero((grid.time >= first - 1e-6) & (grid.time <= last + 1e-6))
+        if len(inside) < length:
+            continue
+        weight = result.reliable[:, None] / (1 + (result.sigma / config.sigma_m) ** 2)
+        starts = np.unique([*range(inside[0], inside[-1] + 1 - length, max(length // 2, 1)), inside[-1] + 1 - length])
+        frames = starts[:, None] + np.arange(length)
+        for v, view in enumerate(grid.views):
+            arrays = (grid.xy[v], grid.score[v], result.points[view], weight)
+            xy, score, points, weights = (torch.from_numpy(array[frames]).float() for array in arrays)
+            size = torch.from_numpy(grid.size[v]).float().expand(len(starts), 2)
+            focal = torch.full((len(starts),), result.focal_px[view])
+            clips.append(PseudoLabels(xy, score, size, points, focal, weights))
+    return PseudoLabels.joined(clips)
 
 
-def _some(clips: Sequence[Clip]) -> list[Clip]:
-    """At most so many clips as an exam has, spread over all."""
-    return [clips[i] for i in np.unique(np.linspace(0, len(clips) - 1, min(len(clips), EXAM)).astype(int))]
+class ClipStore:
+    """Pseudo-labels one after the other, in files of `folder`, to be read clip by clip, or in memory."""
 
-
-class Shelf:
-    """Solved clips one after the other, in files of `folder` from where single clips are read, or in memory."""
-
-    def __init__(self, folder: Path | None, name: str) -> None:
-        self._parts: list[Solved] = []
+    def __init__(self, folder: Path | None) -> None:
+        self._parts: list[PseudoLabels] = []
         self._files: dict[str, Path] = {}
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-            self._files = {f.name: folder / f"{name}.{f.name}" for f in fields(Solved)}
+            self._files = {f.name: folder / f.name for f in fields(PseudoLabels)}
             for path in self._files.values():
                 path.unlink(missing_ok=True)
 
-    def add(self, clips: Solved) -> None:
-        """Put more clips behind the others."""
+    def add(self, clips: PseudoLabels) -> None:
+        """Append clips."""
         if not self._files:
             self._parts.append(clips)
             return
@@ -322,13 +381,13 @@ class Shelf:
             with path.open("ab") as file:
                 file.write(getattr(clips, name).numpy().tobytes())
 
-    def all(self) -> Solved:
-        """Every clip. Raises TrainingError where there is none."""
+    def all(self) -> PseudoLabels:
+        """Every clip. Raises TrainingError where nothing was added."""
         if not self._parts:
             raise TrainingError("no take has enough frames that all views saw", hint="film longer, or check the sync")
         if not self._files:
-            return Solved(*(torch.cat([getattr(part, f.name) for part in self._parts]) for f in fields(Solved)))
-        return Solved(*(_mapped(path, getattr(self._parts[0], name)) for name, path in self._files.items()))
+            return PseudoLabels.joined(self._parts)
+        return PseudoLabels(*(_mapped(path, getattr(self._parts[0], name)) for name, path in self._files.items()))
 
 
 def _mapped(path: Path, like: Tensor) -> Tensor:
@@ -338,64 +397,9 @@ def _mapped(path: Path, like: Tensor) -> Tensor:
     return torch.from_numpy(np.memmap(path, np.float32, "r+", shape=(count, *like.shape[1:])))
 
 
-def common_frames(take: Take, rate: float) -> int:
-    """How many frames at `rate` a second all views of a take share."""
-    return len(common_grid(take.sync, {view: poses.time for view, poses in take.poses.items()}, rate=rate))
-
-
-def stretches(clips: Sequence[Clip]) -> Stretches:
-    """The part of each take that some clips cover."""
-    found: dict[str, tuple[float, float]] = {}
-    for clip in clips:
-        first, last = found.get(clip.take, (np.inf, -np.inf))
-        found[clip.take] = min(first, float(clip.time[0])), max(last, float(clip.time[-1]))
-    return found
-
-
-def solved_clips(
-    takes: Sequence[Take], found: Sequence[Triangulation], parts: Stretches, config: PhonesConfig
-) -> Solved:
-    """Clips, half overlapping, of every view of those parts of the triangulated takes.
-
-    A joint's weight falls with its doubt: one half at `config.sigma_m`. Frames that are not reliable weigh nothing.
-    """
-    length, clips = config.frames, []
-    for take, result in zip(takes, found, strict=True):
-        first, last = parts.get(take.name, (np.inf, -np.inf))
-        inside = np.flatnonzero((result.time >= first - 1e-6) & (result.time <= last + 1e-6))
-        if len(inside) < length:
-            continue
-        trust = result.reliable[:, None] / (1 + (result.sigma / config.sigma_m) ** 2)
-        starts = np.unique([*range(inside[0], inside[-1] + 1 - length, max(length // 2, 1)), inside[-1] + 1 - length])
-        frames = starts[:, None] + np.arange(length)
-        for view in result.views:
-            poses = take.poses[view].to(H36M17).at(result.view_time[view])
-            arrays = (np.nan_to_num(poses.xy), poses.score, result.points[view], trust)
-            xy, score, points, weight = (torch.from_numpy(a[frames]).float() for a in arrays)
-            size = torch.tensor(poses.size).float().expand(len(starts), 2)
-            clips.append(Solved(xy, score, size, points, torch.full((len(starts),), result.focal_px[view]), weight))
-    if not clips:
-        none = torch.zeros(0, length, len(H36M17), 3)
-        return Solved(none[..., :2], none[..., 0], none[:, 0, 0, :2], none, none[:, 0, 0, 0], none[..., 0])
-    return Solved(*(torch.cat([getattr(clip, f.name) for clip in clips]) for f in fields(Solved)))
-
-
-def own_clips(takes: Sequence[Take], parts: Stretches) -> list[Poses2D]:
-    """The 2D poses of every view of those parts of the takes."""
-    found = []
-    for take in takes:
-        if take.name in parts:
-            for view, poses in take.poses.items():
-                first, last = take.sync.to_view(view, np.array(parts[take.name]))
-                found.append(poses.between(first, last))
-    return found
-
-
-def generic_clips(path: Path = REHEARSAL) -> list[Poses2D]:
-    """The 2D clips of everyday movement that ship with the package, to rehearse on."""
-    if not path.exists():
-        return []
-    with np.load(path, allow_pickle=False) as arrays:
+def rehearsal_clips() -> list[Poses2D]:
+    """The 2D clips of everyday movement that ship with the package."""
+    with np.load(REHEARSAL, allow_pickle=False) as arrays:
         xy, score, size = arrays["xy"].astype(np.float32) / 8, arrays["score"].astype(np.float32) / 255, arrays["size"]
         ends, rate = arrays["ends"], float(arrays["rate"])
     xy = np.where(score[..., None] > 0, xy, np.nan)
@@ -406,17 +410,17 @@ def generic_clips(path: Path = REHEARSAL) -> list[Poses2D]:
     ]
 
 
-def rehearsal_rooms(clips: Sequence[Poses2D], model: Model, length: int) -> Tensor:
-    """The lifter's own 3D of clips as motion in rooms (M, T, J, 3) m, z up, of a body of common size."""
-    rooms = []
+def rehearsal_motion(clips: Sequence[Poses2D], model: Model, length: int) -> Tensor:
+    """The lifter's own 3D of clips as motion in a room (M, T, J, 3) m, z up, of a body of common size."""
+    found = []
     for poses in clips:
         grid = np.arange(poses.time[0], poses.time[-1] + 1e-9, 1 / model.rate_hz) if len(poses) else poses.time
         lifted = lift(model, poses.at(grid)).xyz
         whole = np.isfinite(lifted).all(axis=(1, 2))
-        windows = [slice(at, at + length) for at in range(0, len(lifted) - length + 1, length)]
-        rooms += [torch.tensor(lifted[window]) for window in windows if whole[window].all()]
-    if not rooms:
+        pieces = [slice(at, at + length) for at in range(0, len(lifted) - length + 1, length)]
+        found += [torch.tensor(lifted[piece]) for piece in pieces if whole[piece].all()]
+    if not found:
         return torch.zeros(0, length, len(H36M17), 3)
-    motion = torch.stack(rooms)
+    motion = torch.stack(found)
     size = bone_lengths(motion).sum(dim=-1).mean(dim=1)
     return to_room(motion * (BODY_M / size)[:, None, None, None])

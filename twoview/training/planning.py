@@ -1,4 +1,4 @@
-"""Before adapting: what the takes hold, how long it will take on this machine, and what to film more of."""
+"""A plan before adapting: what the takes hold, how long training takes on this machine, and what to film more of."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from twoview.errors import TwoViewError
 from twoview.lifting.model import Model
 from twoview.progress import OnProgress
 from twoview.reconstruction.triangulation import SHARP_DEG, WIDE_DEG, triangulate_takes
-from twoview.takes import Take, check_views
+from twoview.takes import Take, check_views, resample
 from twoview.training import paper
 from twoview.training.clips import cut
 from twoview.training.distributed import precision_of
@@ -28,22 +28,24 @@ _TRIAL_STEPS = 3
 
 @dataclass(frozen=True)
 class TakePlan:
-    """One take: seconds that all views saw, usable clips, degrees between the views, and share of reliable frames."""
+    """One take: seconds that all views share, usable clips, degrees between the views, share of reliable frames.
+
+    problem  why the take cannot be used, or the warnings of its triangulation; empty: none
+    """
 
     take: str
     seconds: float
     clips: int
     angle_deg: float
     reliable: float
-    trouble: str = ""
+    problem: str = ""
 
 
 @dataclass(frozen=True)
 class Plan:
     """What to expect of `finetune`.
 
-    takes    each take
-    minutes  filmed by all views; training_minutes: expected on this machine
+    minutes  that all views share; training_minutes: expected on this machine
     advice   plain sentences: what to film more of, or differently
     """
 
@@ -62,23 +64,28 @@ def plan(
     triangulation: TriangulateConfig | None = None,
     on_progress: OnProgress | None = None,
 ) -> Plan:
-    """What adapting `model` to the takes will mean. Raises TrainingError for takes that have one view only."""
+    """What to expect of adapting `model` to the takes. Raises TrainingError for takes that have only one view."""
     config = config or FinetuneConfig()
     check_views(takes)
-    rows = tuple(_look(take, model, config, triangulation, on_progress) for take in takes)
+    length = config.clip_length or model.clip_length
+    rows = tuple(
+        _plan_take(take, model, length=length, stride=config.stride, config=triangulation, on_progress=on_progress)
+        for take in takes
+    )
     minutes = sum(row.seconds for row in rows) / 60
     clips = sum(row.clips for row in rows)
     steps = config.epochs * (config.phones.steps_per_epoch if config.method == "phones" else -(-clips // config.batch))
-    virtual = 2 * config.phones.virtual if config.method == "phones" else config.batch
-    batch = (config.phones.batch if config.method == "phones" else config.batch) + virtual
+    if config.method == "phones":
+        batch, frames = config.phones.batch + 2 * config.phones.virtual, config.phones.frames
+    else:
+        batch, frames = 2 * config.batch, length  # each clip with two views
     half = precision_of(config, model.name) != "fp32"
-    frames = config.phones.frames if config.method == "phones" else config.clip_length or model.clip_length
-    seconds = steps * seconds_a_step(model, batch, frames, half=half)
+    seconds = steps * seconds_per_step(model, batch, frames, half=half)
     return Plan(rows, minutes, clips, seconds / 60, tuple(_advice(rows, clips)))
 
 
-def seconds_a_step(model: Model, batch: int, frames: int, *, half: bool = False) -> float:
-    """How long a training step of `batch` single-view clips takes here, measured; in 16 bits if `half`."""
+def seconds_per_step(model: Model, batch: int, frames: int, *, half: bool = False) -> float:
+    """Measured time of a training step of `batch` single-view clips on this machine; in 16 bits if `half`."""
     lifter = copy.deepcopy(model.lifter).train()
     x = torch.zeros(batch, frames, len(model.joints), 3, device=model.device)
     taken = []
@@ -91,42 +98,44 @@ def seconds_a_step(model: Model, batch: int, frames: int, *, half: bool = False)
     return float(np.median(taken))
 
 
-def _look(
+def _plan_take(
     take: Take,
     model: Model,
-    config: FinetuneConfig,
-    triangulation: TriangulateConfig | None,
+    *,
+    length: int,
+    stride: float,
+    config: TriangulateConfig | None,
     on_progress: OnProgress | None,
 ) -> TakePlan:
-    length = config.clip_length or model.clip_length
     try:
-        clips = cut(take, length=length, rate=model.rate_hz, stride=config.stride)
-        found = triangulate_takes([take], model, config=triangulation, on_progress=on_progress)[0]
+        grid = resample(take, model.rate_hz)
+        clips = cut(grid, length=length, stride=stride)
+        found = triangulate_takes([take], model, grids=[grid], config=config, on_progress=on_progress)[0]
     except TwoViewError as error:
         return TakePlan(take.name, 0.0, 0, float("nan"), 0.0, error.message)
     others = [found.angle_deg[view] for view in found.views[1:]]
     best = min(others, key=lambda angle: abs(angle - 90.0))
-    return TakePlan(
-        take.name, float(found.time[-1] - found.time[0]), len(clips), best, float(found.reliable.mean()),
-        "; ".join(found.warnings),
-    )  # fmt: skip
+    seconds = float(found.time[-1] - found.time[0])
+    return TakePlan(take.name, seconds, len(clips), best, float(found.reliable.mean()), "; ".join(found.warnings))
 
 
 def _advice(rows: Sequence[TakePlan], clips: int) -> list[str]:
-    said = [f"take {row.take}: {row.trouble}" for row in rows if row.trouble]
+    advice = [f"take {row.take}: {row.problem}" for row in rows if row.problem]
     angles = [row.angle_deg for row in rows if np.isfinite(row.angle_deg)]
     if clips < paper.FEW_CLIPS:
-        said.append(f"{clips} clips are too few to learn from; film at least {paper.FEW_CLIPS}, better {GOOD_CLIPS}")
+        advice.append(f"{clips} clips are too few to learn from; film at least {paper.FEW_CLIPS}, better {GOOD_CLIPS}")
     elif clips < GOOD_CLIPS:
-        said.append(f"{clips} clips will do; with {GOOD_CLIPS} and more the result gets steadier")
+        advice.append(f"{clips} clips are enough; with {GOOD_CLIPS} and more the result becomes steadier")
     if len(rows) < GOOD_TAKES:
-        said.append(
-            f"{len(rows)} takes: film {GOOD_TAKES} and more, so that one can be held out and the rest teach enough"
+        advice.append(
+            f"{len(rows)} takes: film {GOOD_TAKES} or more, so that one can be held out and the others teach enough"
         )
     if angles:
         middle = float(np.median(angles))
         if middle < SHARP_DEG or middle > WIDE_DEG:
-            said.append(f"the phones stood {middle:.0f} degrees apart around the athlete; move one to about 90 degrees")
+            advice.append(
+                f"the phones stood {middle:.0f} degrees apart around the athlete; move one to about 90 degrees"
+            )
         elif not BEST_DEG[0] <= middle <= BEST_DEG[1]:
-            said.append(f"the phones stood {middle:.0f} degrees apart; closer to 90 would be better")
-    return said or ["nothing to add: go ahead"]
+            advice.append(f"the phones stood {middle:.0f} degrees apart; closer to 90 would be better")
+    return advice or ["the takes are good: run `twoview finetune`"]

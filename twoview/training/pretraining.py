@@ -1,4 +1,4 @@
-"""Train a lifter from motion capture: vary the bodies, film them with virtual phones, spoil the 2D, learn the 3D.
+"""Train a lifter from motion capture: vary the bodies, render them in virtual cameras, add simulated detector noise.
 
 `pretrain` is the loop. Every step draws its clips from a generator seeded by (seed, step), so a run that was stopped
 and resumed continues as if nothing had happened, and anyone can repeat it.
@@ -25,13 +25,16 @@ from twoview.datasets.motion import Motion
 from twoview.errors import TrainingError
 from twoview.evaluation.metrics import aligned_errors, joint_errors, scaled_errors
 from twoview.geometry.framing import LabeledClips, Rule, to_camera
-from twoview.geometry.similarity import mirror
+from twoview.geometry.similarity import mirror, rooted
 from twoview.lifting.model import Model, load_model, save_model
 from twoview.machine import keep_memory, torch_device
 from twoview.progress import OnProgress, Progress, report
 from twoview.skeleton import H36M17
-from twoview.storage import checkpoints
+from twoview.storage import records
+from twoview.training import losses
 from twoview.training.bodies import BodyRange, coco_like, vary_bodies, vary_definition
+from twoview.training.clips import step_seed
+from twoview.training.runs import read_state, state_header, write_state
 from twoview.training.virtual_cameras import CameraRange, Chance, MotionBank, NoiseModel, center_motion, render
 
 _ROOT = H36M17.root
@@ -44,21 +47,13 @@ def lifting_loss(answer: Tensor, batch: LabeledClips, config: PretrainConfig) ->
     weight = torch.where(seen_joints > 0.25, 1.0, 0.05)  # (B, T): nobody can lift an athlete out of the picture
     weight = (weight / weight.mean().clamp(min=1e-6))[..., None]
     label = batch.label.clamp(-4, 4)
-    pose, truth = answer - answer[:, :, _ROOT : _ROOT + 1], label - label[:, :, _ROOT : _ROOT + 1]
-    drift = answer[:, :, _ROOT] - label[:, :, _ROOT]
-    error = _length(pose - truth)
-    position = (error * weight).mean() + (_length(drift) * weight[..., 0]).mean() / len(H36M17)
-    factor = (pose * truth).sum((-1, -2), True) / pose.square().sum((-1, -2), True).clamp(min=1e-6)
-    scale = (_length(pose * factor - truth) * weight).mean()
-    loss = position + config.scale * scale
+    pose, truth = rooted(answer), rooted(label)
+    drift = losses.length(answer[:, :, _ROOT] - label[:, :, _ROOT])
+    position = (losses.position_errors(pose, truth) * weight).mean() + (drift * weight[..., 0]).mean() / len(H36M17)
+    loss = position + config.scale * (losses.scale_errors(pose, truth, weight) * weight).mean()
     if answer.shape[1] > 1:
-        change = _length((pose - truth).diff(dim=1))
-        loss = loss + config.velocity * (change * weight[:, 1:]).mean()
+        loss = loss + config.velocity * (losses.velocity_errors(pose, truth) * weight[:, 1:]).mean()
     return loss
-
-
-def _length(x: Tensor) -> Tensor:
-    return (x.square().sum(-1) + 1e-10).sqrt()
 
 
 BENCHMARK = CameraRange((3.0, 8.0), (0.4, 2.6), roll=1.5, off_center=0.3, crop=(0.9, 1.1))
@@ -80,7 +75,7 @@ def score_lifter(
     where: CameraRange = BENCHMARK,
     noise: NoiseModel = _BENCHMARK_NOISE,
 ) -> dict[str, Tensor]:
-    """Errors of every window (N * cameras,), seen by fixed random phones through a detector's errors.
+    """Errors of every clip (N * cameras,) of the motion in fixed random virtual cameras, with simulated detector noise.
 
     In mm along the true camera's axes, root-relative, each frame scaled by the known depth of its root: MotionBERT's
     protocol, but against the true pose instead of its 2.5D projection. Keys: mpjpe, pa_mpjpe, n_mpjpe, mpjve (mm a
@@ -112,11 +107,6 @@ def _answer(lifter: nn.Module, seen: Tensor, flip: bool) -> Tensor:
 
 def _chance(seed: int, device: torch.device) -> Chance:
     return Chance(torch.Generator(device).manual_seed(seed))
-
-
-def step_seed(seed: int, step: int) -> int:
-    """The seed of one step's clips; far apart for neighboring steps and runs."""
-    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def learning_rate(config: PretrainConfig, step: int) -> float:
@@ -164,20 +154,20 @@ def pretrain(
     run = _Run.start(config, device)
     if not run.resume(out, config):
         (out / "log.jsonl").unlink(missing_ok=True)
-    losses: list[Tensor] = []
+    recent: list[Tensor] = []
     began = time.monotonic() - run.seconds
     for step in range(run.step, config.steps):
         batch = draw_batch(bank, config, noises, step, run.clip_length)
-        losses.append(run.learn(batch, config, step))
+        recent.append(run.learn(batch, config, step))
         if on_progress is not None:  # reading the loss waits for the device
-            report(on_progress, Progress("pretrain", run.step, config.steps, values={"loss": float(losses[-1])}))
+            report(on_progress, Progress("pretrain", run.step, config.steps, values={"loss": float(recent[-1])}))
         last = run.step == config.steps
         if last or run.step % config.save_every == 0:
             run.seconds = time.monotonic() - began
             row: dict[str, Any] = {
                 "step": run.step,
                 "seconds": round(run.seconds, 1),
-                "loss": float(torch.stack(losses).mean()),
+                "loss": float(torch.stack(recent).mean()),
             }
             if last or run.step % config.validate_every == 0:
                 for name, held in banks.items():
@@ -187,7 +177,7 @@ def pretrain(
             run.save(out, config)
             with (out / "log.jsonl").open("a", encoding="utf-8") as log:
                 log.write(json.dumps(row) + "\n")
-            losses.clear()
+            recent.clear()
     return load_model(out / "model.pt")
 
 
@@ -246,30 +236,40 @@ class _Run:
         return Model(copy.deepcopy(self.average).cpu(), name, settings, "box", config.rate, self.clip_length, card=card)
 
     def save(self, out: Path, config: PretrainConfig) -> None:
-        state = {"format": "pretrain-state", "step": self.step, "seconds": self.seconds, "config": asdict(config)}
-        state |= {"lifter": self.lifter.state_dict(), "average": self.average.state_dict()}
-        state["optimizers"] = [optimizer.state_dict() for optimizer, _ in self.optimizers]
-        checkpoints.write(out / "state.pt", state)
+        """Write `state.pt`."""
+        state = {"step": self.step, "seconds": self.seconds, "lifter": self.lifter.state_dict()}
+        state |= {"average": self.average.state_dict(), "optimizers": [o.state_dict() for o, _ in self.optimizers]}
+        write_state(out / "state.pt", _header(config), state)
 
     def resume(self, out: Path, config: PretrainConfig) -> bool:
-        """Continue the run in this folder if there is one. Raises TrainingError if it had other settings."""
+        """Continue the run in this folder if there is one. Raises as `read_state` does."""
         out.mkdir(parents=True, exist_ok=True)
-        if not (out / "state.pt").exists():
+        state = read_state(
+            out / "state.pt",
+            _header(config),
+            defaults=shaping(PretrainConfig()),
+            upgrade=_upgraded,
+            another="--out FOLDER",
+        )
+        if state is None:
             return False
-        state = checkpoints.read(out / "state.pt")
-        known, free = state["config"], ("steps", "data")  # that a run may go on with more of
-        now = {k: v for k, v in asdict(config).items() if k in shaping(config) and k not in free}
-        changed = [k for k, v in now.items() if known.get(k, v) != v]
-        if changed:
-            raise TrainingError(
-                f"{out} holds a run with another {', '.join(changed)}", hint="choose another folder, or delete that run"
-            )
         self.lifter.load_state_dict(state["lifter"])
         self.average.load_state_dict(state["average"])
         for (optimizer, _), saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.step, self.seconds = int(state["step"]), float(state["seconds"])
         return True
+
+
+def _header(config: PretrainConfig) -> records.Header:
+    """What a resumed run must agree with; it may continue with more steps and more motion."""
+    shared = {name: value for name, value in shaping(config).items() if name not in ("steps", "data")}
+    return state_header("pretraining state", shared)
+
+
+def _upgraded(old: dict[str, Any]) -> dict[str, Any]:
+    """A state of version 1, which named neither its version nor its settings so."""
+    return {**old, "format": "pretraining state", "settings": old["config"], "inputs": {}}
 
 
 def _optimizers(lifter: nn.Module, config: PretrainConfig) -> list[tuple[torch.optim.Optimizer, float]]:

@@ -1,9 +1,11 @@
-"""The folder of a run: its settings, its log, the state that a stopped run continues from, and the best model so far.
+"""The folder of a run, and the state that a stopped training run continues from.
 
-config.json             settings; `--config` reads it back
-log.jsonl, log.csv      one line an epoch: losses, held-out numbers, seconds
+config.json             settings; `--config` reads the file
+log.jsonl, log.csv      one line per epoch: losses, held-out numbers, seconds
 events.out.tfevents.*   the same for TensorBoard, where it was asked for
-last.pt, best.pt        state of the last epoch, and the best lifter so far
+last.pt, best.pt        state after the last epoch, and the best lifter so far
+
+`write_state` and `read_state` serve pretraining as well.
 """
 
 from __future__ import annotations
@@ -11,27 +13,177 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from twoview.config import RENAMED, FinetuneConfig, TriangulateConfig, shaping
+from twoview.config import IGNORED, RENAMED, FinetuneConfig, TriangulateConfig, shaping, to_plain
 from twoview.errors import FormatError, MissingBackend, TrainingError
 from twoview.storage import checkpoints, records
 from twoview.takes import Take
 
+STATE_VERSION = 2
 Row = Mapping[str, Any]
 
 
-def plain(lifter: nn.Module) -> dict[str, Tensor]:
+@dataclass(frozen=True)
+class Snapshot:
+    """A lifter after an epoch (0: the unadapted one): its held-out numbers and its weights on the CPU."""
+
+    epoch: int
+    held_out: Mapping[str, float]
+    lifter: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class RunState:
+    """What a stopped run continues from.
+
+    epoch     epochs done
+    before    held-out numbers of the unadapted lifter
+    best      the epoch that becomes the model
+    lifter, optimizer  state after the last epoch
+    warnings  plain sentences about the run; known once it is finished
+    """
+
+    epoch: int
+    before: Mapping[str, float]
+    best: Snapshot
+    lifter: Mapping[str, Tensor]
+    optimizer: Mapping[str, Any]
+    warnings: tuple[str, ...] = ()
+    finished: bool = False
+
+
+class RunFolder:
+    """The files of one run. Only the first of several processes `writes`."""
+
+    def __init__(
+        self,
+        path: Path,
+        config: FinetuneConfig,
+        triangulation: TriangulateConfig,
+        takes: Sequence[Take],
+        *,
+        writes: bool,
+    ) -> None:
+        self.path, self.writes, self._config, self._triangulation = path, writes, config, triangulation
+        self._head = state_header("run state", _shaping(config, triangulation), _inputs(takes))
+        self._board: Any = None
+
+    def resume(self) -> RunState | None:
+        """The state that a run in this folder stopped with, None for a new run. Raises as `read_state` does."""
+        defaults = {**shaping(FinetuneConfig()), "triangulate": shaping(TriangulateConfig())}
+        content = read_state(
+            self.path / "last.pt", self._head, defaults=defaults, upgrade=_upgraded, another="--run NAME"
+        )
+        if content is None:
+            return None
+        state = {name: content[name] for name in RunState.__dataclass_fields__}
+        return RunState(**{**state, "best": Snapshot(**state["best"]), "warnings": tuple(state["warnings"])})
+
+    def start(self, *, new: bool) -> None:
+        """Write the settings and an empty log for a new run, and open TensorBoard's file where it was asked for.
+
+        Raises MissingBackend where TensorBoard is asked for and not installed.
+        """
+        if self.writes and new:
+            settings = {**to_plain(self._config), **to_plain(self._triangulation)}
+            records.write_json(self.path / "config.json", {**records.header("run"), **settings})
+            _write_log(self.path, [])
+        if self.writes and self._config.tensorboard:
+            self._board = _summary_writer(self.path)
+
+    def save(self, state: RunState) -> None:
+        """Write the state and the best lifter so far."""
+        if self.writes:
+            best = vars(state.best)
+            write_state(self.path / "last.pt", self._head, {**vars(state), "best": best})
+            write_state(self.path / "best.pt", self._head, best)
+
+    def log(self, row: Row) -> None:
+        """Add the row of an epoch to the log."""
+        if not self.writes:
+            return
+        _write_log(self.path, [*rows(self.path), row])
+        if self._board is not None:
+            for name, value in row.items():
+                if name != "epoch":
+                    self._board.add_scalar(name.replace("loss_", "loss/"), float(value), int(row["epoch"]))
+            self._board.flush()
+
+
+def cpu_weights(lifter: nn.Module) -> dict[str, Tensor]:
     """A copy of a lifter's weights on the CPU."""
     return {key: value.detach().cpu().clone() for key, value in lifter.state_dict().items()}
 
 
-def inputs(takes: Sequence[Take]) -> dict[str, str]:
-    """What the run learns from: every view's poses and clock."""
+def rows(folder: Path) -> list[dict[str, Any]]:
+    """The log of a run, one mapping per epoch."""
+    path = folder / "log.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def state_header(format: str, settings: Mapping[str, Any], inputs: Mapping[str, str] | None = None) -> records.Header:
+    """The header of a state file: what shaped the run."""
+    return {**records.header(format, inputs=inputs, settings=settings), "version": STATE_VERSION}
+
+
+def write_state(path: Path, head: records.Header, content: Mapping[str, Any]) -> None:
+    """Write tensors and plain values under their header."""
+    checkpoints.write(path, {**head, **content})
+
+
+def read_state(
+    path: Path,
+    head: records.Header,
+    *,
+    defaults: Mapping[str, Any],
+    upgrade: Callable[[dict[str, Any]], dict[str, Any]],
+    another: str,
+) -> dict[str, Any] | None:
+    """The content of a state file that was written under the same header; None where there is no file.
+
+    defaults  settings that stand for those that the file's version did not have
+    upgrade   makes today's content of an older version's
+    another   options that start another run, for the error's hint
+
+    Raises TrainingError for a file of other settings or inputs, FormatError for a damaged one or a newer version.
+    """
+    if not path.exists():
+        return None
+    try:
+        content = checkpoints.read(path)
+        version = content.get("version", 1)
+        content = upgrade(content) if version < STATE_VERSION else content
+        settings, inputs = _completed(defaults, json.loads(json.dumps(content["settings"]))), content["inputs"]
+    except (FormatError, KeyError) as error:
+        raise FormatError(f"{path} is damaged and cannot be continued from", hint=f"delete {path.parent}") from error
+    if content["format"] != head["format"] or version > STATE_VERSION:
+        raise FormatError(
+            f"{path} holds {content['format']} version {version}; expected {head['format']} up to {STATE_VERSION}",
+            hint="upgrade twoview, or choose another folder",
+        )
+    changed = [key for key, value in head["settings"].items() if value != settings.get(key)]
+    if changed or inputs != head["inputs"]:
+        what = f"other settings ({', '.join(changed)})" if changed else "other takes or detections"
+        raise TrainingError(
+            f"{path.parent} holds a run with {what}", hint=f"{another} starts another, or delete {path.parent}"
+        )
+    return content
+
+
+def _completed(defaults: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run with the defaults of those that were added later."""
+    nested = {k: _completed(v, known.get(k, {})) for k, v in defaults.items() if isinstance(v, dict) and v}
+    return {**defaults, **known, **nested}
+
+
+def _inputs(takes: Sequence[Take]) -> dict[str, str]:
+    """What the run learns from: a hash of each view's poses and clock."""
     found = {}
     for take in takes:
         for view, poses in take.poses.items():
@@ -41,105 +193,52 @@ def inputs(takes: Sequence[Take]) -> dict[str, str]:
     return found
 
 
-def _settings(config: FinetuneConfig, triangulation: TriangulateConfig) -> dict[str, Any]:
-    """The settings that shape a run's result, as they come back from a file."""
-    return {**shaping(config), "triangulate": shaping(triangulation)}
+def _shaping(config: FinetuneConfig, triangulation: TriangulateConfig) -> dict[str, Any]:
+    """The settings that shape this run: those that its method reads."""
+    own = {name: value for name, value in shaping(config).items() if name not in IGNORED[config.method]}
+    return {**own, "triangulate": shaping(triangulation)} if config.method == "phones" else own
 
 
-def save(
-    out: Path,
-    state: Mapping[str, Any],
-    config: FinetuneConfig,
-    triangulation: TriangulateConfig,
-    known: Mapping[str, str],
-    *,
-    finished: bool,
-) -> None:
-    """Write the state and the best model so far; `known` are the run's inputs."""
-    head = records.header("run state", inputs=known, settings=_settings(config, triangulation))
-    checkpoints.write(out / "last.pt", {**head, **state, "finished": finished})
-    checkpoints.write(out / "best.pt", {**head, **state["best"]})
+def _upgraded(old: dict[str, Any]) -> dict[str, Any]:
+    """A run's state of version 1 in the layout and with the names of today's settings."""
+    settings, best = dict(old["settings"]), old["best"]
+    phones, loss = dict(settings["phones"]), dict(settings["loss"])
+    triangulate = dict(phones.pop("triangulate", settings.get("triangulate", {})))
+    renamed = (
+        (settings, "remember", "checkpointing"),
+        (phones, "doubt_m", "sigma_m"),
+        (triangulate, "late_s", "sync_sigma_s"),
+        (loss, "only_unlabelled_2d", "only_unlabeled_2d"),
+    )
+    for group, before, after in renamed:
+        if before in group:
+            group[after] = group.pop(before)
+    if "steps" in phones:
+        phones["steps_per_epoch"] = -(-phones.pop("steps") // settings["epochs"])
+    settings["precision"] = RENAMED.get(settings["precision"], settings["precision"])
+    return {
+        **old,
+        "settings": {**settings, "phones": phones, "loss": loss, "triangulate": triangulate},
+        "best": {"epoch": best["epoch"], "held_out": best["watched"], "lifter": best["lifter"]},
+        "optimizer": old.get("optimizer", old.get("optimiser")),
+        "warnings": old.get("warnings", ()),
+    }
 
 
-def _completed(defaults: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a run with the defaults of those that came later."""
-    nested = {k: _completed(v, known.get(k, {})) for k, v in defaults.items() if isinstance(v, dict) and v}
-    return {**defaults, **known, **nested}
-
-
-def _renamed(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a run as a version up to 0.2 wrote them, under today's names."""
-    own = dict(settings)
-    if "remember" not in own:
-        return own
-    phones, loss = dict(own["phones"]), dict(own["loss"])
-    own["triangulate"] = phones.pop("triangulate")
-    own["triangulate"]["sync_sigma_s"] = own["triangulate"].pop("late_s")
-    phones["sigma_m"] = phones.pop("doubt_m")
-    phones["steps_per_epoch"] = -(-phones.pop("steps") // own["epochs"])
-    loss["only_unlabeled_2d"] = loss.pop("only_unlabelled_2d")
-    own["precision"] = RENAMED.get(own["precision"], own["precision"])
-    return {**own, "checkpointing": own.pop("remember"), "phones": phones, "loss": loss}
-
-
-def resume(
-    out: Path, config: FinetuneConfig, triangulation: TriangulateConfig, known: Mapping[str, str]
-) -> dict[str, Any] | None:
-    """The state that a run in this folder stopped with, None for a new one.
-
-    Raises TrainingError where the folder holds a run with other settings or inputs, FormatError for a damaged state.
-    """
-    path = out / "last.pt"
-    if not path.exists():
-        return None
-    try:
-        state = checkpoints.read(path)
-        theirs, their_inputs = state["settings"], state["inputs"]
-    except (FormatError, KeyError) as error:
-        raise FormatError(f"{path} is damaged and cannot be continued from", hint=f"delete {out}") from error
-    settings = _settings(config, triangulation)
-    theirs = _completed(_settings(FinetuneConfig(), TriangulateConfig()), _renamed(theirs))
-    if theirs != settings or their_inputs != known:
-        changed = [key for key in settings if settings[key] != theirs.get(key)]
-        what = f"other settings ({', '.join(changed)})" if changed else "other takes or detections"
-        raise TrainingError(f"{out} holds a run with {what}", hint=f"--run NAME starts another, or delete {out}")
-    return state
-
-
-def rows(out: Path) -> list[dict[str, Any]]:
-    """The log so far, one mapping an epoch."""
-    text = (out / "log.jsonl").read_text(encoding="utf-8") if (out / "log.jsonl").exists() else ""
-    return [json.loads(line) for line in text.splitlines()]
-
-
-def log(out: Path, lines: Sequence[Row]) -> None:
-    """Write the log anew, as JSON lines and as a table."""
-    with records.atomic(out / "log.jsonl") as temporary:
+def _write_log(folder: Path, lines: Sequence[Row]) -> None:
+    """Write the whole log, as JSON lines and as a table."""
+    with records.atomic(folder / "log.jsonl") as temporary:
         temporary.write_text("".join(json.dumps(row) + "\n" for row in lines), encoding="utf-8")
     names = list(dict.fromkeys(name for row in lines for name in row))
-    with records.atomic(out / "log.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with records.atomic(folder / "log.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, names)
         table.writeheader()
         table.writerows(lines)
 
 
-class Board:
-    """TensorBoard's curves of a run; does nothing unless `wanted`. Raises MissingBackend where it is not installed."""
-
-    def __init__(self, out: Path, *, wanted: bool) -> None:
-        self._writer: Any = None
-        if not wanted:
-            return
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise MissingBackend("TensorBoard is not installed", hint='pip install "twoview[tensorboard]"') from error
-        self._writer = SummaryWriter(str(out))
-
-    def add(self, row: Row) -> None:
-        """One line of the log."""
-        if self._writer is not None:
-            for name, value in row.items():
-                if name != "epoch":
-                    self._writer.add_scalar(name.replace("loss_", "loss/"), float(value), int(row["epoch"]))
-            self._writer.flush()
+def _summary_writer(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise MissingBackend("TensorBoard is not installed", hint='pip install "twoview[tensorboard]"') from error
+    return SummaryWriter(str(folder))
