@@ -12,6 +12,10 @@ def settings(name: str) -> dict:
     return SMALL["mine" if name.endswith(":Mine") else name]
 
 
+# Settings of MotionBERT's two networks; the small one's are the defaults of DSTformer.
+FULL = {"dim_feat": 512, "mlp_ratio": 2.0}
+LITE = {"dim_feat": 256, "mlp_ratio": 4.0}
+
 SMALL = {
     "dstformer": {"dim_feat": 16, "dim_rep": 16, "depth": 1, "num_heads": 4, "maxlen": 9},
     "tcn": {"width": 16, "dilations": [1, 3], "clip_length": 9},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -154,14 +154,3 @@ def _interpolate(old: Array, values: Array, seen: Array, new: Array, max_gap: fl
         blended = known[left] * (1 - share) + known[right] * share
         out[:, joint] = np.where(inside[:, None], blended, np.nan)
     return out
-
-
-def same_fields(a: object, b: object) -> bool:
-    """Whether two poses of one type hold equal values, NaN equal to NaN."""
-
-    def equal(x: object, y: object) -> bool:
-        if isinstance(x, np.ndarray) and isinstance(y, np.ndarray):
-            return x.shape == y.shape and bool(np.array_equal(x, y, equal_nan=True))
-        return x == y
-
-    return type(a) is type(b) and all(equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from twoview.geometry.framing import Framing
 from twoview.geometry.similarity import rooted
-from twoview.lifters.dstformer import LITE, DSTformer
+from twoview.lifters.dstformer import DSTformer
 from twoview.training.clips import PairBatch
 from twoview.training.losses import consistency, reprojection
 
@@ -94,7 +94,7 @@ def compare_with_loop(device: str, repeats: int) -> None:
 def share_of_step(device: str, repeats: int) -> None:
     """Time of a step of MotionBERT Lite with and without the loss."""
     batch, answer = pairs(1, 243, device)
-    lifter = DSTformer(**LITE).to(device)  # type: ignore[arg-type]
+    lifter = DSTformer().to(device)  # type: ignore[arg-type]
     optimizer = torch.optim.Adam(lifter.parameters(), lr=2e-4)
 
     def step() -> None:

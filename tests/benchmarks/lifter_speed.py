@@ -24,10 +24,11 @@ import numpy as np
 import torch
 from fingerprint import FINGERPRINT, asked, distance, filled
 from plain_dstformer import PlainDSTformer
+from small_lifters import FULL, LITE
 from torch import Tensor, nn
 
 from twoview.config import InferConfig
-from twoview.lifters.dstformer import FULL, LITE, DSTformer
+from twoview.lifters.dstformer import DSTformer
 from twoview.lifting.inference import lift
 from twoview.lifting.model import load_model
 from twoview.machine import keep_memory

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from fingerprint import FINGERPRINT, SIZES, asked, distance, filled, listed
+from small_lifters import FULL, LITE
 
 from twoview.geometry.similarity import mirror
 from twoview.lifters import dstformer, motionbert
-from twoview.lifters.dstformer import FULL, LITE, DSTformer
+from twoview.lifters.dstformer import DSTformer
 
 SETTINGS = {"full": FULL, "lite": LITE}
 FLOAT64, FLOAT32 = 1e-10, 5e-5  # the original's own float32 differs from its float64 by 8.5e-6

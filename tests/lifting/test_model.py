@@ -9,11 +9,12 @@ from dataclasses import replace
 import pytest
 import torch
 from fingerprint import FINGERPRINT, asked, distance, filled
+from small_lifters import FULL, LITE
 from torch import nn
 
 from twoview.errors import FormatError, LifterError
 from twoview.lifters import build, motionbert
-from twoview.lifters.dstformer import FULL, LITE, DSTformer
+from twoview.lifters.dstformer import DSTformer
 from twoview.lifting.model import (
     Model,
     add_checkpoint,
@@ -117,6 +118,11 @@ def test_our_own_files_keep_everything(tmp_path):
     assert all(value.dtype == torch.float32 for value in halved.values())
 
 
+def test_a_setting_under_its_older_name_is_read(tmp_path):
+    save_model(tmp_path / "m.pt", model(config={**TINY, "remember": "blocks"}))
+    assert load_model(tmp_path / "m.pt").lifter.checkpointing == "blocks"
+
+
 def test_a_weight_that_is_not_a_number_is_not_written(tmp_path):
     broken = model()
     nn.init.constant_(broken.lifter.head.weight, float("nan"))
@@ -136,8 +142,8 @@ def test_root_relative_checkpoints_are_put_back_into_the_picture(tmp_path):
         def forward(self, x):
             return x - x[:, :, :1] if self.relative else x
 
-    assert motionbert.answers_root_relative(Copy(True))
-    assert not motionbert.answers_root_relative(Copy(False))
+    assert motionbert.is_root_relative(Copy(True))
+    assert not motionbert.is_root_relative(Copy(False))
 
 
 @pytest.mark.parametrize(

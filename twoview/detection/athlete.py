@@ -1,6 +1,6 @@
-"""Which of the tracks is the athlete: judged from whole tracks, and where that is close, from what two views share.
+"""Which track is the athlete: chosen from whole tracks, by all views together where several are likely, or by hand.
 
-people.png: one row of small pictures for everyone in a video, to choose the athlete by eye.
+For the choice by hand people.png shows one row of small pictures per track.
 """
 
 from __future__ import annotations
@@ -20,21 +20,27 @@ from twoview.media.video import frames
 from twoview.storage import records
 from twoview.timeline import Sync
 
-TIE = 0.4  # tracks that look at least this much like the athlete, as a share of the likeliest, are worth a second look
+TIE = 0.4  # tracks with at least this share of the likeliest track's `athlete` may be the athlete too
 MOST_TIED = 4
-GRID_HZ = 10.0  # how finely motion is compared between views
-AGREEMENT = 2.0  # weight of the motions' correlation against the logarithm of how athlete-like the tracks are
+GRID_HZ = 10.0  # rate at which motion is compared between views
+AGREEMENT = 2.0  # weight of the motions' correlation against the logarithm of the tracks' `athlete`
+
+SIDE = 120  # px of one small picture
+SHOTS = 8  # small pictures per row
+MOST_ROWS = 12
+MARGIN = 0.15  # around the person, as a share of its box
 
 
 @dataclass(frozen=True)
 class TrackSummary:
-    """What the choice of the athlete rests on; all but `track`, `start_s` and `end_s` are shares from 0 to 1.
+    """What the athlete is chosen by.
 
-    coverage   share of the clip's frames in which the track was seen
-    size       median height over the picture's height
-    motion     how much the joints move within the body, body sizes a second (not a share)
-    central    1 in the middle of the picture, 0 at its edge
-    score      mean joint score
+    start_s, end_s  seconds of the first and the last frame, on the view's clock
+    coverage        share of the video's frames in which the track was seen
+    size            median height over the picture's height, at most 1
+    motion          how fast the joints move within the body, body sizes per second
+    central         1 in the middle of the picture, 0 at its edge
+    score           mean joint score, 0..1
     """
 
     track: int
@@ -48,7 +54,7 @@ class TrackSummary:
 
     @property
     def athlete(self) -> float:
-        """How much this looks like the athlete: long in view, large, certain, in the middle, moving."""
+        """How likely this is the athlete: the product of coverage, size, score, closeness to the middle, and motion."""
         moving = 0.5 + min(self.motion, 1.0)
         return self.coverage * self.size * self.score * (0.5 + 0.5 * self.central) * moving
 
@@ -71,7 +77,7 @@ def summarize(people: People, size: tuple[int, int]) -> list[TrackSummary]:
 
 
 def _motion(own: People, height: float) -> float:
-    """How fast joints move about the body's center in its liveliest tenth of the time, body sizes a second."""
+    """Speed of the joints about the body's center, body sizes per second: the 90th percentile over time."""
     step = np.diff(own.time[own.frame])
     near = (step > 0) & (step < 0.2)
     if not near.any():
@@ -82,9 +88,9 @@ def _motion(own: People, height: float) -> float:
 
 
 def choose(people: People, size: tuple[int, int], person: int | None = None) -> int:
-    """The athlete's track: the one asked for, or the likeliest of the whole clip.
+    """The athlete's track: number `person`, or the likeliest of the whole video.
 
-    Raises DetectorError where nobody was seen, and for a track id that there is not.
+    Raises DetectorError where nobody was found, and for a number that no track has.
     """
     ranked = summarize(people, size)
     if not ranked:
@@ -101,11 +107,11 @@ def choose(people: People, size: tuple[int, int], person: int | None = None) -> 
 
 
 def choose_together(views: Mapping[str, tuple[People, tuple[int, int]]], sync: Sync) -> dict[str, int]:
-    """View -> the athlete's track, where views of one event settle each other's ties.
+    """View -> the athlete's track, chosen by all views of a take together.
 
     views  view name -> its people and the (width, height) of its pictures
-    One person moves and rests at the same moments in every view: of the tracks that could be the athlete, those are
-    taken whose motion agrees best on the session clock.
+    One person moves and rests at the same moments in every view: of the tracks that may be the athlete, those are
+    chosen whose motion agrees best on the session clock.
     """
     tied: dict[str, list[TrackSummary]] = {}
     for view, (people, size) in views.items():
@@ -117,18 +123,18 @@ def choose_together(views: Mapping[str, tuple[People, tuple[int, int]]], sync: S
         (view, row.track): _activity(views[view][0].of(row.track), sync, view) for view in tied for row in tied[view]
     }
 
-    def worth(rows: tuple[TrackSummary, ...]) -> float:
+    def total(rows: tuple[TrackSummary, ...]) -> float:
         keys = [(view, row.track) for view, row in zip(tied, rows, strict=True)]
         agree = [_correlation(motion[a], motion[b]) for a, b in combinations(keys, 2)]
         likely = np.mean([np.log(max(row.athlete, 1e-9)) for row in rows])
         return float(likely + AGREEMENT * (np.mean(agree) if agree else 0.0))
 
-    chosen = max(product(*tied.values()), key=worth)
+    chosen = max(product(*tied.values()), key=total)
     return {view: row.track for view, row in zip(tied, chosen, strict=True)}
 
 
 def _activity(own: People, sync: Sync, view: str) -> tuple[Array, Array]:
-    """Session times (S,) on the common grid, and how much the body moves within itself there, body sizes a second."""
+    """Session times (S,) on the common grid, and how fast the joints move within the body, body sizes per second."""
     time = sync.to_session(view, own.time[own.frame])
     inside = own.xy - np.nanmedian(own.xy, axis=1, keepdims=True)
     speed = np.nanmean(np.linalg.norm(np.diff(inside, axis=0), axis=-1), axis=1) / np.maximum(np.diff(time), 1e-3)
@@ -148,16 +154,13 @@ def _correlation(a: tuple[Array, Array], b: tuple[Array, Array]) -> float:
     return float(np.corrcoef(x, y)[0, 1])
 
 
-SIDE = 120  # px of one thumbnail
-SHOTS = 8  # thumbnails a row
-MOST_ROWS = 12
-MARGIN = 0.15
+# --- people.png ----------------------------------------------------------------------------------------------------
 
 
 def draw_people(
     video: Path, size: tuple[int, int], people: People, summaries: list[TrackSummary], chosen: int, path: Path
 ) -> None:
-    """Write one row per track, the likeliest athlete first: its number, when it was seen, how it looked over time.
+    """Write one row per track, the likeliest athlete first: its number, when it was seen, pictures of it over time.
 
     size  (width, height) of the pictures that the people were found in
     """
@@ -188,7 +191,7 @@ def _row(video: Path, size: tuple[int, int], people: People, summary: TrackSumma
 
 
 def _shot(video: Path, size: tuple[int, int], time: float, box: Array) -> Array:
-    """A square around a box at one moment, scaled to SIDE."""
+    """A square around a box at one moment, SIDE px wide."""
     frame = next(iter(frames(video, start=time, size=size)), None)
     if frame is None:
         return np.full((SIDE, SIDE, 3), 245, np.uint8)

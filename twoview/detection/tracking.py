@@ -120,7 +120,8 @@ class Tracker:
 def center(person: Person) -> Array:
     """Median (2,) of the joints with a good score, or the middle of the box where there are none."""
     good = person.score >= LEAST_JOINT_SCORE
-    return np.median(person.xy[good], axis=0) if good.any() else (person.box[:2] + person.box[2:]) / 2
+    middle: Array = np.median(person.xy[good], axis=0) if good.any() else (person.box[:2] + person.box[2:]) / 2
+    return middle
 
 
 def distance(a: Person, b: Person, shift: Array) -> float:
@@ -201,12 +202,14 @@ def _continues(before: People, after: People, gap: float) -> bool:
 
 def height_of(box: Array) -> Array:
     """Longer sides (N,) of boxes (N, 4)."""
-    return np.maximum(box[:, 3] - box[:, 1], box[:, 2] - box[:, 0])
+    longer: Array = np.maximum(box[:, 3] - box[:, 1], box[:, 2] - box[:, 0])
+    return longer
 
 
 def middle_of(box: Array) -> Array:
     """Centers (N, 2) of boxes (N, 4)."""
-    return (box[:, :2] + box[:, 2:]) / 2
+    middle: Array = (box[:, :2] + box[:, 2:]) / 2
+    return middle
 
 
 # --- through a video -----------------------------------------------------------------------------------------------

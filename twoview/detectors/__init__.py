@@ -139,17 +139,22 @@ def build(detector: str | Detector, *, device: str = "auto", finder: str = "", f
     """
     if not isinstance(detector, str):
         return detector
+    given: tuple[str, ...]
     options: dict[str, Any] = {"device": device, "flip": flip, **({"finder": finder} if finder else {})}
     name, colon, rest = detector.partition(":")
     if detector in DETECTORS:
-        return plugins.load(DETECTORS[detector], "detector", DetectorError)(detector, **options)
-    if name == "mmpose" and colon:
-        return plugins.load(DETECTORS["mmpose"], "detector", DetectorError)(rest, **options)
-    if Path(detector).suffix in (".onnx", ".pth", ".zip"):
-        return plugins.load(_RTMPOSE, "detector", DetectorError)(detector, **options)
-    if colon:
-        return plugins.load(detector, "detector", DetectorError)()
-    raise DetectorError(
-        f"unknown detector {detector!r}; known: {', '.join(DETECTORS)}, an .onnx or .pth file, or package.module:Name",
-        hint="--detector movenet ships with twoview and needs no download",
-    )
+        target, given = DETECTORS[detector], (detector,)
+    elif name == "mmpose" and colon:
+        target, given = DETECTORS["mmpose"], (rest,)
+    elif Path(detector).suffix in (".onnx", ".pth", ".zip"):
+        target, given = _RTMPOSE, (detector,)
+    elif colon:
+        target, given, options = detector, (), {}
+    else:
+        raise DetectorError(
+            f"unknown detector {detector!r}; known: {', '.join(DETECTORS)}, an .onnx or .pth file, "
+            "or package.module:Name",
+            hint="--detector movenet ships with twoview and needs no download",
+        )
+    built: Detector = plugins.load(target, "detector", DetectorError)(*given, **options)
+    return built

@@ -1,4 +1,4 @@
-"""From a box in a picture to a network's input, and back: letterboxes, crops, boxes."""
+"""From a box in a picture to the input of a network, and back: letterboxes, crops, boxes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ def overlap(a: Array, b: Array) -> Array:
     high = np.minimum(a[:, None, 2:4], b[None, :, 2:4])
     both = np.clip(high - low, 0, None).prod(axis=-1)
     area = [np.clip(x[:, 2:4] - x[:, :2], 0, None).prod(axis=-1) for x in (a, b)]
-    return both / np.maximum(area[0][:, None] + area[1][None, :] - both, 1e-9)
+    shares: Array = both / np.maximum(area[0][:, None] + area[1][None, :] - both, 1e-9)
+    return shares
 
 
 def keep_best(boxes: Array, *, most_overlap: float) -> Array:
@@ -78,4 +79,5 @@ def crop(rgb: Array, matrix: Array, size: tuple[int, int]) -> Array:
 
 def uncrop(xy: Array, matrix: Array) -> Array:
     """Points (..., 2) in crop px back to picture px."""
-    return (xy - matrix[:, 2]) / matrix[0, 0]
+    points: Array = (xy - matrix[:, 2]) / matrix[0, 0]
+    return points

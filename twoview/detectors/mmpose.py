@@ -1,7 +1,7 @@
-"""Any top-down model of MMPose through MMPose itself, which need not be installed for anything else.
+"""Any top-down model of MMPose, run by MMPose itself, which nothing else needs.
 
-MMPose imports packages that its body models do not use and that cannot be installed beside this PyTorch. While it is
-imported, stand-ins take the place of those that are not there; afterwards they are removed again.
+MMPose imports packages that its body models do not use and that cannot be installed beside this PyTorch. During the
+import, stand-ins take the place of packages that are missing; afterwards they are removed again.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ SKELETONS: dict[int, tuple[Skeleton, ...]] = {17: (COCO17, H36M17), 26: (HALPE26
 
 
 class MMPose:
-    """A model of MMPose: `config[,checkpoint]`, a config file or the name of one that MMPose brings.
+    """A model of MMPose: `config[,checkpoint]`, a config file or the name of one that ships with MMPose.
 
-    Without a checkpoint the weights are random, which is only good for trying things out. Boxes come from our finder.
+    Without a checkpoint the weights are random, which is only good for a trial. Boxes come from our person finder.
     """
 
     def __init__(self, spec: str, *, device: str = "auto", finder: str = "", flip: bool = False) -> None:
@@ -63,7 +63,7 @@ class MMPose:
             warnings.simplefilter("ignore")
             try:
                 self._model = apis.init_model(settings, checkpoint or None, device=device)
-            except Exception as error:  # MMPose raises what its many parts raise
+            except Exception as error:  # MMPose's parts raise errors of many types
                 raise DetectorError(
                     f"MMPose cannot build {config} with {checkpoint or 'random weights'}: {str(error)[:300]}",
                     hint="check that config and checkpoint belong together",
@@ -94,7 +94,7 @@ class MMPose:
 
 
 def find_config(name: str) -> str:
-    """A config file, or one that MMPose brings whose file name is (or is unique in containing) `name`."""
+    """A config file, or one that ships with MMPose whose file name is (or is unique in containing) `name`."""
     if Path(name).is_file():
         return name
     spec = importlib.util.find_spec("mmpose")
@@ -155,7 +155,7 @@ def _installed(name: str) -> bool:
 
 
 def _works(name: str) -> bool:
-    """Whether a package is there and its import succeeds; some are there and break on this numpy or PyTorch."""
+    """Whether a package is installed and its import succeeds; some are installed and fail on this numpy or PyTorch."""
     if not _installed(name):
         return False
     try:
@@ -195,7 +195,7 @@ def _module(name: str, **attributes: Any) -> types.ModuleType:
 
 
 def _absent(name: str) -> type:
-    """A class that says, when used, that it is not there."""
+    """A class that raises MissingBackend when it is used."""
 
     def refuse(self: Any, *_: Any, **__: Any) -> None:
         raise MissingBackend(f"{name} is not part of this installation; the models that twoview reads do without it")

@@ -18,7 +18,7 @@ OFFSET = -0.25  # crop px added to Thunder's answers: mirrored crops then give m
 
 
 class MoveNet:
-    """MoveNet in ONNX Runtime. Input is RGB; joints that lie outside the crop come back with a low score."""
+    """MoveNet in ONNX Runtime. Input is RGB; joints outside the crop get a low score."""
 
     def __init__(self, name: str = "movenet", *, device: str = "auto", finder: str = "", flip: bool = False) -> None:
         device = onnx_device(device)

@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions: threads that do not fight, a device that is what was asked for, files that fit."""
+"""ONNX Runtime sessions: one thread each, on the device that was asked for, and errors for files that do not fit."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 from twoview.errors import DetectorError
 from twoview.machine import onnx_device
 
-# One thread a session: frames are spread over cores instead, and waiting threads must not spin (they would take the
-# processor from the decoder and from other programs).
+# One thread per session: frames are spread over cores instead, and waiting threads must not spin (they would take
+# processor time from the decoder and from other programs).
 _THREADS = 1
 
 
@@ -22,7 +22,7 @@ def open_session(path: Path, *, device: str = "auto") -> Any:
     options.intra_op_num_threads = _THREADS
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Kept between calls, it would be each thread's most: 10 MiB more for RTMPose-s, 6 % less time.
+    # Memory kept between calls would be each thread's maximum: 10 MiB more for RTMPose-s, for 6 % less time.
     options.enable_cpu_mem_arena = False
     options.log_severity_level = 3
     providers = ["CUDAExecutionProvider"] if device == "cuda" else ["CPUExecutionProvider"]
@@ -33,7 +33,7 @@ def open_session(path: Path, *, device: str = "auto") -> Any:
             f"{path} cannot be read as an ONNX model: {str(error).splitlines()[0][:200]}",
             hint="download it again, or check that it is an .onnx file",
         ) from error
-    if session.get_providers()[0] != providers[0]:  # the runtime falls back to the processor without a word
+    if session.get_providers()[0] != providers[0]:  # the runtime falls back to the CPU silently
         raise DetectorError(
             f"device {device} was asked for, but ONNX Runtime loaded {session.get_providers()[0]}",
             hint="check the CUDA and cuDNN versions that onnxruntime-gpu needs, or use --device cpu",
@@ -42,7 +42,7 @@ def open_session(path: Path, *, device: str = "auto") -> Any:
 
 
 def describe(session: Any) -> str:
-    """Inputs and outputs in words, for messages about a file that does not fit."""
+    """Inputs and outputs, for messages about a file that does not fit."""
 
     def rows(tensors: Any) -> str:
         return ", ".join(f"{t.name} {t.type} {[d if isinstance(d, int) else '?' for d in t.shape]}" for t in tensors)
@@ -51,7 +51,7 @@ def describe(session: Any) -> str:
 
 
 def misfit(path: Path, session: Any, wanted: str) -> DetectorError:
-    """The error for a model file that is not of the kind that was asked for."""
+    """The error for a model file of another kind than was asked for."""
     return DetectorError(
         f"{path} is another kind of model: expected {wanted}; got {describe(session)}",
         hint="name an RTMPose file (two SimCC outputs) as --detector, a person detector as --set detect.finder=FILE",

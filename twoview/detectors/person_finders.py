@@ -1,4 +1,4 @@
-"""Who finds people for a top-down detector: RTMDet and YOLOX person detectors in ONNX, or MoveNet MultiPose."""
+"""Person finders of two-step detectors: MoveNet MultiPose, or an RTMDet or YOLOX person detector in ONNX."""
 
 from __future__ import annotations
 
@@ -16,17 +16,20 @@ from twoview.storage.weights import WEIGHTS, locate
 
 LEAST_SCORE = 0.3
 MOST_OVERLAP = 0.65  # two boxes that share more are one person
-SEARCH_SIDES = (256, 512)  # longer side of the picture MultiPose searches, and of a second search if nobody was found
+SEARCH_SIDES = (256, 512)  # px of the picture's longer side; the second where the first search finds nobody
 MULTIPOSE_LEAST_SCORE = 0.15
-FILL = 114  # gray around a picture that does not have the network's shape, OpenMMLab
+FILL = 114  # gray level around a picture that does not have the network's shape, as in OpenMMLab
 PERSON = 0  # class number of people in COCO
-# Mean and spread of blue, green, red that RTMDet was trained with; YOLOX takes plain values.
+# Mean and standard deviation of blue, green, red that RTMDet was trained with; YOLOX takes plain values.
 RTMDET_MEAN = np.array([103.53, 116.28, 123.675], np.float32)
 RTMDET_STD = np.array([57.375, 57.12, 58.395], np.float32)
 
 
 class Finder(Protocol):
-    """Finds people's boxes; may be called from several threads. side: it sees so many px of a picture's longer side."""
+    """Finds people's boxes; may be called from several threads.
+
+    side  px of the picture's longer side that the network uses
+    """
 
     name: str
     side: int
@@ -38,7 +41,7 @@ class Finder(Protocol):
 def build_finder(name: str, *, device: str = "auto") -> Finder:
     """The finder of that name (movenet, or one of the weights table), or of an .onnx file.
 
-    A file's name has to say whether it is an RTMDet or a YOLOX, since they want their pictures prepared differently.
+    The name of a file must hold rtmdet or yolox: the two networks need their pictures prepared differently.
     """
     if name == "movenet":
         return MultiPose(device=device)
@@ -54,7 +57,7 @@ def build_finder(name: str, *, device: str = "auto") -> Finder:
 
 
 class MultiPose:
-    """MoveNet MultiPose as a finder of people: at most six, the surest first."""
+    """MoveNet MultiPose as a person finder: at most six people, the highest score first."""
 
     name, side = "multipose", max(SEARCH_SIDES)
 
@@ -108,10 +111,11 @@ class OnnxFinder:
         return keep_best(boxes, most_overlap=MOST_OVERLAP)
 
     def _read(self, outputs: list[Any]) -> Array:
-        """Boxes (N, 5) in px of the network's picture, whichever way the file gives them."""
+        """Boxes (N, 5) in px of the network's picture, from any of the layouts that such files have."""
         first = outputs[0]
         if len(outputs) == 2 and first.ndim == 3 and first.shape[-1] == 5:  # boxes with scores, and their classes
-            return first[0][outputs[1][0] == PERSON]
+            people: Array = first[0][outputs[1][0] == PERSON]
+            return people
         if len(outputs) == 3 and all(o.ndim == 4 and o.shape[-1] == 5 for o in outputs):
             return np.concatenate([_distances(o[0], self._size[0] / o.shape[1]) for o in outputs])
         if len(outputs) == 1 and first.ndim == 3 and first.shape[-1] >= 6:

@@ -1,6 +1,6 @@
-"""RTMPose's way of answering: one distribution over x and one over y for each joint (SimCC).
+"""RTMPose: the official ONNX exports in ONNX Runtime, or the official .pth files in plain PyTorch.
 
-RTMPose: the official ONNX exports in ONNX Runtime, or the official .pth files in plain PyTorch.
+Its networks give one distribution over x and one over y for each joint (SimCC).
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def prepare(crops: Array) -> Array:
 def decode(along_x: Array, along_y: Array, size: tuple[int, int]) -> tuple[Array, Array]:
     """Joints (N, J, 2) in crop px and scores (N, J) from the two outputs (N, J, bins).
 
-    The place is the highest bin's, the score the lower of the two heights (MMPose's rule), cut to 0..1; a joint whose
-    score is not above 0 was not located and is NaN.
+    The place is that of the highest bin, the score the lower of the two heights (MMPose's rule), cut to 0..1; a joint
+    whose score is not above 0 was not located and is NaN.
     """
     bins = np.array([along_x.shape[-1] / size[0], along_y.shape[-1] / size[1]])
     xy = np.stack([along_x.argmax(axis=-1), along_y.argmax(axis=-1)], axis=-1) / bins
@@ -53,14 +53,14 @@ def mirror(inputs: Array) -> Array:
 
 
 def average(plain: tuple[Array, Array], mirrored: tuple[Array, Array], order: Sequence[int]) -> tuple[Array, Array]:
-    """Mean of the outputs for crops and for mirrored crops, as MMPose's flip test: bins turned round, sides changed."""
+    """Mean of the outputs for crops and for mirrored crops, as in MMPose's flip test: bins reversed, sides swapped."""
     order = list(order)
     (x, y), (mirrored_x, mirrored_y) = plain, mirrored
     return (x + mirrored_x[:, order, ::-1]) / 2, (y + mirrored_y[:, order]) / 2
 
 
 SKELETONS: dict[int, Skeleton] = {17: COCO17, 26: HALPE26}
-DEFAULT_FINDER = "movenet"  # it ships, so that RTMPose needs one download and not two
+DEFAULT_FINDER = "movenet"  # it ships, so RTMPose needs one download and not two
 GPU_BATCH = 32
 
 
@@ -77,11 +77,11 @@ class Engine(Protocol):
 
 
 class RTMPose:
-    """Keypoints from RTMPose, in the people that the finder found.
+    """Keypoints of RTMPose, in the boxes of the person finder.
 
     name    of the weights table, an .onnx file or MMPose's .pth file; 17 (COCO) or 26 (Halpe) joints
-    device  cpu, cuda, or auto. ONNX Runtime is used for .onnx and names, PyTorch for .pth, and for names on a
-            graphics card where ONNX Runtime has no CUDA; `name` afterwards says which it was
+    device  cpu, cuda, or auto. ONNX Runtime is used for .onnx and names, PyTorch for .pth, and for names on a GPU
+            where ONNX Runtime has no CUDA; the attribute `name` says which is used
     """
 
     def __init__(self, name: str, *, device: str = "auto", finder: str = "", flip: bool = False) -> None:
@@ -148,7 +148,7 @@ class OnnxEngine:
         self.joints = (
             joints if isinstance(joints, int) else self.run(np.zeros((1, 3, height, width), np.float32))[0].shape[1]
         )
-        self.batch = GPU_BATCH if device == "cuda" else 1  # a processor gains nothing from batches
+        self.batch = GPU_BATCH if device == "cuda" else 1  # a CPU gains nothing from batches
         self.label = f"ONNX Runtime, {device}"
 
     def run(self, inputs: Array) -> tuple[Array, Array]:

@@ -49,7 +49,8 @@ class SeparableConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inner, h, w) -> (N, outer, h, w)."""
-        return self.pointwise_conv(self.depthwise_conv(x))
+        y: Tensor = self.pointwise_conv(self.depthwise_conv(x))
+        return y
 
 
 class Block(nn.Module):
@@ -61,7 +62,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Same shape out as in."""
-        y = self.conv2(self.conv1(x))
+        y: Tensor = self.conv2(self.conv1(x))
         return x + y if self.add else y
 
 
@@ -91,7 +92,8 @@ class CSPLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, inner, h, w) -> (N, outer, h, w)."""
         both = torch.cat([self.blocks(self.main_conv(x)), self.short_conv(x)], dim=1)
-        return self.final_conv(self.attention(both))
+        y: Tensor = self.final_conv(self.attention(both))
+        return y
 
 
 class PoolingPyramid(nn.Module):
@@ -104,7 +106,8 @@ class PoolingPyramid(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, inner, h, w) -> (N, outer, h, w)."""
         x = self.conv1(x)
-        return self.conv2(torch.cat([x, *(F.max_pool2d(x, size, 1, size // 2) for size in (5, 9, 13))], dim=1))
+        y: Tensor = self.conv2(torch.cat([x, *(F.max_pool2d(x, size, 1, size // 2) for size in (5, 9, 13))], dim=1))
+        return y
 
 
 class CSPNeXt(nn.Module):
@@ -134,7 +137,7 @@ class CSPNeXt(nn.Module):
 
 
 class ScaleNorm(nn.Module):
-    """Vectors brought to one length, which is learned."""
+    """Vectors scaled to one length, which is learned."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -142,7 +145,7 @@ class ScaleNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, J, size) -> the same."""
-        length = torch.linalg.vector_norm(x, dim=2, keepdim=True) * self.scale
+        length: Tensor = torch.linalg.vector_norm(x, dim=2, keepdim=True) * self.scale
         return x / length.clamp(min=1e-5) * self.g
 
 
@@ -170,10 +173,11 @@ class GatedAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, J, TOKEN) -> the same."""
-        u, v, base = F.silu(self.uv(self.ln(x))).split([2 * TOKEN, 2 * TOKEN, KEY], dim=2)
+        u, v, base = torch.split(F.silu(self.uv(self.ln(x))), [2 * TOKEN, 2 * TOKEN, KEY], dim=2)
         query, key = (base.unsqueeze(2) * self.gamma + self.beta).unbind(dim=2)
         weight = F.relu(torch.bmm(query, key.transpose(1, 2)) / math.sqrt(KEY)).square()
-        return self.res_scale(x) + self.o(u * torch.bmm(weight, v))
+        y: Tensor = self.res_scale(x) + self.o(u * torch.bmm(weight, v))
+        return y
 
 
 class SimCCHead(nn.Module):
@@ -206,7 +210,8 @@ class RTMPoseNet(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Normalized RGB crops (N, 3, height, width) -> bins along x (N, J, 2 * width) and y (N, J, 2 * height)."""
-        return self.head(self.backbone(x))
+        bins: tuple[Tensor, Tensor] = self.head(self.backbone(x))
+        return bins
 
 
 def from_state(state: Mapping[str, Tensor]) -> RTMPoseNet:

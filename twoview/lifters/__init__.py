@@ -1,13 +1,13 @@
-"""Lifters: networks that turn a clip of 2D poses into 3D, behind one small contract.
+"""Lifters: networks that turn a clip of 2D poses into 3D, with one small interface.
 
 A lifter is a torch module with
-  clip_length                    the longest clip it takes; it takes every shorter one too, down to one frame
+  clip_length                    frames of the longest clip; every shorter clip fits too, down to one frame
   forward(x (B, T, 17, 3))       x, y in screen units (see `framing`) and a score 0..1; where the score is 0, x and y
-                                 are 0 and mean nothing
+                                 are 0 without meaning
   -> (B, T, 17, 3)               x, y, z in screen units, z relative to the root
 
-Another one is a row in LIFTERS, or "package.module:Class" given where a lifter's name is asked for. The class takes its
-settings as plain keyword arguments, so that a model file can hold them.
+To add a lifter, add a row to LIFTERS, or give "package.module:Class" as a lifter's name. The class takes its settings
+as plain keyword arguments, so that a model file can hold them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LIFTERS: dict[str, str] = {
 
 
 class Lifter(Protocol):
-    """What a lifter must offer beside being an `nn.Module`."""
+    """What a lifter, an `nn.Module`, must offer."""
 
     clip_length: int
 
@@ -38,7 +38,7 @@ class Lifter(Protocol):
 def build(name: str, config: Mapping[str, Any] | None = None) -> nn.Module:
     """A lifter with fresh weights, from a name in LIFTERS or "package.module:Class" and its settings.
 
-    Raises LifterError for a name that leads nowhere or settings that the class does not take.
+    Raises LifterError for an unknown name, and for settings that the class does not take.
     """
     target = LIFTERS.get(name, name)
     if ":" not in target:

@@ -1,13 +1,13 @@
 """DSTformer, the network of MotionBERT (Zhu et al., ICCV 2023), full and Lite; its checkpoints load as they are.
 
-Two streams of attention look at the same tokens, one first over the joints of a frame and then over the frames of a
-joint, the other the other way round; a learnt gate mixes them after every layer. Names of weights and settings are
+Two streams of attention work on the same tokens, one first over the joints of a frame and then over the frames of a
+joint, the other in the reverse order; a learned gate mixes them after every layer. Names of weights and settings are
 those of the original, so `load_state_dict(checkpoint["model_pos"])` works once "module." is taken off.
 
 Tokens stay in one memory order, (B, T, J, C), from end to end. Queries, keys and values are three products instead of
-one, so that both kinds of attention are views of what the products wrote: nothing is ever copied to be rearranged.
-On CPUs a batch goes through a few clips at a time, and where nothing is differentiated sums are written over their
-first term, since memory is what time is lost to beside the products themselves.
+one, so that both kinds of attention are views of the products' results: no copy rearranges tokens. On CPUs a batch is
+processed a few clips at a time, and where no gradient is needed sums are written over their first term: beside the
+products themselves most time goes to memory.
 """
 
 from __future__ import annotations
@@ -22,13 +22,11 @@ from torch.utils.checkpoint import checkpoint
 
 from twoview.skeleton import H36M17
 
-FULL = {"dim_feat": 512, "mlp_ratio": 2.0}
-LITE = {"dim_feat": 256, "mlp_ratio": 4.0}
 _FRAMES_AT_ONCE = 256
 
 
 def overwriting() -> bool:
-    """Whether sums may be written over their first term: nothing is differentiated, traced or mixed in precision."""
+    """Whether sums may be written over their first term: no gradient, no compilation, no mixed precision."""
     recorded = torch.is_grad_enabled() or torch.compiler.is_compiling()
     return not (recorded or torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"))
 
@@ -36,7 +34,8 @@ def overwriting() -> bool:
 def plus(x: Tensor, y: Tensor, linear: nn.Linear) -> Tensor:
     """The sum x + linear(y); over x where `overwriting`, so that the product needs no memory of its own."""
     if not overwriting():
-        return x + linear(y)
+        total: Tensor = x + linear(y)
+        return total
     x.view(-1, x.shape[-1]).addmm_(y.flatten(0, -2), linear.weight.t())
     return x.add_(linear.bias)
 
@@ -78,7 +77,7 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """A spatial and a temporal half, each attention and MLP with residuals; `order` says which comes first."""
+    """A spatial and a temporal half, each attention and MLP with residuals; `order` is "st" or "ts"."""
 
     def __init__(self, width: int, heads: int, hidden: int, order: str) -> None:
         super().__init__()
@@ -102,19 +101,19 @@ class Block(nn.Module):
 
     def _spatial(self, x: Tensor) -> Tensor:
         x = self.attn_s(self.norm1_s(x), onto=x)
-        return self.mlp_s(self.norm2_s(x), onto=x)
+        return cast(Tensor, self.mlp_s(self.norm2_s(x), onto=x))
 
     def _temporal(self, x: Tensor) -> Tensor:
         x = self.attn_t(self.norm1_t(x), onto=x)
-        return self.mlp_t(self.norm2_t(x), onto=x)
+        return cast(Tensor, self.mlp_t(self.norm2_t(x), onto=x))
 
 
 class DSTformer(nn.Module):
     """The lifter "dstformer". Settings are MotionBERT's; the defaults are its Lite network, 16.0 million weights.
 
     maxlen      longest clip in frames; shorter ones use the first temporal embeddings
-    att_fuse    a learnt gate mixes the streams, as in all published networks; False: their mean
-    add_root    for checkpoints trained on root-relative labels: puts x and y back where the 2D pose is
+    att_fuse    a learned gate mixes the streams, as in all published networks; False: their mean
+    add_root    for checkpoints trained on root-relative labels: moves x and y to the 2D pose
     checkpointing  keep "all" activations of a training step, or those at "blocks" alone: a fifth of the memory for a
                 third more time
     """
@@ -152,7 +151,7 @@ class DSTformer(nn.Module):
         self.reset_weights()
 
     def reset_weights(self) -> None:
-        """Fresh weights as MotionBERT draws them: both streams start with half a say."""
+        """Fresh weights as MotionBERT draws them: both streams start with half of the weight."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
@@ -167,8 +166,8 @@ class DSTformer(nn.Module):
         """(B, T, 17, 3) x, y, score -> MotionBERT's representation (B, T, 17, dim_rep), before the head."""
         if x.device.type != "cpu" or torch.compiler.is_compiling():
             return self._represent(x)
-        few = max(_FRAMES_AT_ONCE // x.shape[1], 1)  # clips whose tokens stay near a CPU's core: a third faster
-        return torch.cat([self._represent(part) for part in x.split(few)])
+        few = max(_FRAMES_AT_ONCE // x.shape[1], 1)  # clips whose tokens fit into a CPU core's cache: a third faster
+        return torch.cat([self._represent(part) for part in torch.split(x, few)])
 
     def _represent(self, x: Tensor) -> Tensor:
         h = self.joints_embed(x) + self.pos_embed + self.temp_embed[:, : x.shape[1]]
@@ -183,7 +182,7 @@ class DSTformer(nn.Module):
         """Both streams on the same tokens, mixed by weights that sum to 1 in every token."""
         a, b = self.blocks_st[index](h), self.blocks_ts[index](h)
         if not len(self.ts_attn):
-            return (a + b) / 2
+            return cast(Tensor, (a + b) / 2)
         gate = cast(nn.Linear, self.ts_attn[index])
         of_a, of_b = gate.weight.chunk(2, dim=1)
         share = (functional.linear(a, of_a, gate.bias) + functional.linear(b, of_b)).softmax(dim=-1)
@@ -191,14 +190,14 @@ class DSTformer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, 17, 3) x, y, score -> (B, T, 17, 3) x, y, z, all in screen units; T from 1 to `clip_length`."""
-        answer = self.head(self.represent(x))
-        return answer + found_root(x, answer) if self.add_root else answer
+        pose: Tensor = self.head(self.represent(x))
+        return pose + root_offset(x, pose) if self.add_root else pose
 
 
-def found_root(x: Tensor, pose: Tensor) -> Tensor:
-    """Where to put a root-relative `pose` (B, T, J, 3) so that it lies on the 2D that was read: (B, T, 1, 3), z 0.
+def root_offset(x: Tensor, pose: Tensor) -> Tensor:
+    """The offset (B, T, 1, 3), z 0, that puts a root-relative `pose` (B, T, J, 3) onto the 2D input `x`.
 
-    The mean offset of all joints by their scores, so that an unseen pelvis does not matter.
+    The mean offset of all joints, weighted by their scores, so that an unseen pelvis does not matter.
     """
     weight = x[..., 2:] + 1e-6
     relative = pose[..., :2] - pose[..., H36M17.root : H36M17.root + 1, :2]

@@ -1,6 +1,6 @@
 """The layouts of MotionBERT's checkpoints: the original's, and that of its port in mmpose.
 
-Both hold a DSTformer's weights under names that map one to one; how large it is follows from the shapes.
+Both hold a DSTformer's weights under names that map one to one; its settings follow from the shapes of the weights.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ _UNKNOWN = "37.2 mm fine-tuned, 39.2 mm from scratch; the file does not say whic
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
-    """A recognized checkpoint: its layout, size by name, the DSTformer's settings, and its weights under our names."""
+class RecognizedCheckpoint:
+    """A DSTformer found in a checkpoint: layout, name of its size, settings, and weights under our names."""
 
     layout: str
     family: str
@@ -44,7 +44,7 @@ class Found:
     best_mm: float | None
 
     def card(self, path: Path) -> dict[str, Any]:
-        """What is known about it, for people."""
+        """What a person should know about it."""
         names = (path.resolve().parent.name, path.name)
         unnamed = _UNKNOWN if self.family == "MotionBERT full" else "not stated by its authors"
         accuracy = next((mm for sign, mm in _PUBLISHED.items() if any(n.startswith(sign) for n in names)), unnamed)
@@ -56,7 +56,7 @@ class Found:
             "source": path.name,
         }
         if self.best_mm is not None:
-            card["best_mpjpe_mm"] = round(self.best_mm, 2)  # as its own training recorded it
+            card["best_mpjpe_mm"] = round(self.best_mm, 2)  # as its own training recorded
         return card
 
 
@@ -66,8 +66,8 @@ def row(card: Mapping[str, Any]) -> str:
     return f"{name}-scratch" if name and str(card["published"]).endswith(_SCRATCH) else name
 
 
-def recognize(content: Mapping[str, Any], where: str) -> Found:
-    """The DSTformer in a checkpoint. Raises LifterError that says what the file seems to be instead."""
+def recognize(content: Mapping[str, Any], where: str) -> RecognizedCheckpoint:
+    """The DSTformer in a checkpoint. Raises LifterError with what the file seems to be instead."""
     state = _weights_of(content)
     if not state:
         raise LifterError(
@@ -81,12 +81,12 @@ def recognize(content: Mapping[str, Any], where: str) -> Found:
     essential = ("temp_embed", "pos_embed", "joints_embed.weight", "blocks_st.0.mlp_s.fc1.weight", "head.weight")
     missing = [key for key in essential if key not in plain]
     if missing:
-        raise LifterError(f"{where} is not a 3D lifter that we know: {_guess(plain, missing)}", hint=_EXPECTED)
+        raise LifterError(f"{where} is not a known 3D lifter: {_guess(plain, missing)}", hint=_EXPECTED)
     config = _config(plain)
     hidden = plain["blocks_st.0.mlp_s.fc1.weight"].shape[0]
     family = _FAMILIES.get((config["dim_feat"], hidden), "a DSTformer of its own size")
     best = content.get("min_loss")
-    return Found(layout, family, config, plain, float(best) if best is not None else None)
+    return RecognizedCheckpoint(layout, family, config, plain, float(best) if best is not None else None)
 
 
 _EXPECTED = (
@@ -125,16 +125,16 @@ def from_mmpose(key: str) -> str:
 
 
 @torch.no_grad()
-def answers_root_relative(lifter: nn.Module) -> bool:
-    """Whether a lifter answers poses with the pelvis at 0, tried on a figure that stands beside the picture's center.
+def is_root_relative(lifter: nn.Module) -> bool:
+    """Whether a lifter predicts poses with the pelvis at 0, tried on a figure beside the picture's center.
 
-    Published weights come both ways, and nothing in their files tells which.
+    Published weights exist of both kinds, and nothing in their files says which.
     """
     figure = torch.ones(1, 27, len(H36M17), 3)
     figure[..., :2] = _STANDING + torch.tensor([0.3, 0.2])
-    answer = lifter.eval()(figure)[..., :2].mean(dim=(0, 1))
-    pelvis = answer[H36M17.root]
-    likeness = torch.nn.functional.cosine_similarity((answer - pelvis).flatten(), _STANDING.flatten(), dim=0)
+    pose = lifter.eval()(figure)[..., :2].mean(dim=(0, 1))
+    pelvis = pose[H36M17.root]
+    likeness = torch.nn.functional.cosine_similarity((pose - pelvis).flatten(), _STANDING.flatten(), dim=0)
     return bool(likeness > 0.9 and pelvis.abs().max() < 0.1)
 
 
@@ -154,7 +154,7 @@ def _weights_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def _config(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The settings that these shapes imply. The number of heads leaves no trace: all published networks have 8."""
+    """The settings that the shapes imply, but for the number of heads: all published networks have 8."""
     width = state["joints_embed.weight"].shape[0]
     hidden = state["blocks_st.0.mlp_s.fc1.weight"].shape[0]
     return {
@@ -171,7 +171,7 @@ def _config(state: Mapping[str, Tensor]) -> dict[str, Any]:
     }
 
 
-_SIGNS = (  # in the order of looking: a piece of a weight's name -> what has such weights
+_SIGNS = (  # tried in this order: a piece of a weight's name, and what has such weights
     ("head.fc1.", "MotionBERT's action recognition, whose backbone has no 3D head"),
     ("smpl", "a body mesh model"),
     ("blocks_st.", "a DSTformer without its 3D head"),

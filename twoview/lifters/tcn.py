@@ -1,7 +1,7 @@
 """A small temporal network: residual blocks of dilated taps over time, in the manner of VideoPose3D.
 
-x and y are the input plus a correction, so that all capacity goes into depth and into mending bad detections. Every
-frame of the clip is answered; beyond its ends the first and last frames stand for their neighbors.
+x and y are the input plus a correction, so that all capacity goes into depth and into correcting bad detections. Every
+frame of the clip gets a pose; beyond the clip's ends the first and the last frame are repeated.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _JOINTS = 17
 
 
 class Taps(nn.Module):
-    """Three taps `dilation` frames apart as one matrix product: (B, T, C) -> (B, T, C). Faster on CPUs than Conv1d."""
+    """Three taps `dilation` frames apart as one matrix product: (B, T, C) -> (B, T, C). On CPUs faster than Conv1d."""
 
     def __init__(self, width: int, dilation: int) -> None:
         super().__init__()
@@ -26,7 +26,8 @@ class Taps(nn.Module):
         frames, reach = x.shape[1], self.dilation
         before, after = x[:, :1].expand(-1, reach, -1), x[:, -1:].expand(-1, reach, -1)
         padded = torch.cat([before, x, after], dim=1)
-        return self.mix(torch.cat([padded[:, :frames], x, padded[:, 2 * reach : 2 * reach + frames]], dim=-1))
+        mixed: Tensor = self.mix(torch.cat([padded[:, :frames], x, padded[:, 2 * reach : 2 * reach + frames]], dim=-1))
+        return mixed
 
 
 class Block(nn.Module):
@@ -42,7 +43,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
-        return x + self.out(functional.gelu(self.taps(self.norm(x))))
+        change: Tensor = self.out(functional.gelu(self.taps(self.norm(x))))
+        return x + change
 
 
 class TemporalNetwork(nn.Module):

@@ -1,7 +1,7 @@
-"""Write a model as one file for use elsewhere: it reads pixels of one view and answers 3D, and says so itself.
+"""Write a model as one file for use elsewhere, with a description inside: pixels of one view in, 3D out.
 
-`pt` is our own model file. `onnx` and `pt2` hold the whole way from pixels to poses, framing included, so that nothing
-of this package is needed to run them; both are tried against the model that they were made from.
+`pt` is our own model file. `onnx` and `pt2` hold all steps from pixels to poses, framing included, so that nothing of
+this package is needed to run them; both are compared with the model that they were made from.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ OUTPUT = (
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written, and by how much it differs at most from the model itself, screen units; None if not tried."""
+    """What was written, and its largest difference from the model itself, screen units; None if not compared."""
 
     path: Path
     kind: str
@@ -47,14 +47,14 @@ class Exported:
 
 
 class Monocular(nn.Module):
-    """From pixels of one view to root-relative 3D in one call: framing, lifter, and the way back to the camera."""
+    """From pixels of one view to root-relative 3D in one call: framing, lifter, and back to the camera's axes."""
 
     def __init__(self, lifter: nn.Module, rule: Rule) -> None:
         super().__init__()
         self.lifter, self.rule = lifter, rule
 
     def forward(self, xy: Tensor, score: Tensor, size: Tensor, focal: Tensor) -> Tensor:
-        """Shapes and units as INPUTS and OUTPUT say."""
+        """Shapes and units are those of INPUTS and OUTPUT."""
         focal = torch.where(focal > 0, focal, default_focal(size))
         seen = score[..., None] > 0
         framing = frame_clip(xy, score, size, self.rule, focal=focal)
@@ -65,9 +65,9 @@ class Monocular(nn.Module):
 
 
 def export(model: Model, path: Path | str, *, kind: str = "pt") -> Exported:
-    """Write a model as one self-describing file of a kind in EXPORTERS, and try it.
+    """Write a model as one self-describing file of a kind in EXPORTERS, and compare its output with the model's.
 
-    Raises LifterError for an unknown kind, and for a file that does not answer as the model does.
+    Raises LifterError for an unknown kind, and for a file whose output differs from the model's.
     """
     if kind not in EXPORTERS:
         raise LifterError(f"no export to {kind!r}", hint=f"known: {', '.join(EXPORTERS)}; the file's suffix names it")
@@ -75,20 +75,20 @@ def export(model: Model, path: Path | str, *, kind: str = "pt") -> Exported:
     if difference is not None and not difference < TOLERANCE:
         Path(path).unlink()
         raise LifterError(
-            f"the exported file answers up to {difference:.2g} screen units off the model; it was removed"
+            f"the exported file differs from the model by up to {difference:.2g} screen units; it was removed"
         )
     return Exported(Path(path), kind, difference)
 
 
 def describe(model: Model) -> dict[str, str]:
-    """What an exported file says about itself, as strings."""
+    """The description inside an exported file, as strings."""
     facts = {**records.header("exported-model"), **model.facts(), "joints": model.joints.joints}
     facts |= {"inputs": INPUTS, "output": OUTPUT}
     return {f"twoview.{key}": value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
 
 
 def examples(model: Model, batch: int, frames: int) -> tuple[Tensor, ...]:
-    """Inputs to try a model with: people who wander through a portrait picture, some joints unseen."""
+    """Random inputs to compare models with, in a portrait picture, some joints unseen."""
     generator = torch.Generator().manual_seed(batch * 1000 + frames)
     xy = torch.randn(batch, frames, 17, 2, generator=generator).mul(120) + torch.tensor([600.0, 900.0])
     score = torch.rand(batch, frames, 17, generator=generator)
@@ -102,7 +102,7 @@ def _to_pt(model: Model, path: Path) -> None:
 
 
 def _to_onnx(model: Model, path: Path) -> float:
-    """ONNX, batch and frames dynamic; every answer is compared in ONNX Runtime."""
+    """ONNX, batch and frames dynamic; compared with the model in ONNX Runtime."""
     network = _whole(model)
     with _quiet():
         program = torch.onnx.export(
@@ -146,7 +146,7 @@ EXPORTERS: Mapping[str, Callable[[Model, Path], float | None]] = {"pt": _to_pt, 
 
 @torch.inference_mode()
 def compare(model: Model, network: nn.Module, run: Callable[..., Tensor]) -> float:
-    """Largest difference between two functions over clips from one frame to the longest, one and several at a time."""
+    """Largest difference between two functions over clips from one frame to the longest, alone and in batches."""
     tried: Sequence[tuple[int, int]] = ((1, 1), (3, min(5, model.clip_length)), (1, model.clip_length))
     differences = []
     for batch, frames in tried:
@@ -167,7 +167,7 @@ def _dynamic(model: Model) -> tuple[Any, ...]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporters' remarks on packages that we do not need."""
+    """Without the exporters' warnings about packages that we do not need."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export")]
     levels = [logger.level for logger in loggers]
     try:

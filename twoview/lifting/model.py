@@ -1,6 +1,6 @@
 """Model files: a lifter's weights with all that is needed to use them, and the official checkpoints of MotionBERT.
 
-A model file is a dict of tensors and plain values. Nothing that could run code is ever unpickled.
+A model file is a dict of tensors and plain values, read without running code.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ LIFTERS_FOLDER = weights.ASSETS / "lifters"
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A lifter and how to talk to it.
+    """A lifter and how to use it.
 
     lifter       the network, in evaluation mode
     name         its row in LIFTERS, or package.module:Class
     config       keyword arguments that build it
     framing      how a clip's pixels become screen units: a rule of `framing.frame_clip`
-    rate_hz      frames a second that it was trained on
-    clip_length  longest clip it takes at once, in frames
-    skeleton     name of the joints it reads and answers
+    rate_hz      frames per second of the clips that it was trained on
+    clip_length  frames of the longest clip that it takes
+    skeleton     name of the joints of its input and output
     space        "2.5d": x, y of the picture, z from the root in the same unit (see `framing`)
-    card         what a person should know: training, data, accuracy, licence; plain values
+    card         what a person should know: training, data, accuracy, license; plain values
     """
 
     lifter: nn.Module
@@ -61,7 +61,7 @@ class Model:
         return next(self.lifter.parameters()).device
 
     def facts(self) -> dict[str, Any]:
-        """Everything but the weights, as plain values: what a model file and an exported one say about themselves."""
+        """Everything but the weights, as plain values: the facts in a model file and in an exported file."""
         return {
             "lifter": {"name": self.name, "config": dict(self.config)},
             "framing": self.framing,
@@ -74,7 +74,7 @@ class Model:
 
 
 def save_model(path: Path | str, model: Model, *, half: bool = False) -> None:
-    """Write a model file, atomically. `half` stores 16-bit weights: half the size, 3 to 4 digits.
+    """Write a model file, atomically. `half` stores 16-bit weights: half the size, precise to 3 or 4 digits.
 
     Raises LifterError where a weight is not a number, or too large for 16 bits.
     """
@@ -88,20 +88,20 @@ def save_model(path: Path | str, model: Model, *, half: bool = False) -> None:
 
 
 def load_model(name_or_path: Path | str, device: str = "cpu") -> Model:
-    """A model that ships, from the weights table, or from a file: ours, MotionBERT's or mmpose's.
+    """A model by name (one that ships, or of the weights table), or from a file: ours, MotionBERT's or mmpose's.
 
-    device  "auto" (cuda where there is one, else cpu), or any that torch knows
-    Raises LifterError with what the file seems to be where it is none of these.
+    device  "auto" (cuda where there is one, else cpu), or any name that PyTorch knows
+    Raises LifterError for any other file, with what it seems to be.
     """
     path = find_model(name_or_path)
     content = checkpoints.read(path, LifterError)
-    model = _own(content, path) if content.get("format") == FORMAT else _official(content, path)
+    model = _from_ours(content, path) if content.get("format") == FORMAT else _from_official(content, path)
     model.lifter.to(torch_device(device, LifterError)).eval()
     return model
 
 
 def find_model(name_or_path: Path | str) -> Path:
-    """The file of a model: a path that exists, the name of one that ships, or a name of the weights table."""
+    """The file of a model: a path, the name of one that ships, or a name of the weights table."""
     path, name = Path(name_or_path), str(name_or_path)
     if path.is_file():
         return path
@@ -115,9 +115,9 @@ def find_model(name_or_path: Path | str) -> Path:
 
 
 def add_checkpoint(path: Path | str, name: str = "") -> tuple[Model, str]:
-    """What a checkpoint is, after it was loaded strictly; a MotionBERT goes into the cache under a name, returned too.
+    """Load a checkpoint strictly, and copy a MotionBERT into the cache; the model, and its name in the weights table.
 
-    name  a row of the weights table; "" for the one that fits. What has no row is left where it is and named "".
+    name  a row of the weights table; "" for the one that fits. A file without a row is not copied, and its name is "".
     """
     model = load_model(path)
     fitting = motionbert.row(model.card) if Path(path).is_file() else ""
@@ -126,30 +126,32 @@ def add_checkpoint(path: Path | str, name: str = "") -> tuple[Model, str]:
     return model, name or fitting
 
 
-def _own(content: dict[str, Any], path: Path) -> Model:
+def _from_ours(content: dict[str, Any], path: Path) -> Model:
     """Our model file."""
     try:
         records.checked(content, path)
         name, config = content["lifter"]["name"], dict(content["lifter"]["config"])
+        if name == "dstformer" and "remember" in config:  # the name of this setting in older files
+            config["checkpointing"] = config.pop("remember")
         state: dict[str, Tensor] = content["state_dict"]
         rest = {key: content[key] for key in ("rate_hz", "clip_length", "skeleton", "card")}
         rule, space = content["framing"], content["space"]
     except (KeyError, TypeError) as error:
         raise LifterError(f"{path} is a damaged model file: {error} is missing", hint="export it again") from error
     if rule not in RULES or space != "2.5d":
-        raise FormatError(f"{path} speaks {rule!r}, {space!r}, which this version does not know")
+        raise FormatError(f"{path} has framing {rule!r} and space {space!r}, which this version does not know")
     lifter = lifters.build(name, config)
     load_strictly(lifter, state, f"{path} (a model of the lifter {name!r})")
     return Model(lifter, name, config, cast("Rule", rule), **rest)
 
 
-def _official(content: dict[str, Any], path: Path) -> Model:
+def _from_official(content: dict[str, Any], path: Path) -> Model:
     """A checkpoint in MotionBERT's or mmpose's layout."""
     found = motionbert.recognize(content, str(path))
     config = dict(found.config)
     lifter = lifters.build("dstformer", config)
     load_strictly(lifter, found.state, f"{path} ({found.family})")
-    if motionbert.answers_root_relative(lifter):
+    if motionbert.is_root_relative(lifter):
         config["add_root"] = True
         lifter.add_root = True  # type: ignore[assignment]
     card = found.card(path) | {"answers": "root-relative poses" if "add_root" in config else "poses in the picture"}
@@ -157,7 +159,7 @@ def _official(content: dict[str, Any], path: Path) -> Model:
 
 
 def load_strictly(lifter: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
-    """Load weights (16-bit ones become 32-bit) if every key and shape fits; else say exactly which do not."""
+    """Load weights, 16-bit ones as 32-bit. Raises LifterError with the keys and shapes that do not fit."""
     own = lifter.state_dict()
     shapes = [
         f"{k} {tuple(state[k].shape)} instead of {tuple(own[k].shape)}"
@@ -182,10 +184,10 @@ _ELSEWHERE = "for use in other programs: twoview export model.onnx --model ..."
 
 
 def convert(path: Path | str, layout: str, out: Path | str) -> Model:
-    """Write a model in another layout, weights bit by bit the same: "motionbert", "mmpose" or "twoview".
+    """Write a model in another layout, every weight the same bit by bit: "motionbert", "mmpose" or "twoview".
 
-    Raises LifterError where MotionBERT's and mmpose's layouts cannot hold the model: they know DSTformers only, and
-    only those that read clips framed by the rule "screen".
+    Raises LifterError where the layouts of MotionBERT and mmpose cannot hold the model: they are for DSTformers alone,
+    and for those whose clips are framed by the rule "screen".
     """
     model = load_model(path)
     if layout == "twoview":
@@ -197,7 +199,7 @@ def convert(path: Path | str, layout: str, out: Path | str) -> Model:
         )
     if model.framing != "screen":
         raise LifterError(
-            f"{path} reads clips framed by {model.framing!r}, which the layout {layout!r} cannot say", hint=_ELSEWHERE
+            f"{path} reads clips framed by {model.framing!r}, which the layout {layout!r} cannot hold", hint=_ELSEWHERE
         )
     checkpoints.write(out, motionbert.lay_out(model.lifter.state_dict(), layout))
     return model

@@ -77,7 +77,6 @@ def guess_cameras(lifted: Array, roots: Array, weight: Array, group: Array) -> t
     return rotation, translation
 
 
-_SIDES = dict(H36M17.pairs)
 LIMBS = {
     "legs": tuple((left, right) for left, right in H36M17.pairs if "shoulder" not in H36M17.joints[left] and left < 8),
     "arms": tuple((left, right) for left, right in H36M17.pairs if left > 8),

@@ -1,4 +1,4 @@
-"""Named weights: files that ship, files in the cache, and files to download once, checked by their hash ever after."""
+"""Named weights: files that ship, files in the cache, files to download once; hashes are checked at every use."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CHUNK = 1 << 18
 
 
 class WeightsError(TwoViewError):
-    """Weights that are not here and cannot be fetched, or are not what their name promises."""
+    """Weights that are not here and cannot be downloaded, or a file that is not the one of its name."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class Weights:
 
     shipped  path below the package's assets, "" if it does not ship
     url      where to download it; "" if there is no link to a file
-    page     where a person finds it
+    page     web page of it
     member   the file inside, where the download is a zip
     sha256   of the file used; "" where unknown: it is pinned on first use
     mb       size of the download in megabytes
-    instead  what to type to do without, where something that ships can take its place
+    instead  option that selects what ships instead
     """
 
     what: str
@@ -149,14 +149,14 @@ def locate(name: str, *, on_progress: OnProgress | None = None) -> Path:
 
 
 def cached_path(name: str) -> Path:
-    """Where the cache keeps the file of these weights, there or not."""
+    """Where the cache keeps the file of these weights, whether or not the file exists."""
     row = _row(name)
     suffix = Path(row.member or row.file_name).suffix or ".pth"
     return cache_folder() / f"{name}{suffix}"
 
 
 def download(name: str, *, on_progress: OnProgress | None = None) -> Path:
-    """Fetch named weights into the cache; a download that was cut off continues where it stopped."""
+    """Download named weights into the cache; an interrupted download continues where it stopped."""
     from urllib.error import URLError  # with it come HTTP, mail and encryption, which nothing else here needs
 
     row = _row(name)
@@ -177,11 +177,11 @@ def download(name: str, *, on_progress: OnProgress | None = None) -> Path:
     try:
         return add(name, part)
     finally:
-        part.unlink(missing_ok=True)  # whole by now, and wrong where it was refused
+        part.unlink(missing_ok=True)  # complete by now, or the wrong file where it was refused
 
 
 def add(name: str, file: Path | str) -> Path:
-    """Put a file that was fetched by hand (the download itself, zip or not) into the cache under its name."""
+    """Copy a file that was downloaded by hand, zip or not, into the cache under its name."""
     row, file = _row(name), Path(file)
     if row.shipped:
         raise WeightsError(f"{name} ships with twoview; there is nothing to add", hint="twoview weights list")
@@ -225,7 +225,7 @@ def _row(name: str) -> Weights:
 
 def _by_hand(name: str) -> str:
     row = WEIGHTS[name]
-    return f"fetch {row.url or row.page} elsewhere, then: twoview weights add {name} {row.file_name or 'FILE'}"
+    return f"download {row.url or row.page} elsewhere, then: twoview weights add {name} {row.file_name or 'FILE'}"
 
 
 def _fetch(url: str, part: Path, stage: str, on_progress: OnProgress | None) -> None:

@@ -52,7 +52,7 @@ class View:
         if records.is_current(self.path, self.head):
             return True
         if imported_from(self.path) and not detect_again:
-            return records.read_header(self.path)["inputs"] == self.head["inputs"]
+            return bool(records.read_header(self.path)["inputs"] == self.head["inputs"])
         if choose_again or self.head["settings"].get("person") is not None or not self.path.exists():
             return False
         return records.is_current(self.path, self._head_with_chosen_person())
