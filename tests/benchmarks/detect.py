@@ -43,9 +43,9 @@ OURS = """
 import json, resource, sys, time
 import av, cv2, onnxruntime
 from twoview.config import DetectConfig
-from twoview.detection import Keeper, detect
+from twoview.detection.pipeline import PeopleFile, detect
 people = []
-Keeper.save = lambda self, found, complete: people.append(len(found.frame))
+PeopleFile.save = lambda self, found, detector, complete: people.append(len(found.frame))
 video, pose, finder, every = sys.argv[1:5]
 config = DetectConfig(detector=pose, finder=finder, device="cpu", people_every=int(every), repair=False)
 begin = time.perf_counter()
@@ -177,7 +177,7 @@ def run(python: Path | str, script: str, *args: object) -> dict[str, float]:
 
 
 def main() -> None:
-    """Make the files, run both in turn, print frames a second and peak memory."""
+    """Make the files, run both in turn, print frames per second and peak memory."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=300)
     parser.add_argument("--times", type=int, default=3)
@@ -212,8 +212,8 @@ def main() -> None:
             cpu = statistics.median(1000 * r["cpu"] / r["frames"] for r in results)
             most = max(r["mib"] for r in results)
             print(
-                f"{name}: {rates[name]:.1f} frames/s ({shown}), {cpu:.1f} ms of processor a frame, {most:.0f} MiB, "
-                f"{results[0]['people']:.2f} people a frame"
+                f"{name}: {rates[name]:.1f} frames/s ({shown}), {cpu:.1f} ms of processor per frame, {most:.0f} MiB, "
+                f"{results[0]['people']:.2f} people per frame"
             )
         if len(rates) == 2:
             print(f"twoview is {rates['twoview'] / rates['rtmlib']:.2f} times as fast")

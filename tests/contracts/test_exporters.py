@@ -75,13 +75,13 @@ def says_what_it_reads_and_answers(path: Path) -> None:
     assert [given.name for given in session.get_inputs()] == list(INPUTS)
 
 
-def test_a_file_that_answers_otherwise_is_removed(tmp_path, monkeypatch):
+def test_a_file_that_differs_from_the_model_is_removed(tmp_path, monkeypatch):
     def wrong(_, path):
         path.write_text("x")
         return 0.5
 
     monkeypatch.setattr(exporters, "EXPORTERS", {"bad": wrong})
-    with pytest.raises(LifterError, match=r"0\.5 screen units off"):
+    with pytest.raises(LifterError, match=r"by up to 0\.5 screen units"):
         export(model("tcn"), tmp_path / "m.bad", kind="bad")
     assert not list(tmp_path.iterdir())
 
