@@ -142,8 +142,7 @@ def test_three_views_are_solved_together_and_a_stranger_is_refused():
     a, b = two_cameras(70)
     c = two_cameras(140)[1]
     poses = {
-        "a": seen(a, view="a"), "b": seen(b, start=0.5, clock=ClockMap(1.0), view="b"),
-        "c": seen(c, start=1.0, clock=ClockMap(-4.0), view="c"),
+        "a": seen(a), "b": seen(b, start=0.5, clock=ClockMap(1.0)), "c": seen(c, start=1.0, clock=ClockMap(-4.0))
     }  # fmt: skip
     sync, relations = relate_poses(poses, reference="b")
     assert sync.method == "motion"
@@ -152,7 +151,7 @@ def test_three_views_are_solved_together_and_a_stranger_is_refused():
     back = inverse(ClockMap(1.0))
     assert sync.clocks["c"].offset_s == pytest.approx(float(back.to_session(-4.0)), abs=0.006)
     with pytest.raises(SyncError, match="c and a, b cannot be related by motion"):
-        relate_poses({**poses, "c": seen(c, seed=9, view="c")})
+        relate_poses({**poses, "c": seen(c, seed=9)})
 
 
 @pytest.mark.skipif(not MOCAP.exists(), reason="the prepared motion capture is not here")
