@@ -197,27 +197,29 @@ class FinetuneConfig(Checked):
         0.2, "share of takes (of clips, where there is one take) kept for validation", low=0.0, high=0.9
     )
     flip: bool = setting(True, "mirror all views of half of the clips; method paper alone")
-    clip_length: int = setting(0, "frames of a clip; 0: the longest that the lifter takes", low=0)
+    clip_length: int = setting(0, "frames per clip; 0: the longest that the lifter reads", low=0)
     schedule: str = setting(
         "auto",
         "learning rate: constant (paper), linear to 0 (phones), or exponential by lr_decay; auto: as the method",
         choices=("auto", "constant", "linear", "exponential"),
     )
-    lr_decay: float = setting(0.99, "factor an epoch with schedule=exponential (MotionBERT)", low=0.0, high=1.0)
+    lr_decay: float = setting(
+        0.99, "factor on the learning rate per epoch with schedule=exponential (MotionBERT)", low=0.0, high=1.0
+    )
     weight_decay: float = setting(0.0, "AdamW's weight decay; 0 is Adam, as in the paper", low=0.0)
-    clip_norm: float = setting(1.0, "largest norm of the gradient; 0: any", low=0.0)
+    clip_norm: float = setting(1.0, "largest norm of the gradient; 0: no limit", low=0.0)
     checkpointing: str = setting(
         "all",
         "activation checkpointing: keep all activations, or only those at block boundaries (less memory, more time)",
         choices=("all", "blocks"),
     )
-    devices: int = setting(1, "processes or GPUs on each machine", low=1, shapes=False)
-    nodes: int = setting(1, "machines", low=1, shapes=False)
+    devices: int = setting(1, "number of processes or GPUs on each machine", low=1, shapes=False)
+    nodes: int = setting(1, "number of machines", low=1, shapes=False)
     keep: str = setting(
         "best", "epoch that becomes the model: the best by the criterion, or the last", choices=("best", "last")
     )
-    patience: int = setting(0, "epochs without a better one after which a run stops; 0: none", low=0)
-    tensorboard: bool = setting(False, "also write TensorBoard's curves; needs the package tensorboard", shapes=False)
+    patience: int = setting(0, "epochs without improvement after which a run stops; 0: never", low=0)
+    tensorboard: bool = setting(False, "also write curves for TensorBoard; needs the package tensorboard", shapes=False)
     loss: LossConfig = field(default_factory=LossConfig)
 
     def __post_init__(self) -> None:
@@ -261,29 +263,29 @@ class PretrainConfig(Checked):
     )
     data: tuple[str, ...] = setting((), "prepared motion capture files to train on")
     validation: tuple[str, ...] = setting(
-        (), "prepared files of other people to measure on; never to choose by", shapes=False
+        (), "prepared files of other people to measure on; nothing is chosen by them", shapes=False
     )
     seed: int = setting(0, "seed of weights, cameras, noise and order", low=0)
-    steps: int = setting(12_000, "training steps; the learning rate has fallen to 0 at the last", low=1)
-    frames: int = setting(4096, "frames a step, split into clips of one length", low=1)
+    steps: int = setting(12_000, "training steps; the learning rate falls to 0 at the last one", low=1)
+    frames: int = setting(4096, "frames per step, split into clips of one length", low=1)
     optimizer: str = setting(
         "muon", "muon for the hidden matrices and adamw for the rest, or adamw", choices=("muon", "adamw")
     )
     lr: float = setting(5e-3, "highest learning rate, reached after the warm-up", low=0.0)
-    lr_rest: float = setting(1e-3, "the same for what Muon leaves to AdamW", low=0.0)
+    lr_rest: float = setting(1e-3, "highest learning rate of the weights that Muon leaves to AdamW", low=0.0)
     warmup: int = setting(300, "steps over which the learning rate rises", low=1)
     weight_decay: float = setting(0.01, "weight decay of both optimizers", low=0.0)
     scale: float = setting(0.5, "weight of the scale-free error, paper equation 5", low=0.0)
     velocity: float = setting(0.75, "weight of the velocity error, paper equation 5 (20 of 27 frames)", low=0.0)
-    rate: float = setting(30.0, "frames a second that the lifter works at", low=1.0)
-    converted: float = setting(0.5, "share of clips whose joints are a COCO detector's, converted", low=0.0, high=1.0)
-    noise: tuple[str, ...] = setting(
-        (), "JSON files of detectors' measured errors, used in turn with the built-in ones"
+    rate: float = setting(30.0, "frames per second that the lifter reads", low=1.0)
+    converted: float = setting(
+        0.5, "share of clips with joints converted from a COCO detector's definition", low=0.0, high=1.0
     )
-    noise_from: int = setting(0, "step from which the measured errors join in", low=0)
+    noise: tuple[str, ...] = setting((), "JSON files of measured detector errors, used in turn with the built-in noise")
+    noise_from: int = setting(0, "first step that uses the measured errors", low=0)
     average: float = setting(0.999, "decay of the averaged weights that are kept", low=0.0, high=1.0)
-    precision: str = setting("bf16", "bf16 runs the network's products in 16 bits", choices=("fp32", "bf16"))
-    device: str = setting("auto", "auto, cpu or cuda; clips are drawn and filmed there too", shapes=False)
+    precision: str = setting("bf16", "precision of matrix products", choices=("fp32", "bf16"))
+    device: str = setting("auto", "auto, cpu or cuda; clips are drawn and rendered there too", shapes=False)
     save_every: int = setting(200, "steps between two saves of the run's state", low=1, shapes=False)
     validate_every: int = setting(1000, "steps between two validations", low=1, shapes=False)
 

@@ -64,7 +64,7 @@ class PairBatch:
 
     def lifted(self, answer: Tensor) -> Tensor:
         """A lifter's answer (B * V, T, J, 3) as (B, V, T, J, 3)."""
-        return answer.unflatten(0, self.score.shape[:2])
+        return answer.reshape(*self.score.shape[:2], *answer.shape[1:])
 
     def to(self, device: torch.device | str) -> PairBatch:
         """The same on another device."""
@@ -148,9 +148,9 @@ def collate(clips: Sequence[Clip], rule: Rule) -> PairBatch:
     xy = torch.from_numpy(np.stack([c.xy for c in clips])).float()
     score = torch.from_numpy(np.stack([c.score for c in clips])).float()
     size = torch.from_numpy(np.stack([c.size for c in clips])).float().flatten(0, 1)
-    count, views = score.shape[:2]
+    views = score.shape[1]
     framing = frame_clip(xy.flatten(0, 1), score.flatten(0, 1), size, rule)
-    screen = to_screen(xy.flatten(0, 1), framing).unflatten(0, (count, views))
+    screen = to_screen(xy.flatten(0, 1), framing).view_as(xy)
     screen = torch.where((score > 0)[..., None], screen, torch.zeros(()))
     target, weight = None, None
     if any(c.truth is not None for c in clips):
@@ -163,7 +163,7 @@ def collate(clips: Sequence[Clip], rule: Rule) -> PairBatch:
             own = [np.zeros(views) if c.focal is None else c.focal for c in clips]
             named = torch.from_numpy(np.concatenate(own)).float()
             focal = torch.where(named > 0, named, focal)
-        answer = from_camera(points.flatten(0, 1), focal, framing).unflatten(0, (count, views))
+        answer = from_camera(points.flatten(0, 1), focal, framing).view_as(points)
         target = torch.where((weight > 0)[..., None], answer, torch.zeros(()))
     time = torch.from_numpy(np.stack([c.time for c in clips]))
     return PairBatch(screen, score, time, framing, target, weight)

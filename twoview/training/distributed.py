@@ -83,11 +83,12 @@ class Shared(nn.Module):
         """As the lifter's: (B, T, J, 3) -> (B, T, J, 3)."""
         world = self.fabric.world_size
         if world == 1:
-            return self.lifter(x)
+            return cast(Tensor, self.lifter(x))
         share = -(-len(x) // world)
         padded = x[torch.arange(share * world, device=x.device) % len(x)]
         own = self.lifter(padded[self.fabric.global_rank * share :][:share])
-        return _Gather.apply(own).flatten(0, 1)[: len(x)]
+        gathered: Tensor = _Gather.apply(own)  # type: ignore[no-untyped-call]
+        return gathered.flatten(0, 1)[: len(x)]
 
 
 class _Gather(torch.autograd.Function):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from itertools import combinations, permutations
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -120,7 +121,7 @@ def _against_mean(points: Tensor, weight: Tensor, config: ConsistencyConfig) -> 
         for view in range(1, points.shape[1]):
             both = weight[:, 0] * weight[:, view]
             flat = (points[:, view].flatten(1, 2), first.flatten(1, 2), both.flatten(1))
-            moved = first + residuals(*flat, rigid=config.rigid).unflatten(1, first.shape[1:3])
+            moved = first + residuals(*flat, rigid=config.rigid).view_as(first)
             seen = weight[:, view] * (both > 0)
             mean, total = mean + moved * seen[..., None], total + seen
         mean = mean / total.clamp(min=_TINY)[..., None]
@@ -257,7 +258,7 @@ def term(name: str) -> Loss:
     found = plugins.load(name, "loss term", ConfigError)
     if not callable(found):
         raise ConfigError(f"the loss term {name!r} is a {type(found).__name__}, and a function was expected")
-    return found
+    return cast(Loss, found)
 
 
 def weights(config: LossConfig) -> Mapping[str, float]:

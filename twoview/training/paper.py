@@ -109,7 +109,7 @@ def validate(lifter: nn.Module, batches: Sequence[PairBatch], *, limit: int = 64
     device = next(lifter.parameters()).device
     rows, sizes = [], []
     for batch in batches:
-        answers = [lifter(part.to(device)) for part in batch.x.split(limit)]
+        answers = [lifter(part.to(device)) for part in torch.split(batch.x, limit)]
         rows.append(monitors(batch, batch.lifted(torch.cat(answers).cpu().float())))
         sizes.append(len(batch.score))
     means = {k: sum(r[k] * n for r, n in zip(rows, sizes, strict=True)) / sum(sizes) for k in rows[0]}

@@ -175,7 +175,7 @@ class Phones:
         device = next(lifter.parameters()).device
         batches = [self._rehearsed(batch, device) for batch in self.training_set.draw(number)]
         answers = lifter(torch.cat([labeled.batch.x for labeled in batches]).to(device)).float()
-        parts = answers.split([len(labeled.batch.x) for labeled in batches])
+        parts = torch.split(answers, [len(labeled.batch.x) for labeled in batches])
         found: dict[str, Tensor] = {}
         for labeled, answer in zip(batches, parts, strict=True):
             own = label_terms(replace(labeled, batch=labeled.batch.to(device)), answer, config)
@@ -189,7 +189,7 @@ class Phones:
         """The monitors; and as criterion the held-out clips' error against their triangulation, mm of a 1.75 m body."""
         means, device = validate(lifter, self.pairs), next(lifter.parameters()).device
         batch = to_batch(self.validation, self.training_set.rule)
-        answer = torch.cat([lifter(x.to(device)).cpu().float() for x in batch.x.split(64)])
+        answer = torch.cat([lifter(x.to(device)).cpu().float() for x in torch.split(batch.x, 64)])
         assert batch.target is not None
         assert batch.target_weight is not None
         depth = self.validation.points[:, :, H36M17.root, 2]

@@ -89,7 +89,7 @@ def score_lifter(
     motion = coco_like(motion) if converted else motion
     seen = render(motion, _chance(seed, bank.device), noise, where)
     clips = seen.labeled(rule)
-    answer = torch.cat([_answer(lifter, part, flip) for part in clips.input.split(256)])
+    answer = torch.cat([_answer(lifter, part, flip) for part in torch.split(clips.input, 256)])
     root = seen.points[:, :, _ROOT : _ROOT + 1]
     meters = root[..., 2:] * (seen.cameras.size[:, 0] / 2 / seen.cameras.focal)[:, None, None, None]
     pose, truth = to_camera(answer, clips.framing) * meters * 1000, (seen.points - root) * 1000
@@ -212,7 +212,7 @@ class _Run:
             answer = self.lifter(batch.input)
         loss = lifting_loss(answer.float(), batch, config)
         self.lifter.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(self.lifter.parameters(), 1.0)
         for optimizer, _ in self.optimizers:
             optimizer.step()
