@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import tomllib
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ class WeightsError(TwoViewError):
 
 @dataclass(frozen=True)
 class Weights:
-    """One row of the table.
+    """One row of `assets/weights.toml`.
 
     shipped  path below the package's assets, "" if it does not ship
     url      where to download it; "" if there is no link to a file
@@ -50,78 +51,9 @@ class Weights:
         return self.url.rsplit("/", 1)[-1] or Path(self.shipped).name
 
 
-_RTM = "https://download.openmmlab.com/mmpose/v1/projects/rtmposev1/"
-_LIFT = "https://download.openmmlab.com/mmpose/v1/body_3d_keypoint/pose_lift/h36m/"
-_RTM_PAGE = "https://github.com/open-mmlab/mmpose/tree/main/projects/rtmpose"
-
-
-def _onnx(what: str, file: str, mb: float, sha256: str = "") -> Weights:
-    """An export of OpenMMLab's deployment kit: a zip that holds end2end.onnx."""
-    return Weights(
-        what, "Apache-2.0", mb, url=f"{_RTM}onnx_sdk/{file}.zip", page=_RTM_PAGE, member="end2end.onnx", sha256=sha256,
-        instead="--detector movenet" if file.startswith("rtmpose") else "--set detect.finder=movenet",
-    )  # fmt: skip
-
-
-def _torch(what: str, file: str, mb: float) -> Weights:
-    """A checkpoint of MMPose."""
-    return Weights(what, "Apache-2.0", mb, url=f"{_RTM}{file}.pth", page=_RTM_PAGE, instead="--detector movenet")
-
-
-def _lifter(what: str, mb: float, file: str = "") -> Weights:
-    """A MotionBERT: MMPose's port of it where there is one, else only where its authors link to it."""
-    url = f"{_LIFT}motionbert_{file}_20230531.pth" if file else ""
-    page = "https://github.com/Walter0807/MotionBERT"
-    return Weights(what, "Apache-2.0", mb, url=url, page=page, instead="--weights twoview-small")
-
-
-_BODY17 = "rtmpose-{}_simcc-body7_pt-body7_420e-256x192-{}_20230504"
-_BODY26 = "rtmpose-{}_simcc-body7_pt-body7-halpe26_700e-256x192-{}_20230605"
-_HUMAN_ART = "{}_8xb8-300e_humanart-{}"
-
-# Name -> where it is. A row with `-torch` is the same model for PyTorch. Hashes are of the file used, not of a zip.
 WEIGHTS: dict[str, Weights] = {
-    "movenet-thunder": Weights(
-        "MoveNet Thunder, keypoints of one person", "Apache-2.0", 12.6, shipped="movenet/movenet-thunder.w16.onnx",
-        sha256="23604e1c7a0904864f68c851ad4aa6e49e0b8d8751754a423e5fc9d002c7fd70",
-    ),
-    "movenet-multipose": Weights(
-        "MoveNet MultiPose, finds up to six people", "Apache-2.0", 9.6, shipped="movenet/movenet-multipose.w16.onnx",
-        sha256="8dce6e7784891a030633aca490bd81b390c3db540ea2d479243700c9b7014cfe",
-    ),
-    "rtmpose-t": _onnx("RTMPose-t, COCO-17", _BODY17.format("t", "026a1439"), 12),
-    "rtmpose-s": _onnx(
-        "RTMPose-s, COCO-17", _BODY17.format("s", "acd4a1ef"), 20,
-        "9aeb635b83f86aea45cf45d85798f7eba1a162de8e0d721c44e54fe5eebaf47d",
-    ),
-    "rtmpose-m": _onnx(
-        "RTMPose-m, COCO-17", _BODY17.format("m", "e48f03d0"), 50,
-        "5c0a4bf67953e6d2ac43ce15e77dc9d5d354ae18430a47d2c5963a7bc5683e3c",
-    ),
-    "rtmpose-l": _onnx("RTMPose-l, COCO-17", _BODY17.format("l", "4dba18fc"), 102),
-    "rtmpose-t-26": _onnx("RTMPose-t, Halpe-26", _BODY26.format("t", "6020f8a6"), 13),
-    "rtmpose-s-26": _onnx("RTMPose-s, Halpe-26", _BODY26.format("s", "7f134165"), 21),
-    "rtmpose-m-26": _onnx("RTMPose-m, Halpe-26", _BODY26.format("m", "4d3e73dd"), 51),
-    "rtmpose-l-26": _onnx("RTMPose-l, Halpe-26", _BODY26.format("l", "2abb7558"), 103),
-    "rtmpose-t-torch": _torch("RTMPose-t, COCO-17, for PyTorch", _BODY17.format("t", "026a1439"), 14),
-    "rtmpose-s-torch": _torch("RTMPose-s, COCO-17, for PyTorch", _BODY17.format("s", "acd4a1ef"), 22),
-    "rtmpose-m-torch": _torch("RTMPose-m, COCO-17, for PyTorch", _BODY17.format("m", "e48f03d0"), 55),
-    "rtmpose-l-torch": _torch("RTMPose-l, COCO-17, for PyTorch", _BODY17.format("l", "4dba18fc"), 111),
-    "rtmpose-t-26-torch": _torch("RTMPose-t, Halpe-26, for PyTorch", _BODY26.format("t", "6020f8a6"), 14),
-    "rtmpose-s-26-torch": _torch("RTMPose-s, Halpe-26, for PyTorch", _BODY26.format("s", "7f134165"), 23),
-    "rtmpose-m-26-torch": _torch("RTMPose-m, Halpe-26, for PyTorch", _BODY26.format("m", "4d3e73dd"), 56),
-    "rtmpose-l-26-torch": _torch("RTMPose-l, Halpe-26, for PyTorch", _BODY26.format("l", "2abb7558"), 113),
-    "rtmdet-nano": _onnx(
-        "RTMDet-nano, finds people", "rtmdet_nano_8xb32-100e_coco-obj365-person-05d8511e", 4,
-        "8297e829ccc5590c8e2d32d5a211f322a0585fb7467eec85eb12c9525b0b95d6",
-    ),
-    "yolox-tiny": _onnx("YOLOX-tiny, finds people", _HUMAN_ART.format("yolox_tiny", "6f3252f9"), 18),
-    "yolox-s": _onnx("YOLOX-s, finds people", _HUMAN_ART.format("yolox_s", "3ef259a7"), 32),
-    "yolox-m": _onnx("YOLOX-m, finds people", _HUMAN_ART.format("yolox_m", "c2c7a14a"), 91),
-    "motionbert": _lifter("MotionBERT full, lifts to 3D, fine-tuned on Human3.6M", 162, "ft_h36m-d80af323"),
-    "motionbert-scratch": _lifter("MotionBERT full, lifts to 3D, trained on Human3.6M alone", 162, "h36m-f554954f"),
-    "motionbert-lite": _lifter("MotionBERT Lite, lifts to 3D, fine-tuned on Human3.6M", 64),
-}  # fmt: skip
+    name: Weights(**row) for name, row in tomllib.loads((ASSETS / "weights.toml").read_text(encoding="utf-8")).items()
+}
 
 
 def cache_folder() -> Path:
