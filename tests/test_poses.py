@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from itertools import pairwise, product
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twoview.poses import Poses2D, Poses3D
+from twoview.poses import Poses2D, Poses3D, cheapest_course
 from twoview.skeleton import COCO17, H36M17
 
 
@@ -72,6 +74,17 @@ def test_own_times_give_the_same_poses():
     again = poses.at(poses.time)
     np.testing.assert_array_equal(again.xy, poses.xy)
     np.testing.assert_array_equal(again.score, poses.score)
+
+
+def test_the_cheapest_course_is_that_of_trying_all():
+    random = np.random.default_rng(0)
+    cost, change = random.random((6, 3)), random.random((6, 3, 3))
+
+    def total(course: tuple[int, ...]) -> float:
+        steps = sum(change[t, a, b] for t, (a, b) in enumerate(pairwise(course), start=1))
+        return steps + sum(cost[t, state] for t, state in enumerate(course))
+
+    assert tuple(cheapest_course(cost, change.__getitem__)) == min(product(range(3), repeat=6), key=total)
 
 
 def test_human36m_joints_come_from_the_detectors():

@@ -9,7 +9,7 @@ import pytest
 from places import SHARED
 
 from twoview.errors import FormatError
-from twoview.skeleton import COCO17, H36M17, HALPE26, SKELETONS, Skeleton, skeleton, to_h36m
+from twoview.skeleton import COCO17, H36M17, HALPE26, SKELETONS, Skeleton, skeleton, swap_sides, to_h36m
 
 FINGERPRINT = SHARED / "spec" / "dstformer_fingerprint.json"
 
@@ -106,3 +106,14 @@ def test_same_places_as_motionberts_converters(source: Skeleton, key: str):
     utilities = json.loads(FINGERPRINT.read_text())["utilities"]
     expected = np.array(next(value for name, value in utilities.items() if name.startswith(key))["first9"])
     np.testing.assert_allclose(out[0, :3].ravel(), expected.reshape(3, 3)[:, :2].ravel(), rtol=1e-9)
+
+
+def test_sides_are_swapped_in_the_marked_frames_and_limbs_alone():
+    values = np.arange(3 * 17 * 2).reshape(3, 17, 2)
+    legs, arms = [(4, 1), (5, 2)], [(12, 15)]
+    swapped = np.array([[True, False], [False, True], [False, False]])
+    result = swap_sides(values, swapped, [legs, arms])
+    assert (result[0, [4, 1, 5, 2]] == values[0, [1, 4, 2, 5]]).all()
+    assert (result[1, [12, 15]] == values[1, [15, 12]]).all()
+    assert (result != values).any(axis=2).sum() == 6
+    assert (swap_sides(result, swapped, [legs, arms]) == values).all()

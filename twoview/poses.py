@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -154,3 +155,20 @@ def _interpolate(old: Array, values: Array, seen: Array, new: Array, max_gap: fl
         blended = known[left] * (1 - share) + known[right] * share
         out[:, joint] = np.where(inside[:, None], blended, np.nan)
     return out
+
+
+def cheapest_course(cost: Array, change: Callable[[int], Array]) -> Array:
+    """The states (T,) of least total cost (Viterbi).
+
+    cost    (T, S)  of being in each state in each frame
+    change  for a frame but the first, the cost (S, S) of going from a state in the frame before to a state in this one
+    """
+    best, before = cost[0], np.zeros(cost.shape, dtype=int)
+    for t in range(1, len(cost)):
+        path = best[:, None] + change(t)
+        before[t] = path.argmin(axis=0)
+        best = path.min(axis=0) + cost[t]
+    course = np.full(len(cost), best.argmin())
+    for t in range(len(cost) - 1, 0, -1):
+        course[t - 1] = before[t, course[t]]
+    return course

@@ -5,6 +5,7 @@ No other file holds joint numbers. Orders are those of the COCO-17, Halpe-26 and
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -130,6 +131,19 @@ def _head_from_ears(xy: Array, score: Array, h_xy: Array, h_score: Array) -> tup
     new_xy, new_score = h_xy.copy(), h_score.copy()
     new_xy[:, 10], new_score[:, 10] = head, np.minimum(score[:, 1:5].min(axis=1), h_score[:, 8])
     return new_xy, new_score
+
+
+def swap_sides(values: Array, swapped: Array, limbs: Iterable[Sequence[tuple[int, int]]]) -> Array:
+    """Values (..., J, ...) with left and right joints exchanged where `swapped` (..., limbs) says so.
+
+    limbs  (left, right) pairs of joints that are swapped together; the leading axes of both arrays are the same
+    """
+    result = values.copy()
+    for limb, pairs in enumerate(limbs):
+        where = swapped[..., limb]
+        for left, right in pairs:
+            result[where, left], result[where, right] = values[where, right], values[where, left]
+    return result
 
 
 BODY_M = 4.2

@@ -1,11 +1,11 @@
-"""Exchanged sides, lone jumps and smoothing, on motion with a known answer."""
+"""Swapped sides, lone jumps and smoothing, on motion with a known answer."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from twoview.detection.repair import exchange, find_jumps, find_swaps, limb_pairs, repair, smooth
+from twoview.detection.repair import find_jumps, find_swaps, limb_pairs, repair, smooth, swap
 from twoview.poses import Poses2D
 from twoview.skeleton import COCO17
 
@@ -32,15 +32,15 @@ def test_sides_that_merely_cross_are_left_alone():
 
 
 @pytest.mark.parametrize(("start", "length"), [(20, 1), (36, 5), (50, 12)])
-def test_exchanged_legs_are_put_back(start, length):
+def test_swapped_legs_are_put_back(start, length):
     poses = walking(noise=2.0)
     legs = next(i for i, pairs in enumerate(limb_pairs(COCO17)) if (13, 14) in pairs)
     wrong = np.zeros((len(poses), len(limb_pairs(COCO17))), bool)
     wrong[start : start + length, legs] = True
-    fixed, repairs = repair(exchange(poses, wrong))
+    fixed, repairs = repair(swap(poses, wrong))
     right = np.nanmax(np.abs(fixed.xy - poses.xy), axis=(1, 2)) < 0.05 * 460  # where the legs cross, nothing is lost
     assert right.all(), np.flatnonzero(~right)
-    assert repairs.exchanged >= length - 2
+    assert repairs.swapped >= length - 2
 
 
 def test_a_lone_jump_is_unseen_and_a_fast_stroke_is_kept():

@@ -10,8 +10,8 @@ from bodies import error_mm, filmed, moving_body, turn_error_deg
 from scipy.spatial.transform import Rotation
 
 from twoview.reconstruction.bundle_adjustment import Noise, linearize, moved
-from twoview.reconstruction.self_calibration import LIMBS, _prepare, exchange, solve
-from twoview.skeleton import H36M17
+from twoview.reconstruction.self_calibration import LIMBS, _prepare, solve
+from twoview.skeleton import H36M17, swap_sides
 
 FOCAL = np.array([1500.0, 1500.0]) * 1.12  # the first guess is 12 % off
 
@@ -58,12 +58,12 @@ def test_a_late_view_is_noticed_and_its_own_frames_are_told():
     assert max(error_mm(found.joints[v, 5:], truth[v, 5:]) for v in range(2)) < 20
 
 
-def test_exchanged_limbs_are_found_and_put_right():
+def test_swapped_limbs_are_found_and_put_back():
     tracks, truth = scene(noise=0.004)
     wrong = np.zeros((2, 90, 2), dtype=bool)
     wrong[0, 20:35, 0] = wrong[1, 50:58, 1] = wrong[1, 25:40, 0] = True
-    spoilt = replace(tracks, xy=exchange(tracks.xy, wrong))
-    (found,) = solve([spoilt], FOCAL)
+    wrong_sides = replace(tracks, xy=swap_sides(tracks.xy, wrong, LIMBS.values()))
+    (found,) = solve([wrong_sides], FOCAL)
     assert (found.swapped == wrong).mean() > 0.98
     assert error_mm(found.joints[0], truth[0]) < 15
 

@@ -1,6 +1,6 @@
-"""What motion tells about single keypoints: sides that were exchanged, joints that jumped away, and smoothing.
+"""Repair of one view's keypoints by their motion: swapped sides, joints that jumped away, and smoothing.
 
-Nothing is invented: exchanged sides are put back, jumps become unseen. Smoothing is off unless asked for.
+No position is made up: swapped sides are put back, jumps become unseen. Smoothing is off unless asked for.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy import ndarray as Array
 
-from twoview.poses import Poses2D
-from twoview.skeleton import Skeleton
+from twoview.poses import Poses2D, cheapest_course
+from twoview.skeleton import Skeleton, swap_sides
 
 LIMBS = {"arms": ("elbow", "wrist"), "legs": ("hip", "knee", "ankle"), "head": ("eye", "ear"), "chest": ("shoulder",)}
-HABIT = 0.05  # cost of a frame with exchanged sides, in body sizes: without evidence nothing is exchanged
+SWAP_COST = 0.05  # cost of a swapped frame, in body sizes: without evidence nothing is swapped
 LEAST_APART = 0.05  # left and right nearer than this, in body sizes, are left as they are
 FARTHEST = 0.5  # a change of speed costs at most this, in body sizes a frame
 JUMP = 0.15  # a joint this far, in body sizes, from where its neighbors in time put it has jumped
@@ -24,23 +24,23 @@ ONE_EURO_BETA = 0.02  # how much the one-euro cutoff (Hz) rises with speed (px/s
 
 @dataclass(frozen=True)
 class Repairs:
-    """What `repair` changed: frames in which some sides were put back, and joint sightings marked unseen."""
+    """What `repair` changed: frames in which some sides were put back, and keypoints marked unseen."""
 
-    exchanged: int = 0
+    swapped: int = 0
     jumps: int = 0
 
 
 def repair(poses: Poses2D) -> tuple[Poses2D, Repairs]:
-    """Poses with exchanged sides put back and lone jumps unseen, and how much that was."""
+    """Poses with swapped sides put back and lone jumps unseen, and how many of each."""
     swapped = find_swaps(poses)
-    fixed = exchange(poses, swapped)
+    fixed = swap(poses, swapped)
     far = find_jumps(fixed)
     seen = replace(fixed, xy=np.where(far[..., None], np.nan, fixed.xy), score=np.where(far, 0.0, fixed.score))
     return seen, Repairs(int(swapped.any(axis=1).sum()), int(far.sum()))
 
 
 def limb_pairs(skeleton: Skeleton) -> list[list[tuple[int, int]]]:
-    """(left, right) pairs of joints that a detector exchanges together: arms, legs, head, chest."""
+    """(left, right) pairs of joints that a detector swaps together: arms, legs, head, chest."""
     groups = [
         [pair for pair in skeleton.pairs if any(part in skeleton.joints[pair[0]] for part in parts)]
         for parts in LIMBS.values()
@@ -58,45 +58,37 @@ def body_size(poses: Poses2D) -> Array:
 
 
 def find_swaps(poses: Poses2D) -> Array:
-    """Frames and limbs (T, groups) whose left and right the detector exchanged, from the motion of one view.
+    """Frames and limbs (T, limbs) whose left and right the detector swapped, from the motion of one view.
 
-    For each limb the course of plain and exchanged frames under which joints move most evenly (Viterbi); staying with
-    the detector is free, so sides that merely cross, and lasting exchanges, are left alone.
+    For each limb, the course of plain and swapped frames in which joints move most evenly. Keeping the detector's sides
+    costs nothing, so sides that merely cross, and swaps that last, are left as they are.
     """
     size = body_size(poses)
-    groups = limb_pairs(poses.skeleton)
+    limbs = limb_pairs(poses.skeleton)
     if len(poses) < 3:
-        return np.zeros((len(poses), len(groups)), bool)
-    return np.stack([_course(poses, group, size) for group in groups], axis=1)
+        return np.zeros((len(poses), len(limbs)), bool)
+    return np.stack([_course(poses, pairs, size) for pairs in limbs], axis=1)
 
 
 def _course(poses: Poses2D, pairs: list[tuple[int, int]], size: Array) -> Array:
-    """Exchanged frames (T,) of one limb: the course with the least sudden changes of speed.
+    """Swapped frames (T,) of one limb: the course with the least sudden changes of speed.
 
-    A state is whether the frame before and this frame are exchanged, since a change of speed takes three frames.
+    A state is whether the frame before and this frame are swapped, since a change of speed takes three frames.
     """
     left, right = ([pair[side] for pair in pairs] for side in (0, 1))
     sides = np.stack([_filled(poses.xy[:, left]), _filled(poses.xy[:, right])], axis=1)  # (T, 2, pairs, 2)
-    versions = np.stack([sides, sides[:, ::-1]])  # plain, exchanged
-    bend = np.zeros((2, 2, 2, len(poses)))  # frame before last, last, this
+    versions = np.stack([sides, sides[:, ::-1]])  # plain, swapped
+    change = np.full((len(poses) - 1, 2, 2, 2, 2), np.inf)  # from (frame before last, last) to (last, this)
     for a, b, c in np.ndindex(2, 2, 2):
-        change = versions[c][2:] - 2 * versions[b][1:-1] + versions[a][:-2]
-        far = np.linalg.norm(change, axis=-1) / size[2:, None, None]
-        bend[a, b, c, 2:] = np.nansum(np.minimum(far, FARTHEST), axis=(1, 2))
-    habit = np.array([0.0, HABIT])
-    cost = habit[:, None] + habit[None, :]  # (last, this) of the first two frames
-    back = np.zeros((len(poses), 2, 2), int)
-    for t in range(2, len(poses)):
-        options = cost[:, :, None] + bend[..., t]
-        back[t] = options.argmin(axis=0)
-        cost = options.min(axis=0) + habit[None, :]
-    before, now = np.unravel_index(int(cost.argmin()), cost.shape)
-    course = np.zeros(len(poses), bool)
-    for t in range(len(poses) - 1, 0, -1):
-        course[t], course[t - 1] = bool(now), bool(before)
-        before, now = back[t, before, now], before
-    matters = np.linalg.norm(sides[:, 0] - sides[:, 1], axis=-1).max(axis=1) > LEAST_APART * size
-    return course & matters
+        bend = versions[c][2:] - 2 * versions[b][1:-1] + versions[a][:-2]
+        far = np.linalg.norm(bend, axis=-1) / size[2:, None, None]
+        change[1:, a, b, b, c] = np.nansum(np.minimum(far, FARTHEST), axis=(1, 2))
+    cost = np.tile([0.0, SWAP_COST, 0.0, SWAP_COST], (len(poses) - 1, 1))
+    cost[0, 2:] += SWAP_COST
+    states = cheapest_course(cost, change.reshape(-1, 4, 4).__getitem__)
+    swapped = np.r_[states[0] // 2, states % 2].astype(bool)
+    apart = np.linalg.norm(sides[:, 0] - sides[:, 1], axis=-1).max(axis=1) > LEAST_APART * size
+    return swapped & apart
 
 
 def _filled(xy: Array) -> Array:
@@ -107,15 +99,10 @@ def _filled(xy: Array) -> Array:
     return out
 
 
-def exchange(poses: Poses2D, swapped: Array) -> Poses2D:
-    """Poses with left and right of the marked frames and limbs (T, groups) exchanged."""
-    xy, score = poses.xy.copy(), poses.score.copy()
-    for group, pairs in enumerate(limb_pairs(poses.skeleton)):
-        rows = np.flatnonzero(swapped[:, group])
-        for left, right in pairs:
-            xy[rows, left], xy[rows, right] = poses.xy[rows, right], poses.xy[rows, left]
-            score[rows, left], score[rows, right] = poses.score[rows, right], poses.score[rows, left]
-    return replace(poses, xy=xy, score=score)
+def swap(poses: Poses2D, swapped: Array) -> Poses2D:
+    """Poses with left and right of the marked frames and limbs (T, limbs) exchanged."""
+    limbs = limb_pairs(poses.skeleton)
+    return replace(poses, xy=swap_sides(poses.xy, swapped, limbs), score=swap_sides(poses.score, swapped, limbs))
 
 
 def find_jumps(poses: Poses2D) -> Array:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy import ndarray as Array
 from scipy.ndimage import median_filter
 
+from twoview.poses import cheapest_course
 from twoview.reconstruction import bundle_adjustment
 from twoview.reconstruction.bundle_adjustment import (
     CHILDREN,
@@ -30,7 +31,7 @@ from twoview.reconstruction.bundle_adjustment import (
     covariance,
     minimize,
 )
-from twoview.skeleton import BODY_M, H36M17, STATURE_M
+from twoview.skeleton import BODY_M, H36M17, STATURE_M, swap_sides
 
 
 def to_meters(start: Array, *, around: int = 15) -> tuple[Array, Array]:
@@ -100,16 +101,6 @@ def find_swaps(uv: Array, seen: Array, body: Array, fundamental: Array) -> Array
     return np.stack([_course(uv, seen, body, fundamental, pairs) for pairs in LIMBS.values()], axis=-1)
 
 
-def exchange(values: Array, swapped: Array) -> Array:
-    """Values (V, T, J, ...) with the limbs (V, T, 2) put back on their sides."""
-    result = values.copy()
-    for limb, pairs in enumerate(LIMBS.values()):
-        where = swapped[..., limb]
-        for left, right in pairs:
-            result[where, left], result[where, right] = values[where, right], values[where, left]
-    return result
-
-
 def _course(uv: Array, seen: Array, body: Array, fundamental: Array, pairs: tuple[tuple[int, int], ...]) -> Array:
     views, frames = uv.shape[:2]
     straight = [joint for pair in pairs for joint in pair]
@@ -127,15 +118,8 @@ def _course(uv: Array, seen: Array, body: Array, fundamental: Array, pairs: tupl
     stay = np.stack([_movement(uv[v], seen[v], body[v], straight, straight) for v in range(views)])
     change = np.stack([_movement(uv[v], seen[v], body[v], straight, crossed) for v in range(views)])
     flips = np.array([[[x != y for x, y in zip(p, q, strict=True)] for q in states] for p in states])
-    best, back = alone[0], np.zeros((frames, len(states)), dtype=int)
-    for t in range(1, frames):
-        path = best[:, None] + np.where(flips, change[:, t], stay[:, t]).sum(-1)
-        back[t] = path.argmin(0)
-        best = path.min(0) + alone[t]
-    course = [int(best.argmin())]
-    for t in range(frames - 1, 0, -1):
-        course.append(int(back[t, course[-1]]))
-    return np.array(states)[course[::-1]].T
+    course = cheapest_course(alone, lambda t: np.where(flips, change[:, t], stay[:, t]).sum(-1))
+    return np.asarray(np.array(states)[course].T)
 
 
 def _disagreement(
@@ -324,7 +308,7 @@ def _finish(problem: Problem, guess: State, found: State) -> Solution:
         lines = _fundamental(found.rotation[g], found.translation[g], np.exp(found.log_focal))
         swapped[:, at] = find_swaps(problem.uv[:, at], problem.weight[:, at] > 0, body[:, at], lines)
     if swapped.any():
-        uv, weight = exchange(problem.uv, swapped), exchange(problem.weight, swapped)
+        uv, weight = (swap_sides(values, swapped, LIMBS.values()) for values in (problem.uv, problem.weight))
         problem = replace(problem, uv=uv, weight=weight, speed=_speed(uv, weight > 0, problem.step_s))
     found = replace(found, joints=_triangulate(problem, found, guess.joints))
     parts = [_refine(problem, found, g) for g in range(len(found.rotation))]
