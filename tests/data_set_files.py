@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -106,33 +105,17 @@ def to_3dhp(values: Array) -> Array:
     return out
 
 
-def write_c3d(
-    path: Path, labels: list[str], points: Array, rate: float, *, kind: int = 84, integers: bool = False
-) -> None:
-    """A C3D file of points (T, N, 3) mm, by the format's own description."""
+def write_c3d(path: Path, labels: list[str], points: Array, rate: float, unit: str = "mm") -> None:
+    """A C3D file of points (T, N, 3); NaN is a gap."""
+    import ezc3d
 
-    def block(data: bytes) -> bytes:
-        return data + bytes(-len(data) % 512)
-
-    def parameter(group: int, name: str, kind: int, axes: tuple[int, ...], data: bytes) -> bytes:
-        body = struct.pack("<bB", kind, len(axes)) + bytes(axes) + data + b"\0"
-        return struct.pack("<bb", len(name), group) + name.encode() + struct.pack("<H", len(body) + 2) + body
-
-    width = max(map(len, labels))
-    group = struct.pack("<bb", 5, -1) + b"POINT" + struct.pack("<H", 3) + b"\0"
-    rows = [
-        group,
-        parameter(1, "LABELS", -1, (width, len(labels)), "".join(label.ljust(width) for label in labels).encode()),
-        parameter(1, "UNITS", -1, (2,), b"mm"),
-        parameter(1, "RATE", 4, (), struct.pack("<f", rate)),
-    ]
-    parameters = block(b"".join(rows) + b"\0\0" + bytes(2))
-    parameters = block(struct.pack("<BBBB", 1, 80, len(parameters) // 512, kind) + b"".join(rows) + b"\0\0")
-    scale = 0.1 if integers else -1.0
-    start = 2 + len(parameters) // 512
-    head = struct.pack("<BBHHHHHfHHf", 2, 0x50, points.shape[1], 0, 1, len(points), 0, scale, start, 0, rate)
-    residual = np.where(np.isnan(points).any(axis=-1, keepdims=True), -1.0, 0.0)
-    values = np.concatenate([np.nan_to_num(points) / (scale if integers else 1.0), residual], axis=-1)
+    file = ezc3d.c3d()
+    values = {"LABELS": labels, "UNITS": [unit], "RATE": [rate]}
+    for name, value in values.items():
+        file["parameters"]["POINT"][name]["value"] = value
+    data = np.ones((4, points.shape[1], len(points)))
+    data[:3] = np.nan_to_num(points).transpose(2, 1, 0)
+    file["data"]["points"] = data
+    file["data"]["meta_points"]["residuals"] = np.where(np.isnan(points).any(axis=-1), -1.0, 0.0).T[None]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(block(head) + parameters + np.round(values).astype("<i2").tobytes() if integers else
-                     block(head) + parameters + values.astype("<f4").tobytes())  # fmt: skip
+    file.write(str(path))

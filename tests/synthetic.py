@@ -15,7 +15,7 @@ from numpy import ndarray as Array
 
 from twoview.datasets.motion_capture import rotation
 from twoview.datasets.rendered import Scene, SceneView
-from twoview.geometry.cameras import Camera, picture_center
+from twoview.geometry.cameras import Camera, principal_point
 from twoview.media.audio import Audio
 from twoview.media.writer import VideoWriter
 from twoview.poses import Poses2D, Poses3D
@@ -45,7 +45,7 @@ _HANGS: dict[str, tuple[str, tuple[float, float, float]]] = {
 def camera_around(angle_deg: float, *, distance: float = 4.2, size: tuple[int, int] = (480, 360)) -> Camera[Array]:
     """A camera that stands so many degrees round the origin, looking at it."""
     turn, focal = _turn(angle_deg, "y"), np.full(2, 1.35 * size[0])
-    return Camera(turn, -turn.T @ [0.0, 0.0, distance], focal, picture_center(np.array(size)), size)
+    return Camera(turn, -turn.T @ [0.0, 0.0, distance], focal, principal_point(np.array(size)), size)
 
 
 def figure(time: Array, *, seed: int = 0) -> Array:

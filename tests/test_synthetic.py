@@ -6,7 +6,7 @@ from markers import Markers
 from scenes import clap_track, small_scene, swinging_person, two_cameras
 from synthetic import claps, figure
 
-from twoview.geometry.cameras import picture_center, project
+from twoview.geometry.cameras import principal_point, project
 from twoview.media.audio import read_audio
 from twoview.media.video import frames, timeline
 from twoview.skeleton import COCO17, H36M17, to_h36m
@@ -56,7 +56,7 @@ def test_both_views_show_one_motion(tmp_path):
 def test_truth_in_two_and_three_dimensions_is_the_same_figure(tmp_path):
     view = small_scene(tmp_path, sound=False, seconds=0.2).views["a"]
     xyz = view.poses3d.xyz
-    flat = project(xyz, view.focal_px) + picture_center(np.array(view.poses2d.size))
+    flat = project(xyz, view.focal_px) + principal_point(np.array(view.poses2d.size))
     hips = [H36M17.index("left_hip"), H36M17.index("right_knee")]
     assert flat[:, hips] == pytest.approx(to_h36m(view.poses2d.xy, view.poses2d.score, COCO17)[0][:, hips], abs=1e-3)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import pickle
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,12 +14,12 @@ from bodies import around, moving_body
 from data_set_files import FRAMES, to_3dhp, write_c3d, write_human36m, write_sportspose
 from numpy import ndarray as Array
 
-from twoview.datasets import aspset, c3d, human36m, mpi_inf_3dhp, sportspose
+from twoview.datasets import aspset, human36m, mpi_inf_3dhp, sportspose
 from twoview.datasets.recordings import h36m_points, read_objects, read_pickle
-from twoview.errors import FormatError
+from twoview.errors import FormatError, MissingBackend
 from twoview.geometry.cameras import Camera, turned
 from twoview.poses import Poses2D
-from twoview.skeleton import COCO17, H36M17
+from twoview.skeleton import COCO17
 
 
 @pytest.fixture
@@ -101,7 +103,7 @@ def test_human36m_views_of_a_take_come_together(tmp_path, body):
     first, second = human36m.read(tmp_path / "h36m.pkl", split="test")
     assert (first.subject, first.activity, second.activity) == ("S9", "Direction", "Greet")
     assert first.views == ("54138969", "55011271")
-    assert second.name in human36m.BAD_TAKES
+    assert second.name == "s_09_act_05_subact_02"
     assert np.unique(first.poses["54138969"].score) == pytest.approx(0.8)
     assert list(human36m.read(tmp_path / "h36m.pkl", split="test", subjects=["S11"])) == []
 
@@ -167,45 +169,58 @@ def test_3dhp_test_frames_that_are_not_valid_are_left_out(tmp_path, body):
 # --- ASPset --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("integers", [False, True])
-def test_c3d_points_come_back(tmp_path, body, integers):
-    points = body * 1000
-    points[2, 3] = np.nan
-    write_c3d(tmp_path / "a.c3d", list(H36M17.joints), points, 50.0, integers=integers)
-    found = c3d.read(tmp_path / "a.c3d")
-    assert (found.labels, found.rate) == (H36M17.joints, 50.0)
-    np.testing.assert_allclose(found.points, points, atol=0.06 if integers else 1e-3)
-
-
-def test_c3d_that_cannot_be_read_is_named(tmp_path, body):
-    write_c3d(tmp_path / "dec.c3d", list(H36M17.joints), body, 50.0, kind=85)
-    with pytest.raises(FormatError, match="processor type 85"):
-        c3d.read(tmp_path / "dec.c3d")
-    (tmp_path / "half.c3d").write_bytes((tmp_path / "dec.c3d").read_bytes()[:700])
-    with pytest.raises(FormatError, match=r"half\.c3d cannot be read"):
-        c3d.read(tmp_path / "half.c3d")
-
-
-def test_aspset_clips_have_the_cameras_that_were_released(tmp_path, rng, body):
+def write_aspset(root: Path, body: Array, unit: str = "mm") -> tuple[Path, Array]:
+    """One clip, and the position of its cameras' common place: (C3D file, joints (T, 17, 3) m before each camera)."""
     rotation, translation = around(40.0)
     outer = np.eye(4)
     outer[:3, :3], outer[:3, 3] = rotation, translation * 1000
     inner = np.array([[3000.0, 0, 1920, 0], [0, 3010, 1080, 0], [0, 0, 1, 0]])
     for view in aspset.VIEWS:
-        path = tmp_path / f"trainval/cameras/04ac/04ac-{view}.json"
+        path = root / f"trainval/cameras/04ac/04ac-{view}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         content: Mapping = {"intrinsic_matrix": inner.ravel().tolist(), "extrinsic_matrix": outer.ravel().tolist()}
         path.write_text(json.dumps(content))
     labels = sorted(aspset._JOINTS)
     columns = [aspset._JOINTS.index(label) for label in labels]
-    write_c3d(tmp_path / "trainval/joints_3d/04ac/04ac-0026.c3d", labels, body[:, columns] * 1000, 50.0)
-    (tmp_path / "splits.csv").write_text("04ac,0026,train,all\n04ac,0030,val,all\n04ac,0027,test,mid\n")
+    clip = root / "trainval/joints_3d/04ac/04ac-0026.c3d"
+    write_c3d(clip, labels, body[:, columns] * {"mm": 1000, "cm": 100}[unit], 50.0, unit)
+    (root / "splits.csv").write_text("04ac,0026,train,all\n04ac,0030,val,all\n04ac,0027,test,mid\n")
+    return clip, body @ rotation.T + translation
+
+
+@pytest.mark.parametrize("unit", ["mm", "cm"])
+def test_aspset_clips_have_the_cameras_that_were_released(tmp_path, body, unit):
+    pytest.importorskip("ezc3d", reason="ezc3d is not installed")
+    body[2, 3] = np.nan
+    _, points = write_aspset(tmp_path, body, unit)
     (take,) = aspset.read(tmp_path, views=("left", "right"))
     assert take.views == ("left", "right")
-    np.testing.assert_allclose(take.truth["left"].xyz, body @ rotation.T + translation, atol=1e-5)
+    np.testing.assert_allclose(take.truth["left"].xyz, points, atol=1e-5)
+    np.testing.assert_allclose(np.diff(take.truth["left"].time), 1 / 50)
     assert take.videos["right"] == tmp_path / "trainval/videos/04ac/04ac-0026-right.mkv"
     (tmp_path / "splits.csv").write_text("04ac,0026,train,mid\n")
     assert list(aspset.read(tmp_path, views=("left", "right"))) == []
+
+
+def test_aspset_motion_that_cannot_be_read_is_named(tmp_path, body):
+    pytest.importorskip("ezc3d", reason="ezc3d is not installed")
+    path, _ = write_aspset(tmp_path, body)
+    whole = path.read_bytes()
+    for content, message in ((whole[:-600], "10 of 12 frames"), (whole[:300], "C3D"), (b"hello", "C3D")):
+        path.write_bytes(content)
+        with pytest.raises(FormatError, match=rf"04ac-0026\.c3d cannot be read.*{message}"):
+            list(aspset.read(tmp_path))
+    write_c3d(path, ["a", "b"], body[:, :2], 50.0)
+    with pytest.raises(FormatError, match="pelvis"):
+        list(aspset.read(tmp_path))
+
+
+def test_aspset_without_ezc3d_names_the_command(tmp_path, body, monkeypatch):
+    pytest.importorskip("ezc3d", reason="ezc3d is not installed")
+    write_aspset(tmp_path, body)
+    monkeypatch.setitem(sys.modules, "ezc3d", None)
+    with pytest.raises(MissingBackend, match="pip install ezc3d"):
+        list(aspset.read(tmp_path))
 
 
 # --- pickles -------------------------------------------------------------------------------------------------------

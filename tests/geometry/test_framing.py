@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twoview.geometry.cameras import project, screen_origin
+from twoview.geometry.cameras import principal_point, project
 from twoview.geometry.framing import (
     DEFAULT_FOCAL,
     RULES,
@@ -18,7 +18,7 @@ from twoview.geometry.framing import (
 
 
 def pixels(points, focal, size):
-    return project(points, focal[:, None, None, None]) + screen_origin(size)[:, None, None]
+    return project(points, focal[:, None, None, None]) + principal_point(size)[:, None, None]
 
 
 def people(seed: int, *, aside: float = 1.0, clips: int = 4, frames: int = 5):

@@ -18,14 +18,15 @@ from pathlib import Path
 import numpy as np
 from numpy import ndarray as Array
 
-from twoview.datasets import c3d
 from twoview.datasets.recordings import Recording, seen_by
-from twoview.errors import FormatError
+from twoview.errors import FormatError, MissingBackend
 from twoview.geometry.cameras import Camera
 
 VIEWS = ("left", "mid", "right")
 SIZE = (3840, 2160)
-PCK_MM = 150.0
+
+_MANY_FRAMES = 0xFFFF  # the header cannot count further
+_METERS = {"mm": 0.001, "cm": 0.01, "m": 1.0}
 
 # The joint of the set's own skeleton for each of Human3.6M's.
 _JOINTS = [
@@ -61,12 +62,8 @@ def read(folder: Path | str, *, split: str = "train", views: Sequence[str] = VIE
 
 def _clip(root: Path, subject: str, clip: str, split: str, views: Sequence[str]) -> Recording:
     path = root / "joints_3d" / subject / f"{subject}-{clip}.c3d"
-    capture = c3d.read(path)
-    try:
-        world = capture.named(_JOINTS) / 1000
-    except KeyError as error:
-        raise FormatError(f"{path} is not of this data set: {error}") from error
-    time = np.arange(len(world)) / capture.rate
+    world, rate = _points(path)
+    time = np.arange(len(world)) / rate
     cameras = {view: _camera(root / "cameras" / subject / f"{subject}-{view}.json") for view in views}
     seen = {view: seen_by(camera, world, time, view) for view, camera in cameras.items()}
     return Recording(
@@ -80,6 +77,27 @@ def _clip(root: Path, subject: str, clip: str, split: str, views: Sequence[str])
         videos={view: root / "videos" / subject / f"{subject}-{clip}-{view}.mkv" for view in views},
         video_time=dict.fromkeys(views, time),
     )
+
+
+def _points(path: Path) -> tuple[Array, float]:
+    """Human3.6M joints (T, 17, 3) m of a C3D file, NaN where a point was not seen, and frames per second."""
+    try:
+        import ezc3d
+    except ImportError as error:
+        raise MissingBackend("c3d files need the package ezc3d", hint="pip install ezc3d") from error
+    try:
+        content = ezc3d.c3d(str(path))
+        point, points = content["parameters"]["POINT"], content["data"]["points"]
+        seen = content["data"]["meta_points"]["residuals"] >= 0
+        first, last = map(int, np.fromfile(path, "<u2", 2, offset=6))
+        if last != _MANY_FRAMES and points.shape[2] != last - first + 1:  # ezc3d leaves out what a damaged file lacks
+            raise ValueError(f"{points.shape[2]} of {last - first + 1} frames are there")
+        columns = [point["LABELS"]["value"].index(label) for label in _JOINTS]
+        scale = _METERS[point["UNITS"]["value"][0]]
+        world = scale * np.where(seen, points[:3], np.nan)[:, columns].transpose(2, 1, 0)
+        return world, float(point["RATE"]["value"][0])
+    except (OSError, RuntimeError, ValueError, KeyError, IndexError) as error:
+        raise FormatError(f"{path} cannot be read as C3D of this data set: {error}") from error
 
 
 def _camera(path: Path) -> Camera[Array]:

@@ -18,13 +18,11 @@ from numpy import ndarray as Array
 
 from twoview.datasets.recordings import Recording, read_pickle
 from twoview.errors import FormatError
-from twoview.geometry.cameras import Camera, screen_origin
+from twoview.geometry.cameras import Camera, principal_point
 from twoview.poses import Poses2D, Poses3D
 from twoview.skeleton import H36M17
 
 RATE = 50.0
-BAD_TAKES = ("s_09_act_05_subact_02", "s_09_act_10_subact_02", "s_09_act_13_subact_01")
-"""Takes of S9 whose 3D is shifted; MotionBERT leaves them out of its evaluation, the two-view paper's code does not."""
 
 # focal x, y; center x, y; k1 k2 p1 p2 k3; size
 _LENSES = {
@@ -117,12 +115,12 @@ def _detections(table: Mapping[str, Any], at: Array, time: Array, view: str) -> 
 def from_pixel_pose(pixels: Array, camera: Camera[Array]) -> Array:
     """Points (T, 17, 3) before a camera, unit "screen" (half the picture's width at the root's depth), of pixel poses.
 
-    pixels (T, 17, 3): x, y in the picture and z = (Z - Z_root) * focal / Z_root, all px. The origin of screen units is
-    taken for the principal point, as MotionBERT does.
+    pixels (T, 17, 3): x, y in the picture and z = (Z - Z_root) * focal / Z_root, all px. The principal point is
+    that of uncalibrated pictures, as MotionBERT has it.
     """
     focal = float(camera.focal[0])
     depth = 1 + (pixels[..., 2:] - pixels[:, :1, 2:]) / focal  # in root depths
-    plane = (pixels[..., :2] - screen_origin(np.array(camera.size))) / focal
+    plane = (pixels[..., :2] - principal_point(np.array(camera.size))) / focal
     return np.concatenate([plane * depth, depth], axis=-1) * (2 * focal / camera.size[0])
 
 

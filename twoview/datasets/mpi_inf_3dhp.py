@@ -23,8 +23,6 @@ VIEWS = ("0", "1", "2", "4", "5", "6", "7", "8")
 SIZE = (2048, 2048)
 TEST_SIZES = {"TS5": (1920, 1080), "TS6": (1920, 1080)}
 _TO_H36M = [14, 8, 9, 10, 11, 12, 13, 15, 1, 16, 0, 5, 6, 7, 2, 3, 4]
-PCK_MM = 150.0
-"""Threshold of the 3D PCK and end of the AUC's curve, both of this data set."""
 
 
 def read_train(path: Path | str, *, views: Sequence[str] = VIEWS) -> Iterator[Recording]:

@@ -8,8 +8,8 @@ Two rules make a frame.
 "box"     A virtual camera is turned towards the athlete, so that the place in the picture does not change the pose; the
           center of the clip's joints is 0 and twice their RMS distance from it is 1.
 
-Both are exact and invertible for a given focal length: the user's, or DEFAULT_FOCAL. `cameras.screen_origin` says which
-pixel is 0.
+Both are exact and invertible for a given focal length: the user's, or DEFAULT_FOCAL. The picture's center is
+`cameras.principal_point`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from twoview.geometry.cameras import NEAREST, project, screen_origin
+from twoview.geometry.cameras import NEAREST, principal_point, project
 from twoview.geometry.similarity import rooted
 from twoview.skeleton import H36M17
 
@@ -81,8 +81,10 @@ def frame_clip(xy: Tensor, score: Tensor, size: Tensor, rule: Rule = "box", *, f
     total = weight.sum(dim=(1, 2))
     some = total > 0
     total = total.clamp(min=1e-6)
-    center = torch.where(some, (weight * seen).sum(dim=(1, 2)) / total, screen_origin(size))
-    turned = Framing(turn_towards((center - screen_origin(size)) / focal[:, None]), torch.ones_like(focal), focal, size)
+    center = torch.where(some, (weight * seen).sum(dim=(1, 2)) / total, principal_point(size))
+    turned = Framing(
+        turn_towards((center - principal_point(size)) / focal[:, None]), torch.ones_like(focal), focal, size
+    )
     squares = weight * to_screen(torch.where(weight > 0, xy, center[:, None, None]), turned).square()
     spread = 2 * (squares.sum(dim=(1, 2, 3)) / total[:, 0]).sqrt()
     scale = torch.where(some[:, 0] & (spread > 0), spread, whole.scale)
@@ -92,7 +94,7 @@ def frame_clip(xy: Tensor, score: Tensor, size: Tensor, rule: Rule = "box", *, f
 def to_screen(xy: Tensor, framing: Framing) -> Tensor:
     """Pixels xy (B, ..., 2) in screen units of each clip's frame."""
     focal, size = _like(framing.focal, xy), _like(framing.size, xy)
-    turned = _rotate(framing.rotation, _rays((xy - screen_origin(size)) / focal))
+    turned = _rotate(framing.rotation, _rays((xy - principal_point(size)) / focal))
     return project(turned, focal / _like(framing.scale, xy))
 
 
@@ -100,7 +102,7 @@ def from_screen(screen: Tensor, framing: Framing) -> Tensor:
     """The inverse of `to_screen`: pixels of positions (B, ..., 2) in screen units."""
     focal, size = _like(framing.focal, screen), _like(framing.size, screen)
     rays = _rays(screen * (_like(framing.scale, screen) / focal))
-    return project(_rotate(framing.rotation.mT, rays), focal) + screen_origin(size)
+    return project(_rotate(framing.rotation.mT, rays), focal) + principal_point(size)
 
 
 def to_camera(lifted: Tensor, framing: Framing) -> Tensor:

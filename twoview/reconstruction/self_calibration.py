@@ -19,6 +19,7 @@ import numpy as np
 from numpy import ndarray as Array
 from scipy.ndimage import median_filter
 
+from twoview.geometry.cameras import principal_point
 from twoview.poses import cheapest_course
 from twoview.reconstruction import bundle_adjustment
 from twoview.reconstruction.bundle_adjustment import (
@@ -237,7 +238,7 @@ def solve(
 def _prepare(take: Tracks, focal: Array, noise: Noise, window: int) -> tuple[Problem, State]:
     """What was seen, and the lifter's guess of everything."""
     views, frames = take.xy.shape[:2]
-    uv = take.xy.astype(np.float64) - take.size[:, None, None] / 2
+    uv = take.xy.astype(np.float64) - principal_point(take.size)[:, None, None]
     seen = (take.score > 0) & np.isfinite(uv).all(-1)
     uv = np.where(seen[..., None], uv, 0.0)
     step_s = float(np.median(np.diff(take.time))) if frames > 1 else 1.0

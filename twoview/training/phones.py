@@ -305,7 +305,7 @@ def swap_residuals(own: PseudoLabels, other: PseudoLabels, chance: Chance, share
 def project(clips: PseudoLabels) -> Tensor:
     """Pixels (N, T, J, 2) where the 3D joints are seen."""
     seen = cameras.project(clips.points, clips.focal[:, None, None, None], nearest=NEAREST_M)
-    return seen + cameras.screen_origin(clips.size)[:, None, None]
+    return seen + cameras.principal_point(clips.size)[:, None, None]
 
 
 def body_px(clips: PseudoLabels) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from twoview.datasets.motion import Motion
 from twoview.errors import TrainingError
-from twoview.geometry.cameras import Camera, screen_origin
+from twoview.geometry.cameras import Camera, principal_point
 from twoview.geometry.framing import LabeledClips, Rule, label_clips, turn_towards
 from twoview.skeleton import H36M17, STATURE_M
 
@@ -117,7 +117,7 @@ class Chance:
 def place_cameras(motion: Tensor, chance: Chance, where: CameraRange | None = None) -> Camera[Tensor]:
     """A random phone for each clip of motion (B, T, 17, 3), aimed at the athlete or beside.
 
-    Its principal point is the origin of screen units, so that without noise a lifter's input is its label.
+    Its principal point is that of uncalibrated pictures, so that without noise a lifter's input is its label.
     """
     where = where or CameraRange()
     batch = len(motion)
@@ -141,7 +141,7 @@ def place_cameras(motion: Tensor, chance: Chance, where: CameraRange | None = No
     aside = chance.uniform(-1, 1, batch, 2) * free * where.off_center / focal[:, None]
     roll = math.radians(where.roll) * chance.normal(batch, 1) * upwards
     rotation = turn_towards(aside).mT @ rotation_matrix(roll) @ level
-    return Camera(rotation, position, focal, screen_origin(size), size)
+    return Camera(rotation, position, focal, principal_point(size), size)
 
 
 def _right_of(motion: Tensor) -> Tensor:
