@@ -6,7 +6,8 @@ import numpy as np
 from numpy import ndarray as Array
 from scipy.spatial.transform import Rotation
 
-from twoview.reconstruction.self_calibration import Tracks
+from twoview.geometry.cameras import principal_point, project
+from twoview.reconstruction.self_calibration import TakeArrays
 from twoview.skeleton import H36M17
 
 _OFFSET = {
@@ -40,32 +41,32 @@ def around(angle_deg: float, distance: float = 4.0) -> tuple[Array, Array]:
     return _turn(np.array([0.02, np.radians(angle_deg), 0.01])), np.array([0.05, -0.1, distance])
 
 
-def filmed(
+def two_views(
     body: Array,
     rng: np.random.Generator,
     *,
     angles: tuple[float, ...] = (0.0, 90.0),
     noise: float = 0.0,
-    late_frames: float = 0.0,
+    delay_frames: float = 0.0,
     turn_deg: float = 12.0,
     error_m: float = 0.08,
     focal: float = 1500.0,
-) -> tuple[Tracks, Array]:
-    """What phones would have seen of a body (T, 17, 3), and where it was before each camera, (V, T, 17, 3) m.
+) -> tuple[TakeArrays, Array]:
+    """What phones would see of a body (T, 17, 3), and its joints in each camera's axes, (V, T, 17, 3) m.
 
-    noise       standard deviation in shares of the body's size
-    late        the last view shows the scene so many frames late
+    noise       sigma as a share of the body's size
+    delay       the last view shows the scene so many frames later
     turn, error how wrong the lifter's start is
     """
     frames, size = len(body), np.array([1920.0, 1080.0])
     xy, truth, start = [], [], []
     for index, angle in enumerate(angles):
         rotation, translation = around(angle, 4.0 + 0.7 * index)
-        at = np.clip(np.arange(frames) - late_frames * (index == len(angles) - 1), 0, frames - 1)
+        at = np.clip(np.arange(frames) - delay_frames * (index == len(angles) - 1), 0, frames - 1)
         low = np.minimum(at.astype(int), frames - 2)
         share = (at - low)[:, None, None]
         seen = (body[low] * (1 - share) + body[low + 1] * share) @ rotation.T + translation
-        pixels = focal * seen[..., :2] / seen[..., 2:] + size / 2
+        pixels = project(seen, focal) + principal_point(size)
         body_px = 1.75 * focal / seen[:, :1, 2:]
         xy.append(pixels + noise * body_px * rng.normal(size=pixels.shape))
         wrong = _turn(np.radians(turn_deg) * _unit(rng))
@@ -73,7 +74,7 @@ def filmed(
         start.append(lifted * rng.uniform(0.7, 1.3))
         truth.append(seen)
     score = np.full((len(angles), frames, 17), 0.9)
-    tracks = Tracks(np.array(xy), score, np.arange(frames) / 30, np.tile(size, (len(angles), 1)), np.array(start))
+    tracks = TakeArrays(np.array(xy), score, np.arange(frames) / 30, np.tile(size, (len(angles), 1)), np.array(start))
     return tracks, np.array(truth)
 
 
@@ -95,4 +96,4 @@ def error_mm(found: Array, truth: Array) -> float:
 def turn_error_deg(found: Array, tracks_angles: tuple[float, float]) -> float:
     """Degrees between a found rotation and that between two cameras of `around`."""
     true = around(tracks_angles[1])[0] @ around(tracks_angles[0])[0].T
-    return float(np.degrees(np.arccos(np.clip((np.trace(found @ true.T) - 1) / 2, -1, 1))))
+    return float(np.degrees(Rotation.from_matrix(found @ true.T).magnitude()))

@@ -1,4 +1,4 @@
-"""Two uncalibrated views of one body: derivatives, exact recovery, and what spoils real recordings."""
+"""Two uncalibrated views of one body: derivatives, exact recovery, and what goes wrong in real recordings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from bodies import error_mm, filmed, moving_body, turn_error_deg
+from bodies import error_mm, moving_body, turn_error_deg, two_views
 from scipy.spatial.transform import Rotation
 
 from twoview.reconstruction.bundle_adjustment import Noise, linearize, moved
@@ -18,7 +18,7 @@ FOCAL = np.array([1500.0, 1500.0]) * 1.12  # the first guess is 12 % off
 
 def scene(seed: int = 0, frames: int = 90, **how):
     rng = np.random.default_rng(seed)
-    return filmed(moving_body(frames, rng), rng, **how)
+    return two_views(moving_body(frames, rng), rng, **how)
 
 
 def test_gradients_are_those_of_the_cost():
@@ -51,10 +51,10 @@ def test_noisy_views_give_a_better_body_than_the_lifter_at_any_angle(angle, limi
     assert error_mm(found.joints[0], truth[0]) < limit
 
 
-def test_a_late_view_is_noticed_and_its_own_frames_are_told():
-    tracks, truth = scene(noise=0.004, late_frames=2.0)
+def test_a_delayed_view_is_found_and_its_own_frames_are_returned():
+    tracks, truth = scene(noise=0.004, delay_frames=2.0)
     (found,) = solve([tracks], FOCAL)
-    assert found.shift_s[0, 1] == pytest.approx(2 / 30, abs=0.012)
+    assert found.delay_s[0, 1] == pytest.approx(2 / 30, abs=0.012)
     assert max(error_mm(found.joints[v, 5:], truth[v, 5:]) for v in range(2)) < 20
 
 
@@ -83,7 +83,7 @@ def test_outliers_and_missing_joints_cost_little():
     assert np.median(found.sigma[30:40, 1:]) > 1.5 * np.median(found.sigma[:30, 1:])
 
 
-def test_doubt_has_the_size_of_the_error():
+def test_sigma_has_the_size_of_the_error():
     tracks, truth = scene(noise=0.006)
     (found,) = solve([tracks], FOCAL)
     a, b = (p[0] - p[0, :, :1] for p in (found.joints, truth))
@@ -111,7 +111,7 @@ def test_three_views_are_solved_together():
 def test_moving_cameras_are_followed_by_windows():
     rng = np.random.default_rng(3)
     body = moving_body(90, rng)
-    tracks, truth = filmed(body, rng, noise=0.003)
+    tracks, truth = two_views(body, rng, noise=0.003)
     sway = Rotation.from_rotvec(np.linspace(0, 20, 90)[:, None] * [0.0, 1.0, 0.0], degrees=True).as_matrix()
     back = np.array([0, 0, 4.7])
     moved_truth = np.einsum("tab,tjb->tja", sway, truth[1] - back) + back

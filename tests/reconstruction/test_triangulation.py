@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from bodies import error_mm, filmed, moving_body
+from bodies import error_mm, moving_body, two_views
 
 from twoview.config import TriangulateConfig
 from twoview.errors import DetectorError, SyncError
@@ -22,7 +22,7 @@ START_B = 0.6  # seconds that view b began after a
 def make(seed: int = 0, frames: int = 90, offset: float = START_B, **how):
     """A take, a stand-in for the lifter that is as wrong as one, and the truth (V, T, J, 3)."""
     rng = np.random.default_rng(seed)
-    tracks, truth = filmed(moving_body(frames, rng), rng, **{"noise": 0.004, **how})
+    tracks, truth = two_views(moving_body(frames, rng), rng, **{"noise": 0.004, **how})
     clocks = {"a": ClockMap(), "b": ClockMap(offset_s=offset)}
     poses, lifted = {}, {}
     for v, view in enumerate("ab"):
@@ -72,13 +72,13 @@ def test_a_height_makes_meters():
 
 def test_views_that_stand_close_together_are_warned_about():
     found, _ = run(angles=(0.0, 18.0))
-    assert any("degrees apart" in said and "90" in said for said in found.warnings)
+    assert any("degrees apart" in warning and "90" in warning for warning in found.warnings)
 
 
-def test_a_wrong_sync_is_measured_and_told():
+def test_a_wrong_sync_is_measured_and_warned_about():
     found, _ = run(offset=START_B + 2 / 30, noise=0.003)
-    assert abs(found.late_s["b"]) == pytest.approx(2 / 30, abs=0.015)
-    assert any("ms" in said for said in found.warnings)
+    assert abs(found.delay_s["b"]) == pytest.approx(2 / 30, abs=0.015)
+    assert any("ms" in warning for warning in found.warnings)
 
 
 def test_views_of_different_events_are_not_passed_off_as_one_body():
@@ -86,10 +86,10 @@ def test_views_of_different_events_are_not_passed_off_as_one_body():
     other, other_lift, _ = make(1)
     mixed = replace(take, poses={"a": take.poses["a"], "b": other.poses["b"]})
     (found,) = solve_takes([resample(mixed, 30.0)], lambda p: (lift if p.view == "a" else other_lift)(p))
-    assert any("same event" in said for said in found.warnings)
+    assert any("same event" in warning for warning in found.warnings)
 
 
-def test_unreliable_frames_are_nan_and_say_so():
+def test_unreliable_frames_are_nan_and_warned_about():
     take, lift, _ = make()
     poses = {}
     for view, own in take.poses.items():
@@ -99,7 +99,7 @@ def test_unreliable_frames_are_nan_and_say_so():
     (found,) = solve_takes([resample(replace(take, poses=poses), 30.0)], lift)
     assert np.isnan(found.poses("a").xyz[28:38]).all()
     assert np.isfinite(found.poses("a").xyz[:15]).all()
-    assert any("reliably" in said for said in found.warnings)
+    assert any("reliably" in warning for warning in found.warnings)
 
 
 def test_refusals_name_the_take_and_the_way_out():

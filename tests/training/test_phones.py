@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from bodies import moving_body
-from filmed_takes import takes
 from places import SHARED
+from triangulated_takes import takes
 
 from twoview import lifters
 from twoview.config import FinetuneConfig, PhonesConfig

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from filmed_takes import takes
+from triangulated_takes import takes
 
 from twoview import lifters
 from twoview.config import FinetuneConfig

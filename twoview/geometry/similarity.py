@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from twoview.geometry.cameras import Values
 from twoview.skeleton import H36M17, Skeleton
 
 _AMBIGUOUS = 1e-6  # sigma_2 + sigma_3 below this share of sigma_1: the rotation is not determined
@@ -161,9 +162,10 @@ def _rotation_gradient(f: _Fitted, g: Tensor) -> Tensor:
     return rotation @ basis @ k @ basis.mT
 
 
-def rooted(points: Tensor, skeleton: Skeleton = H36M17) -> Tensor:
+def rooted(points: Values, skeleton: Skeleton = H36M17) -> Values:
     """Points (..., J, D) relative to the root joint."""
-    return points - points[..., skeleton.root : skeleton.root + 1, :]
+    relative: Values = points - points[..., skeleton.root : skeleton.root + 1, :]
+    return relative
 
 
 def mirror(points: Tensor, skeleton: Skeleton = H36M17) -> Tensor:

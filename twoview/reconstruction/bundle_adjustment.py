@@ -1,14 +1,11 @@
-"""Bundle adjustment of one moving body seen by cameras that nobody calibrated: residuals and their derivatives.
+"""Bundle adjustment of one moving body seen by cameras that nobody calibrated.
 
-Unknowns: every joint in every frame, in meters in the first camera's frame; for each other camera of each take its
-rotation, translation and lateness; one focal length a camera; one set of bone lengths. Residuals are robust (Cauchy),
-in units of their standard deviations. Nothing is left free: the first camera is the frame, the summed bones are the
-meter. `minimization` solves it.
+Unknowns: every joint in every frame, in meters in the first camera's axes; for each other camera of each take its
+rotation, translation and delay; one focal length per camera; one set of bone lengths. Residuals are robust (Cauchy) and
+in units of their sigmas. Nothing is left undetermined: the first camera gives the axes, the summed bones the meter.
 
-Steps of Levenberg and Marquardt for `bundle`, and the doubt that is left.
-
-Joints are eliminated frame by frame (Schur complement), or along the band that accelerations make of a take, so that a
-step costs time linear in the frames.
+`minimize` takes steps of Levenberg and Marquardt. Joints are eliminated frame by frame (Schur complement), or along the
+band that accelerations make of a take, so that a step costs time linear in the frames.
 """
 
 from __future__ import annotations
@@ -28,12 +25,12 @@ CHILDREN = np.array([child for _, child in H36M17.bones])
 MIRRORED = np.array([H36M17.flip_order[child] - 1 for child in CHILDREN])  # the bone on the other side of the body
 TRUNK = np.isin(CHILDREN, [H36M17.index(j) for j in ("right_hip", "left_hip", "spine", "thorax", "nose", "head",
                                                      "left_shoulder", "right_shoulder")])  # fmt: skip
-CAMERA = 7  # unknowns of a camera in a take: rotation vector, translation, lateness
+CAMERA = 7  # unknowns of a camera in a take: rotation vector, translation, delay
 
 
 @dataclass(frozen=True)
 class Noise:
-    """Standard deviations that weigh the residuals against each other."""
+    """Sigmas of the residuals: how much each kind counts against the others."""
 
     pixel: float = 0.007  # of the body's size in the picture, for a joint of score 1
     limb_m: float = 0.012  # how constant a limb is: detectors move joints along it
@@ -41,16 +38,16 @@ class Noise:
     symmetry: float = 0.03  # log of left over right length
     bone: float = 0.15  # log of a bone's length around the start
     focal: float = 0.15  # log of the focal length around the start
-    shift_s: float = 0.03  # lateness left by the synchronization
-    shape_m: float = 0.4  # a joint against the start's root-relative pose: only matters where nothing else tells
+    delay_s: float = 0.03  # delay that the synchronization leaves
+    shape_m: float = 0.4  # a joint against the start's root-relative pose: matters only where nothing else decides
     acceleration: float = 27.0  # m/s^2
-    cauchy: float = 3.0  # residuals beyond so many standard deviations lose their say
-    firm: bool = False  # bones never lose theirs: so for the joints, but cameras are found better without the torn
+    cauchy: float = 3.0  # residuals beyond so many sigmas are down-weighted
+    firm_bones: bool = False  # bones keep a full pull (Huber): better for joints; cameras are found better without
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What was seen, and what is believed beforehand. V views, T frames, G takes (or windows of moving cameras).
+    """The measurements, and the start that priors pull to. V views, T frames, G takes (or windows of moving cameras).
 
     uv      (V, T, J, 2) px from the principal point; anything where weight is 0
     speed   (V, T, J, 2) px/s of the same
@@ -66,10 +63,10 @@ class Problem:
     shape: Array
     log_focal: Array
     log_bones: Array
-    focal_sd: Array
-    bones_sd: Array
+    focal_sigma: Array
+    bones_sigma: Array
     noise: Noise = field(default_factory=Noise)
-    step_s: float = 0.0  # seconds between neighboring frames, for `smooth`
+    step_s: float = 0.0  # seconds between neighboring frames, for `smooth_step`
 
     def at(self, frames: Array) -> Problem:
         """The same problem on some of its frames."""
@@ -79,14 +76,20 @@ class Problem:
 
 @dataclass(frozen=True)
 class State:
-    """One guess. joints (T, J, 3) m; rotation (G, V, 3, 3), translation (G, V, 3) m, shift (G, V) s, of which view 0 is
-    the identity; log_focal (V,) of px; log_bones (J - 1,) of m.
+    """Values of the unknowns.
+
+    joints       (T, J, 3) m    in the first camera's axes
+    rotation     (G, V, 3, 3)   from the first camera's axes to each; view 0 has the identity
+    translation  (G, V, 3) m    0 for view 0
+    delay        (G, V) s       0 for view 0
+    log_focal    (V,)           of px
+    log_bones    (J - 1,)       of m
     """
 
     joints: Array
     rotation: Array
     translation: Array
-    shift: Array
+    delay: Array
     log_focal: Array
     log_bones: Array
 
@@ -112,21 +115,21 @@ def cross(vector: Array) -> Array:
 
 
 def in_cameras(state: State, group: Array) -> Array:
-    """Joints (V, T, J, 3) m in every camera."""
+    """Joints (V, T, J, 3) m in every camera's axes."""
     turned = np.einsum("tvab,tjb->vtja", state.rotation[group], state.joints)
     return turned + state.translation[group].transpose(1, 0, 2)[:, :, None]
 
 
 def reprojection(problem: Problem, state: State) -> tuple[Array, Array]:
-    """Points in the cameras (V, T, J, 3), and residuals (V, T, J, 2) px with each view's lateness taken out."""
+    """Points in the cameras (V, T, J, 3) m, and residuals (V, T, J, 2) px with each view's delay taken out."""
     points = in_cameras(state, problem.group)
-    late = state.shift[problem.group].T[:, :, None, None]
+    delay = state.delay[problem.group].T[:, :, None, None]
     focal = np.exp(state.log_focal)[:, None, None, None]
-    return points, project(points, focal) - problem.uv - problem.speed * late
+    return points, project(points, focal) - problem.uv - problem.speed * delay
 
 
 def huber_cost(squared: Array, width: float) -> tuple[float, Array]:
-    """Huber's cost and weight: what is far off still pulls, as it should where the body itself would be torn."""
+    """Huber's cost and weight of squared residuals in sigmas: far ones still pull, as needed to keep a body whole."""
     length = np.sqrt(squared)
     inside = length <= width
     cost = np.where(inside, 0.5 * squared, width * length - 0.5 * width**2).sum()
@@ -134,13 +137,13 @@ def huber_cost(squared: Array, width: float) -> tuple[float, Array]:
 
 
 def robust_cost(squared: Array, width: float) -> tuple[float, Array]:
-    """Cauchy's cost and weight of squared residuals in standard deviations."""
+    """Cauchy's cost and weight of squared residuals in sigmas."""
     scaled = squared / width**2
     return 0.5 * width**2 * float(np.log1p(scaled).sum()), 1.0 / (1.0 + scaled)
 
 
 def linearize(problem: Problem, state: State, blur: float = 1.0) -> Normal:
-    """Normal equations at `state`; `blur` widens every measurement's standard deviation, for a far start."""
+    """Normal equations at `state`; `blur` widens the sigma of every measurement, for a start that is far off."""
     views, frames, joints = problem.weight.shape
     groups, noise = len(state.rotation), problem.noise
     local = CAMERA * (views - 1) + views + joints - 1
@@ -206,7 +209,7 @@ def scatter(outer: Array, grad: Array, index: Array, blocks: Array, gradients: A
 def _add_bones(
     state: State, noise: Noise, blur: float, inner: Array, mixed: Array, outer: Array, gx: Array, gp: Array
 ) -> float:
-    """Every bone as long in every frame as the body's."""
+    """Adds the residuals that hold every bone in every frame to the body's length; returns their cost."""
     first = mixed.shape[-1] - len(PARENTS)
     span = state.joints[:, CHILDREN] - state.joints[:, PARENTS]
     length = np.maximum(np.linalg.norm(span, axis=-1), 1e-6)
@@ -214,7 +217,7 @@ def _add_bones(
     wanted = np.exp(state.log_bones)
     deviation = np.where(TRUNK, noise.trunk_m, noise.limb_m) * blur
     residual = length - wanted
-    cost, robust = (huber_cost if noise.firm else robust_cost)((residual / deviation) ** 2, noise.cauchy)
+    cost, robust = (huber_cost if noise.firm_bones else robust_cost)((residual / deviation) ** 2, noise.cauchy)
     weight = robust / deviation**2
     block = weight[..., None, None] * along[..., :, None] * along[..., None, :]
     for b, (i, j) in enumerate(zip(PARENTS, CHILDREN, strict=True)):
@@ -234,7 +237,7 @@ def _add_bones(
 
 
 def _add_shape(problem: Problem, state: State, inner: Array, gx: Array) -> float:
-    """A weak pull of the pose towards the start's, which decides where pictures do not."""
+    """Adds a weak pull of the pose towards the start's, which decides where pictures do not; returns its cost."""
     pose = state.joints - state.joints[:, :1]
     residual = (pose - problem.shape)[:, 1:]
     deviation = problem.noise.shape_m
@@ -253,16 +256,16 @@ def _add_shape(problem: Problem, state: State, inner: Array, gx: Array) -> float
 
 
 def _add_priors(problem: Problem, state: State, outer: Array, grad: Array) -> float:
-    """Beliefs about lateness, focal lengths, and bones: near the start, alike left and right, and summed the meter."""
+    """Adds priors: delay, focals and bones near the start, left like right, their sum fixed; returns their cost."""
     views, bones = len(state.log_focal), len(state.log_bones)
-    groups = len(state.shift)
+    groups = len(state.delay)
     cameras = CAMERA * (views - 1) * groups
-    late = CAMERA * np.arange((views - 1) * groups) + CAMERA - 1
+    delay = CAMERA * np.arange((views - 1) * groups) + CAMERA - 1
     focal, bone = cameras + np.arange(views), cameras + views + np.arange(bones)
     simple = [
-        (late, state.shift[:, 1:].reshape(-1), np.full(len(late), problem.noise.shift_s)),
-        (focal, state.log_focal - problem.log_focal, problem.focal_sd),
-        (bone, state.log_bones - problem.log_bones, problem.bones_sd),
+        (delay, state.delay[:, 1:].reshape(-1), np.full(len(delay), problem.noise.delay_s)),
+        (focal, state.log_focal - problem.log_focal, problem.focal_sigma),
+        (bone, state.log_bones - problem.log_bones, problem.bones_sigma),
     ]
     cost = 0.0
     for where, residual, deviation in simple:
@@ -343,21 +346,21 @@ def acceleration_cost(problem: Problem, state: State) -> float:
 
 def moved(state: State, inner_step: Array, outer_step: Array) -> State:
     """The state after a step."""
-    groups, views = state.shift.shape
+    groups, views = state.delay.shape
     cameras = CAMERA * (views - 1) * groups
     by_camera = outer_step[:cameras].reshape(groups, views - 1, CAMERA)
-    rotation, translation, shift = state.rotation.copy(), state.translation.copy(), state.shift.copy()
+    rotation, translation, delay = state.rotation.copy(), state.translation.copy(), state.delay.copy()
     turns = Rotation.from_rotvec(by_camera[..., :3].reshape(-1, 3)).as_matrix()
     rotation[:, 1:] = turns.reshape(groups, views - 1, 3, 3) @ rotation[:, 1:]
     translation[:, 1:] += by_camera[..., 3:6]
-    shift[:, 1:] += by_camera[..., 6]
-    return State(state.joints + inner_step.reshape(state.joints.shape), rotation, translation, shift,
+    delay[:, 1:] += by_camera[..., 6]
+    return State(state.joints + inner_step.reshape(state.joints.shape), rotation, translation, delay,
                  state.log_focal + outer_step[cameras : cameras + views],
                  state.log_bones + outer_step[cameras + views :])  # fmt: skip
 
 
 def covariance(normal: Normal) -> Array:
-    """Marginal variances (T, J) m^2 of the root-relative joints (mean of the axes' sum), cameras' doubt included."""
+    """Marginal variances (T, J) m^2 of the root-relative joints, summed over the axes; the cameras' variance counts."""
     frames, size = normal.inner_grad.shape
     inner = np.linalg.inv(_damped(normal.inner, 1e-6))
     carried = inner @ normal.mixed
@@ -374,7 +377,7 @@ def covariance(normal: Normal) -> Array:
 
 
 def _damped(matrix: Array, damping: float) -> Array:
-    """The matrix with its diagonal raised by a share, and by a little that keeps the unseen solvable."""
+    """The matrix with its diagonal raised by a share, and by a little that keeps unseen joints solvable."""
     result = matrix.copy()
     at = np.arange(matrix.shape[-1])
     result[..., at, at] *= 1.0 + damping

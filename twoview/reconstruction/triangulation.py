@@ -1,12 +1,12 @@
-"""Two-view 3D of the filmed takes themselves, from phones that nobody calibrated.
+"""Triangulation: 3D of a take from two or more phones that nobody calibrated.
 
-`triangulate` needs a take's 2D poses, its sync and a lifter for the first guess. What comes back holds the poses in
-front of every camera, how sure they are, what was found out about the cameras, and plain warnings.
+`triangulate` needs a take's 2D poses, its sync and a lifter for the first guess. The result has the poses in every
+camera's axes, their sigmas, what was found out about the cameras, and warnings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,10 +16,11 @@ from numpy import ndarray as Array
 from twoview.config import TriangulateConfig
 from twoview.errors import DetectorError, SyncError
 from twoview.geometry.framing import DEFAULT_FOCAL
+from twoview.geometry.similarity import rooted
 from twoview.poses import Poses2D, Poses3D
 from twoview.progress import OnProgress, Progress, report
 from twoview.reconstruction.bundle_adjustment import Noise
-from twoview.reconstruction.self_calibration import Solution, Tracks, solve
+from twoview.reconstruction.self_calibration import Solution, TakeArrays, solve
 from twoview.skeleton import H36M17, stature
 from twoview.takes import ResampledTake, Take, resample
 
@@ -28,12 +29,16 @@ if TYPE_CHECKING:
 
 Lift = Callable[[Poses2D], Poses3D]
 MIN_FRAMES = 8
-SHARP_DEG, WIDE_DEG = 30.0, 150.0  # views closer than this, or nearly opposite, say little about depth
-FAR_DEG = 45.0  # a rotation this far from the lifter's guess is not believed without a look
-LOOSE = 0.02  # of the body's size: a median reprojection distance beyond this is not one body seen twice
-DOUBTFUL_M = 0.08  # a frame whose median joint is less sure than this is not reliable
-LATE_S = 0.02
-ODD_LENS = 1.6  # a focal length so many times the usual, or less than the usual by as much
+UNRELIABLE_M = 0.08  # a frame is unreliable if the median of its joints' sigmas is larger
+KNOWN_FOCAL = 0.02  # sigma of the log of a focal length that the user gave
+
+# When to warn.
+SHARP_DEG, WIDE_DEG = 30.0, 150.0  # depth is uncertain for views nearer than this, or nearly opposite
+FAR_DEG = 45.0  # a rotation this far from the lifter's guess may be wrong
+LARGE_RESIDUAL = 0.02  # of the body's size: the median reprojection distance of one body seen twice is smaller
+LONG_DELAY_S = 0.02
+ODD_LENS = 1.6  # a focal length so many times the usual one, or smaller by as much
+MANY_SWAPS, FEW_RELIABLE = 0.15, 0.9  # shares
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,12 +49,12 @@ class Triangulation:
     points      view -> (S, J, 3) m, camera axes, the camera at 0; meters if `height_m` was given, else of a body of
                                  common size (1.75 m)
     sigma       (S, J) m         standard deviation of each root-relative joint, mean of the three axes
-    reliable    (S,) bool        frames that deserve belief
-    swapped     view -> (S, 2)   frames whose legs or arms had been taken left for right
+    reliable    (S,) bool        frames that are accurate enough to use
+    swapped     view -> (S, 2)   frames whose left and right legs, or arms, were swapped by the detector
     focal_px    view -> px       estimated; only roughly right
-    angle_deg   view -> degrees between it and the first view, seen from the athlete
-    turned_deg  view -> degrees between the lifter's rotation and the final one
-    late_s      view -> s        how much later than its clock says the view shows the scene
+    angle_deg   view -> angle to the first view, seen from the athlete
+    turned_deg  view -> angle between the lifter's guess of its rotation and the final one
+    delay_s     view -> s        how much later than its clock says the view shows the scene
     residual    view -> median reprojection distance as a share of the body's size
     """
 
@@ -64,7 +69,7 @@ class Triangulation:
     focal_px: Mapping[str, float]
     angle_deg: Mapping[str, float]
     turned_deg: Mapping[str, float]
-    late_s: Mapping[str, float]
+    delay_s: Mapping[str, float]
     residual: Mapping[str, float]
     bones_m: Array
     unit: Literal["screen", "m"]
@@ -72,27 +77,27 @@ class Triangulation:
 
     @property
     def views(self) -> tuple[str, ...]:
-        """Names of the views, the first of which the others are measured from."""
+        """Names of the views; angles and delays are measured from the first."""
         return tuple(self.points)
 
     def poses(self, view: str, *, origin: Literal["root", "camera"] = "root") -> Poses3D:
-        """The take before one camera, on that view's own clock; unreliable frames are NaN.
+        """The take in one camera's axes, on that view's own clock; unreliable frames are NaN.
 
         In screen units unless the athlete's height was given, and then root-relative only.
         """
         points = np.where(self.reliable[:, None, None], self.points[view], np.nan)
-        root = points[:, H36M17.root : H36M17.root + 1]
         if self.unit == "m":
-            xyz = points if origin == "camera" else points - root
+            xyz = points if origin == "camera" else rooted(points)
         elif origin == "camera":
             raise ValueError("Triangulation.poses: origin='camera' needs meters; triangulate with the athlete's height")
         else:
-            xyz = (points - root) / root[..., 2:] * (2 * self.focal_px[view] / self.size[view][0])
+            depth = points[:, H36M17.root, 2][:, None, None]
+            xyz = rooted(points) / depth * (2 * self.focal_px[view] / self.size[view][0])
         return Poses3D(xyz, self.view_time[view], origin=origin, unit=self.unit, view=view)
 
     def summary(self) -> dict[str, Any]:
-        """What was found out, as plain values."""
-        per_view = ("focal_px", "angle_deg", "turned_deg", "late_s", "residual")
+        """The numbers for a person or a JSON file."""
+        per_view = ("focal_px", "angle_deg", "turned_deg", "delay_s", "residual")
         return {
             "take": self.take,
             "seconds": float(self.time[-1] - self.time[0]),
@@ -107,9 +112,9 @@ class Triangulation:
 def triangulate(
     take: Take, model: Model, *, config: TriangulateConfig | None = None, on_progress: OnProgress | None = None
 ) -> Triangulation:
-    """One take in 3D, by `model`'s own 3D of each view and what the views have in common.
+    """One take in 3D; `model` lifts each view for the first guess.
 
-    Raises SyncError where the views hardly overlap, DetectorError where one sees nobody, ValueError for one view.
+    Raises SyncError where the views hardly overlap, DetectorError where one sees nobody, ValueError for a single view.
     """
     return triangulate_takes([take], model, config=config, on_progress=on_progress)[0]
 
@@ -149,26 +154,25 @@ def solve_takes(
             )
         key = (grid.views, grid.size.tobytes(), grid.rate, None if config.same_athlete else index)
         groups.setdefault(key, []).append(index)
-    noise = Noise(pixel=config.pixel_noise, shift_s=max(config.sync_sigma_s, 1e-4))
+    noise = Noise(pixel=config.pixel_noise, delay_s=max(config.sync_sigma_s, 1e-4))
+    noise = replace(noise, focal=KNOWN_FOCAL) if config.focal else noise
     found: dict[int, Triangulation] = {}
     for indices in groups.values():
-        tracks = [_track(grids[i], lift) for i in indices]
+        arrays = [_take_arrays(grids[i], lift) for i in indices]
         window = round(config.moving_s * grids[indices[0]].rate)
-        sizes = tracks[0].size
-        focal = np.array([config.focal or DEFAULT_FOCAL * max(size) for size in sizes], dtype=np.float64)
-        noise = replace(noise, focal=0.02) if config.focal else noise
+        focal = np.array([config.focal or DEFAULT_FOCAL * max(size) for size in arrays[0].size], dtype=np.float64)
         before = len(found)
 
         def finished(n: int, before: int = before) -> None:
             report(on_progress, Progress("triangulate", before + n, len(grids), "takes"))
 
-        solutions = solve(tracks, focal, noise=noise, window=window, done=finished)
+        solutions = solve(arrays, focal, noise=noise, window=window, done=finished)
         for i, solution in zip(indices, solutions, strict=True):
-            found[i] = _interpret(grids[i], solution, config)
+            found[i] = _triangulation(grids[i], solution, config)
     return [found[i] for i in range(len(grids))]
 
 
-def _track(grid: ResampledTake, lift: Lift) -> Tracks:
+def _take_arrays(grid: ResampledTake, lift: Lift) -> TakeArrays:
     """A take's 2D and lifted 3D on its grid of session time."""
     take = grid.take
     if len(grid.time) < MIN_FRAMES:
@@ -184,34 +188,37 @@ def _track(grid: ResampledTake, lift: Lift) -> Tracks:
                 f"take {take.name}: nobody is seen in view {view} while the other views see somebody",
                 hint="look at its detections with `twoview show`, or leave this take out",
             )
-        start.append(_filled(lifted))
+        start.append(_without_gaps(lifted))
     xy = np.where(grid.score[..., None] > 0, grid.xy, np.nan)
-    return Tracks(xy, grid.score, grid.time, grid.size, np.stack(start))
+    return TakeArrays(xy, grid.score, grid.time, grid.size, np.stack(start))
 
 
-def _filled(xyz: Array) -> Array:
+def _without_gaps(xyz: Array) -> Array:
     """Poses (T, J, 3) with frames that hold a NaN replaced by the nearest whole one."""
     whole = np.flatnonzero(np.isfinite(xyz).all(axis=(1, 2)))
-    return xyz[whole[np.abs(np.arange(len(xyz))[:, None] - whole).argmin(axis=1)]]
+    nearest = np.abs(np.arange(len(xyz))[:, None] - whole).argmin(axis=1)
+    return np.asarray(xyz[whole[nearest]])
 
 
-def _interpret(grid: ResampledTake, solution: Solution, config: TriangulateConfig) -> Triangulation:
-    """The solution in words that a person can use."""
+def _triangulation(grid: ResampledTake, solution: Solution, config: TriangulateConfig) -> Triangulation:
+    """The solution by view, in meters if a height is known, with warnings."""
     views = grid.views
     middle = len(solution.rotation) // 2
     roots = np.median(solution.joints[:, :, H36M17.root], axis=1)
-    towards = -np.einsum(
-        "vba,vb->va", solution.rotation[middle], roots
-    )  # from the athlete to each camera, in the first one's axes
+    # from the athlete to each camera, in the first one's axes
+    towards = -np.einsum("vba,vb->va", solution.rotation[middle], roots)
     towards = towards / np.linalg.norm(towards, axis=-1, keepdims=True)
     angle = np.degrees(np.arccos(np.clip(towards @ towards[0], -1, 1)))
-    late = np.median(solution.shift_s, axis=0)
+    delay = np.median(solution.delay_s, axis=0)
     with np.errstate(all="ignore"):
         residual = np.array([np.nanmedian(r) if np.isfinite(r).any() else np.nan for r in solution.residual])
     scale = config.height_m / float(stature(solution.bones)) if config.height_m else 1.0
     sigma = solution.sigma * scale
-    reliable = (np.median(sigma[:, 1:], axis=1) < DOUBTFUL_M * scale) & (grid.score > 0).any(axis=(0, 2))
-    by_view = lambda values: {view: float(value) for view, value in zip(views, values, strict=True)}  # noqa: E731
+    reliable = (np.median(sigma[:, 1:], axis=1) < UNRELIABLE_M * scale) & (grid.score > 0).any(axis=(0, 2))
+
+    def by_view(values: Array) -> dict[str, float]:
+        return {view: float(value) for view, value in zip(views, values, strict=True)}
+
     result = Triangulation(
         take=grid.take.name, time=grid.time, view_time=grid.view_time,
         size={view: (int(width), int(height)) for view, (width, height) in zip(views, grid.size, strict=True)},
@@ -219,45 +226,42 @@ def _interpret(grid: ResampledTake, solution: Solution, config: TriangulateConfi
         sigma=sigma, reliable=reliable,
         swapped={view: solution.swapped[v] for v, view in enumerate(views)},
         focal_px=by_view(solution.focal), angle_deg=by_view(angle), turned_deg=by_view(solution.turned_deg.max(axis=0)),
-        late_s=by_view(late), residual=by_view(residual), bones_m=solution.bones * scale,
+        delay_s=by_view(delay), residual=by_view(residual), bones_m=solution.bones * scale,
         unit="m" if config.height_m else "screen", warnings=(),
     )  # fmt: skip
     return replace(result, warnings=tuple(_warnings(result)))
 
 
-def _warnings(found: Triangulation) -> list[str]:
+def _warnings(found: Triangulation) -> Iterator[str]:
     first, *others = found.views
-    said = []
     for view in others:
         angle, pair = found.angle_deg[view], f"views {first} and {view}"
-        if angle < SHARP_DEG or angle > WIDE_DEG:
-            said.append(
-                f"{pair} are {angle:.0f} degrees apart, which says little about depth; film about 90 degrees apart"
+        if not SHARP_DEG <= angle <= WIDE_DEG:
+            yield (
+                f"{pair} are {angle:.0f} degrees apart, at which depth is uncertain; place the phones about 90 degrees "
+                "apart"
             )
         if found.turned_deg[view] > FAR_DEG:
-            said.append(
+            yield (
                 f"the rotation between {pair} moved {found.turned_deg[view]:.0f} degrees from the lifter's guess; "
                 "look at the result before relying on it"
             )
-        if abs(found.late_s[view]) > LATE_S:
-            word = "later" if found.late_s[view] > 0 else "earlier"
-            said.append(f"view {view} seems to be {abs(found.late_s[view]) * 1000:.0f} ms {word} than the sync says")
+        if abs(found.delay_s[view]) > LONG_DELAY_S:
+            word = "later" if found.delay_s[view] > 0 else "earlier"
+            yield f"view {view} seems to be {abs(found.delay_s[view]) * 1000:.0f} ms {word} than the sync says"
     for view in found.views:
-        if found.residual[view] > LOOSE:
-            said.append(
-                f"view {view} misses the common 3D by {found.residual[view]:.1%} of the body's size, and good is below "
-                "1 %: is it the same person, and is the sync right?"
+        if found.residual[view] > LARGE_RESIDUAL:
+            yield (
+                f"the common 3D misses the joints of view {view} by {found.residual[view]:.1%} of the body's size, and "
+                "below 1 % is good: check that it shows the same person and that the sync is right"
             )
         lens = found.focal_px[view] / (DEFAULT_FOCAL * max(found.size[view]))
         if not 1 / ODD_LENS < lens < ODD_LENS:
-            said.append(
-                f"the focal length of view {view} came out {lens:.1f} times a phone's: if it did not zoom, the "
+            yield (
+                f"the focal length of view {view} was estimated as {lens:.1f} times a phone's: if it did not zoom, the "
                 "views do not show the same event"
             )
-        if found.swapped[view].mean() > 0.15:
-            said.append(
-                f"left and right were exchanged in {found.swapped[view].mean():.0%} of view {view}, and put right"
-            )
-    if found.reliable.mean() < 0.9:
-        said.append(f"only {found.reliable.mean():.0%} of the frames could be placed reliably")
-    return said
+        if found.swapped[view].mean() > MANY_SWAPS:
+            yield f"left and right were swapped in {found.swapped[view].mean():.0%} of view {view}, and were put back"
+    if found.reliable.mean() < FEW_RELIABLE:
+        yield f"only {found.reliable.mean():.0%} of the frames were placed reliably"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from bodies import filmed, moving_body
+from bodies import moving_body, two_views
 
 from twoview.poses import Poses2D
 from twoview.reconstruction.triangulation import solve_takes
@@ -17,7 +17,7 @@ def takes(count: int = 2, frames: int = 60) -> tuple[list[Take], list]:
     made, lifted = [], {}
     for index in range(count):
         rng = np.random.default_rng(index)
-        tracks, _ = filmed(moving_body(frames, rng), rng, noise=0.004)
+        tracks, _ = two_views(moving_body(frames, rng), rng, noise=0.004)
         poses = {
             view: Poses2D(tracks.xy[v], tracks.score[v], tracks.time, H36M17, (1920, 1080), view=view)
             for v, view in enumerate("ab")
