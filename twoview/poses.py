@@ -11,19 +11,19 @@ from numpy import ndarray as Array
 
 from twoview.skeleton import H36M17, HeadRule, Skeleton, to_h36m
 
-MAX_GAP_S = 0.1  # a joint is interpolated between two sightings at most this far apart
+MAX_GAP_S = 0.1  # a joint is interpolated between two frames that saw it, at most this far apart
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where poses came from: the fingerprint of the video, and what made them (name and version)."""
+    """Origin of poses: the fingerprint of the video, and the detector or model that made them (name and version)."""
 
     video: str = ""
     made_by: str = ""
 
 
 def _freeze(instance: object, name: str, dtype: type, shape: tuple[int | None, ...]) -> None:
-    """Cast, check the shape, and make read-only (a private copy, so that nobody's array changes under it)."""
+    """Cast, check the shape, and make read-only: a private copy, so that the caller's array can change."""
     value: Array = np.array(getattr(instance, name), dtype=dtype)
     ok = value.ndim == len(shape) and all(w is None or w == g for w, g in zip(shape, value.shape, strict=True))
     if not ok:
@@ -78,9 +78,9 @@ class Poses2D:
         return replace(self, xy=self.xy[keep], score=self.score[keep], time=self.time[keep])
 
     def at(self, time: Array, *, max_gap: float = MAX_GAP_S) -> Poses2D:
-        """Interpolated to other times (S,): linear between the two sightings of a joint around each time.
+        """Interpolated to other times (S,): linear between the two frames around each time that saw a joint.
 
-        Unseen (NaN, 0) outside the clip and where the sightings are more than `max_gap` seconds apart.
+        Unseen (NaN, 0) outside the poses' time, and where these frames are more than `max_gap` seconds apart.
         """
         time = np.asarray(time, dtype=np.float64)
         values = np.concatenate([self.xy, self.score[..., None]], axis=-1)
@@ -100,12 +100,12 @@ class Poses2D:
 
 @dataclass(frozen=True, eq=False)
 class Poses3D:
-    """One person in 3D over time, seen from one camera.
+    """One person in 3D over time, in the axes of one camera.
 
     xyz   (T, J, 3) float32  camera-aligned: x right, y down, z away from the camera; NaN where unknown
     time  (T,)      float64  seconds on this view's own clock, strictly increasing
     origin "root": the root joint is at 0 in every frame; "camera": the camera is at 0
-    unit   "m" only where a real length was given; "screen": half the picture's width at the root's depth
+    unit   "m" only if a real length was given; "screen": half the picture's width at the root's depth
     """
 
     xyz: Array
@@ -132,14 +132,14 @@ class Poses3D:
         return replace(self, xyz=self.xyz[keep], time=self.time[keep])
 
     def at(self, time: Array, *, max_gap: float = MAX_GAP_S) -> Poses3D:
-        """Interpolated to other times (S,), NaN outside the clip and over gaps longer than `max_gap` seconds."""
+        """Interpolated to other times (S,), NaN outside the poses' time and over gaps longer than `max_gap` seconds."""
         time = np.asarray(time, dtype=np.float64)
         seen = np.isfinite(self.xyz).all(axis=-1)
         return replace(self, xyz=_interpolate(self.time, self.xyz, seen, time, max_gap), time=time)
 
 
 def _interpolate(old: Array, values: Array, seen: Array, new: Array, max_gap: float) -> Array:
-    """Values (T, J, C) at times old (T,) -> (S, J, C) at times new (S,); NaN where no two sightings bracket it."""
+    """Values (T, J, C) at times old (T,) -> (S, J, C) at times new (S,); NaN where no two frames bracket it."""
     out = np.full((len(new), *values.shape[1:]), np.nan, dtype=np.float64)
     for joint in range(values.shape[1]):
         at = np.flatnonzero(seen[:, joint])

@@ -1,4 +1,4 @@
-"""Skeletons: joint names, bones and left/right partners, and the way from a detector's joints to Human3.6M's.
+"""Skeletons: joint names, bones, left and right, and the conversion of a detector's joints to Human3.6M's.
 
 No other file holds joint numbers. Orders are those of the COCO-17, Halpe-26 and Human3.6M-17 conventions.
 """
@@ -23,7 +23,7 @@ class Skeleton:
     """Named joints in a fixed order.
 
     parents  index of each joint's parent, -1 for the root
-    pairs    (left, right) joint indices that swap when the picture is mirrored
+    pairs    (left, right) joint indices, which swap when the picture is mirrored
     """
 
     name: str
@@ -35,7 +35,7 @@ class Skeleton:
         return len(self.joints)
 
     def index(self, joint: str) -> int:
-        """Index of a joint by name; KeyError with the known names if there is none."""
+        """Index of a joint by name. Raises KeyError with the known names."""
         if joint not in self.joints:
             raise KeyError(f"{self.name} has no joint {joint!r}; it has {', '.join(self.joints)}")
         return self.joints.index(joint)
@@ -153,8 +153,8 @@ STATURE_M = 1.75
 """Standing height of the same body, m."""
 
 BEYOND_JOINTS = 1.12
-"""Standing height over `stature`'s chain of bones: the foot below the ankle, the crown above the eyes, and that no
-spine is straight. Measured on rendered people with the joints of COCO detections; single people differ by 3 %."""
+"""Standing height over the length of `stature`'s bones, which lack the foot below the ankle and the crown above the
+eyes. Measured on rendered people with the joints of COCO detections; single people differ by 3 %."""
 
 
 def stature(bones: Array) -> Array:

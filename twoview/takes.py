@@ -1,4 +1,4 @@
-"""A take: one event filmed by all phones, as 2D poses of each view and the relation of their clocks."""
+"""A take: one event recorded by all phones, as 2D poses of each view and the clocks that relate them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from twoview.timeline import Sync, common_grid
 
 @dataclass(frozen=True)
 class Take:
-    """One event filmed by all phones: the 2D poses of each view, and how their clocks relate.
+    """One event recorded by all phones: the 2D poses of each view, and how their clocks relate.
 
-    truth  camera-space 3D (origin "camera", meters) of each view where there are labels; no phone gives that
-    focal  px, of the cameras behind the truth; without, they are taken to have the default focal length
+    truth  3D labels of each view in camera axes (origin "camera", meters), if there are any; no phone gives them
+    focal  px, of the cameras that the truth belongs to; default: `framing.DEFAULT_FOCAL`
     """
 
     name: str
@@ -85,7 +85,7 @@ def resample(take: Take, rate: float, views: Sequence[str] | None = None) -> Res
 
 
 class LoadedLater(Mapping[str, Any]):
-    """Views of a take that are read each time they are asked for, so that a session of thousands of takes fits."""
+    """Views of a take that are loaded on each access, so that thousands of takes fit in memory."""
 
     def __init__(self, views: Sequence[str], load: Callable[[str], Any]) -> None:
         self._views, self._load = tuple(views), load
@@ -103,12 +103,12 @@ class LoadedLater(Mapping[str, Any]):
 
 
 def chosen_views(poses: Mapping[str, Any], views: Sequence[str]) -> Mapping[str, Any]:
-    """Some views of a take, loaded no earlier than before."""
+    """Some views of a take, still loaded on access."""
     return LoadedLater(views, poses.__getitem__)
 
 
 def check_views(takes: Sequence[Take]) -> None:
-    """Raises TrainingError for takes that cannot teach anything about depth."""
+    """Raises TrainingError for takes with a single view, or with the same view twice."""
     for take in takes:
         if len(take.poses) < 2:
             only = ", ".join(take.views) or "none"

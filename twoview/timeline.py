@@ -55,15 +55,15 @@ class ClockMap:
 
 @dataclass(frozen=True)
 class ClockQuality:
-    """How far one view's clock map can be trusted. NaN where a method does not tell.
+    """Accuracy of one view's clock map. NaN where a method does not give a value.
 
     confidence    probability 0..1 that the offset is right within half a frame (at 30 fps)
     offset_se_s   standard error of the offset in the middle of the overlap, seconds
     drift_se_ppm  standard error of the drift
-    overlap_s     seconds that both views saw
-    windows       (used, total): windows of sound or motion that agree with the line
-    residual_s    median absolute distance of those from the line, seconds
-    motion_s      how much later than this clock says the athlete's motion is, where both were compared, seconds
+    overlap_s     seconds that both views recorded
+    windows       (used, total): windows of sound or motion that agree with the clock map
+    residual_s    median absolute distance of those from the clock map, seconds
+    motion_s      delay of the athlete's motion against this clock, where motion was compared too, seconds
     motion_se_s   standard error of that
     """
 
@@ -83,8 +83,8 @@ class Sync:
 
     method   "sound", "motion", "sound+motion", "offset", "event" or "timestamps"
     quality  per view but the reference
-    warnings plain sentences for the person who will rely on this
-    loop_s   largest difference between what one pair of views says and all together, seconds; NaN without a loop
+    warnings for the user
+    loop_s   largest difference between a pair's own offset and that of all views together, seconds; NaN without a loop
     """
 
     reference: str
@@ -122,10 +122,10 @@ class Sync:
 
 
 def common_grid(sync: Sync, times: Mapping[str, Array], *, rate: float | None = None) -> Array:
-    """Session times (S,) that every view of `times` saw, evenly spaced.
+    """Evenly spaced session times (S,) that all views of `times` have in common.
 
     times  view name -> its frame times on its own clock, seconds
-    rate   grid points a second; default: that of the slowest view, so that nothing is invented
+    rate   grid points per second; default: that of the slowest view, so that nothing is made up
 
     Raises SyncError where the views do not overlap by at least two grid points.
     """
@@ -139,6 +139,6 @@ def common_grid(sync: Sync, times: Mapping[str, Array], *, rate: float | None = 
     if end - start < step:
         raise SyncError(
             f"views {', '.join(times)} share only {max(end - start, 0.0):.2f} s of time",
-            hint="check the offset with `twoview show`, or film so that all phones run together",
+            hint="check the offset with `twoview show`, or start all phones before the athlete moves",
         )
     return start + step * np.arange(int(np.floor((end - start) / step + 1e-9)) + 1)

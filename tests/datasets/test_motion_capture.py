@@ -59,7 +59,7 @@ def test_an_axis_turns_a_bones_own_angles(tmp_path):
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
-    [("Frames: 4", "Frames: 5", "announced"), ("MOTION", "", "truncated"), ("LeftForeArm", "LeftElbow", "LeftForeArm")],
+    [("Frames: 4", "Frames: 5", "expected"), ("MOTION", "", "truncated"), ("LeftForeArm", "LeftElbow", "LeftForeArm")],
 )
 def test_a_damaged_or_foreign_bvh_says_so(tmp_path, old, new, message):
     path = write_bvh(tmp_path)
@@ -121,7 +121,7 @@ def test_written_motion_is_read_back_to_half_a_millimeter(tmp_path):
 def test_motion_that_does_not_fit_the_file_is_refused(tmp_path):
     still = np.zeros((4, 17, 3), np.float32)
     for wrong, message in (
-        ([Motion("a", still, 60.0), Motion("a", still, 60.0)], "two clips"),
+        ([Motion("a", still, 60.0), Motion("a", still, 60.0)], "two motions"),
         ([Motion("far", still + 20, 60.0)], "20 m from the origin"),
         ([Motion("hole", still * np.nan, 60.0)], "nan m from the origin"),
     ):

@@ -141,10 +141,10 @@ def test_views_that_agree_and_views_that_do_not():
     sync = Sync("a", {"a": ClockMap(), "b": ClockMap(-0.5)})
     later = replace(other, time=other.time + 0.5)
     report = compare_views({"a": true, "b": later}, sync)
-    assert report.value("disagreement, one fit a clip", "a-b") == pytest.approx(0, abs=1e-3)
+    assert report.value("disagreement, one fit per clip", "a-b") == pytest.approx(0, abs=1e-3)
     assert report.value("angle between the views", "a-b") == pytest.approx(90, abs=1e-3)
     worse = compare_views({"a": true, "b": other}, sync)
-    assert worse.value("disagreement, one fit a clip", "a-b") > 5
+    assert worse.value("disagreement, one fit per clip", "a-b") > 5
     with pytest.raises(SyncError, match="needs two views"):
         compare_views({"a": true}, sync)
 

@@ -39,7 +39,7 @@ VIEWS = tuple(_LENSES)
 
 
 def lens(view: str) -> Camera[Array]:
-    """Intrinsics of a camera of Human3.6M; its place in the room is not in the file, so its pose is the identity."""
+    """A camera of Human3.6M; the file does not give its place in the room, so it stands at the origin."""
     focal, center, distortion, size = _LENSES[view]
     return Camera(np.eye(3), np.zeros(3), np.array(focal), np.array(center), size, distortion)
 
@@ -52,8 +52,9 @@ def read(
     split     train (S1, S5, S6, S7, S8) or test (S9, S11)
     subjects  only these, as "S1"
 
-    The truth is the pixel pose read as a camera of the true focal length sees it, unit "screen"; test takes also carry
-    `truth_mm` and `mm_per_px`. Raises FormatError for a file of another kind.
+    The truth is the pixel pose in the axes of a camera of the true focal length, unit "screen"; test takes also have
+    `truth_mm` and `mm_per_px`. Takes of S9 whose 3D is shifted are kept, as in the two-view paper; MotionBERT leaves
+    them out. Raises FormatError for a file of another kind.
     """
     content = read_pickle(path)
     try:
@@ -72,7 +73,7 @@ def read(
 
 
 def _runs(values: Array) -> list[tuple[int, int]]:
-    """(start, end) of each stretch of equal values."""
+    """(start, end) of each run of equal values."""
     edges = np.flatnonzero(values[1:] != values[:-1]) + 1
     return list(zip([0, *edges], [*edges, len(values)], strict=True)) if len(values) else []
 
@@ -113,7 +114,7 @@ def _detections(table: Mapping[str, Any], at: Array, time: Array, view: str) -> 
 
 
 def from_pixel_pose(pixels: Array, camera: Camera[Array]) -> Array:
-    """Points (T, 17, 3) before a camera, unit "screen" (half the picture's width at the root's depth), of pixel poses.
+    """Points (T, 17, 3) in camera axes, unit "screen" (half the picture's width at the root's depth), of pixel poses.
 
     pixels (T, 17, 3): x, y in the picture and z = (Z - Z_root) * focal / Z_root, all px. The principal point is
     that of uncalibrated pictures, as MotionBERT has it.
@@ -121,20 +122,20 @@ def from_pixel_pose(pixels: Array, camera: Camera[Array]) -> Array:
     focal = float(camera.focal[0])
     depth = 1 + (pixels[..., 2:] - pixels[:, :1, 2:]) / focal  # in root depths
     plane = (pixels[..., :2] - principal_point(np.array(camera.size))) / focal
-    return np.concatenate([plane * depth, depth], axis=-1) * (2 * focal / camera.size[0])
+    return np.asarray(np.concatenate([plane * depth, depth], axis=-1) * (2 * focal / camera.size[0]))
 
 
 def to_pixel_pose(screen: Array, camera: Camera[Array]) -> Array:
-    """Pixel poses (T, 17, 3) from what a lifter of the "screen" rule answers: the inverse of its normalization."""
+    """Pixel poses (T, 17, 3) of the answer of a lifter of the "screen" rule: the inverse of its normalization."""
     width, height = camera.size
-    return (screen + np.array([1.0, height / width, 0.0])) * (width / 2)
+    return np.asarray((screen + np.array([1.0, height / width, 0.0])) * (width / 2))
 
 
 def errors(recording: Recording, view: str, screen: Array) -> Array:
-    """Error (T, 17) mm of a lifter's answer (T, 17, 3) in screen units, as MotionBERT's evaluation measures it.
+    """Error (T, 17) mm of a lifter's answer (T, 17, 3) in screen units, as in MotionBERT's evaluation.
 
-    Both are root-aligned, and the truth is `joints_2.5d_image`, not the camera's millimeters.
+    Both are root-relative, and the truth is `joints_2.5d_image`, not the millimeters of the camera.
     """
     found = to_pixel_pose(screen, recording.cameras[view]) * recording.mm_per_px[view][:, None, None]
     truth = recording.truth_mm[view]
-    return np.linalg.norm((found - found[:, :1]) - (truth - truth[:, :1]), axis=-1)
+    return np.asarray(np.linalg.norm((found - found[:, :1]) - (truth - truth[:, :1]), axis=-1))

@@ -1,6 +1,6 @@
 """Prepared motion capture: 17 Human3.6M joints of many clips in one `.npz`, with a `.json` of what each clip is.
 
-The arrays are int16 in units of half a millimeter, 60 frames a second, z up; see `docs/howto/pretrain.md`.
+The arrays are int16 in units of half a millimeter, 60 frames per second, z up; see `docs/howto/pretrain.md`.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class Motion:
     """One person moving through a room.
 
     joints   (T, 17, 3) float32  meters, Human3.6M order, z up, the floor near z = 0
-    rate     frames a second
-    kind     what is done ("walk", "golf_swing"); "" where unknown
-    subject  who does it
+    rate     frames per second
+    kind     of movement ("walk", "golf_swing"); "" where unknown
+    subject  the person
     """
 
     name: str
@@ -38,11 +38,11 @@ class Motion:
         if self.joints.ndim != 3 or self.joints.shape[1:] != (17, 3) or not len(self.joints):
             raise ValueError(f"Motion.joints: expected shape (any, 17, 3), got {self.joints.shape}")
         if not self.rate > 0:
-            raise ValueError(f"Motion.rate: expected frames a second, got {self.rate}")
+            raise ValueError(f"Motion.rate: expected frames per second, got {self.rate}")
 
     @property
     def seconds(self) -> float:
-        """Length of the clip."""
+        """Length."""
         return len(self.joints) / self.rate
 
 
@@ -51,9 +51,9 @@ _RATE = 60.0
 
 
 def read_motions(path: Path | str) -> list[Motion]:
-    """All clips of a prepared file, in the order of its list. Raises FormatError if either file is missing or damaged.
+    """All motions of a prepared file, in the order of its list. Raises FormatError if a file is missing or damaged.
 
-    path  the `.npz`; the `.json` of the same name lies beside it
+    path  the `.npz`; the `.json` of the same name is beside it
     """
     path = Path(path).with_suffix(".npz")
     try:
@@ -71,25 +71,27 @@ def read_motions(path: Path | str) -> list[Motion]:
 
 
 def read_motion_files(paths: Iterable[Path | str]) -> list[Motion]:
-    """The clips of several prepared files, one after the other."""
+    """The motions of several prepared files, one after the other."""
     return [motion for path in paths for motion in read_motions(path)]
 
 
 def write_motions(path: Path | str, motions: Sequence[Motion]) -> None:
-    """The inverse of `read`: clips at 60 frames a second, to half a millimeter, with the list of them beside it.
+    """Write motions at 60 frames per second, to half a millimeter, and their list: the inverse of `read_motions`.
 
-    Other rates are interpolated. Raises FormatError for two clips of one name, for joints that are not finite, and for
-    people who walk further than 16 m from the origin: move them.
+    Other rates are interpolated. Raises FormatError for two motions of one name, and for joints that are not finite or
+    further than 16 m from the origin.
     """
     path = Path(path).with_suffix(".npz")
     arrays, rows = {}, []
     for motion in motions:
         if motion.name in arrays:
-            raise FormatError(f"two clips are called {motion.name!r}", hint="name each of them otherwise")
+            raise FormatError(f"two motions are called {motion.name!r}", hint="give each a name of its own")
         joints = _at_rate(motion)
         reach = float(np.abs(joints).max())
         if not reach <= _UNIT_M * np.iinfo(np.int16).max:
-            raise FormatError(f"clip {motion.name!r} has joints {reach:.3g} m from the origin; 16 m are the most")
+            raise FormatError(
+                f"motion {motion.name!r} has joints {reach:.3g} m from the origin; at most 16 m fit in the file"
+            )
         arrays[motion.name] = np.round(joints / _UNIT_M).astype(np.int16)
         rows.append({"key": motion.name, "cls": motion.kind, "subject": motion.subject, "frames": len(joints)})
     with records.atomic(path) as temporary, temporary.open("wb") as file:
@@ -99,7 +101,7 @@ def write_motions(path: Path | str, motions: Sequence[Motion]) -> None:
 
 
 def _at_rate(motion: Motion) -> Array:
-    """Joints (T, 17, 3) at 60 frames a second."""
+    """Joints (T, 17, 3) at 60 frames per second."""
     old = np.arange(len(motion.joints)) / motion.rate
     new = np.arange(int(old[-1] * _RATE + 1e-6) + 1) / _RATE
     flat = motion.joints.reshape(len(old), -1)

@@ -1,8 +1,6 @@
-"""Shared by the skeleton readers: joint angles to positions, and Human3.6M's joints in CMU's words.
+"""Readers of motion capture: Biovision (.bvh), and Acclaim (.asf, .amc) as CMU publishes it, as Human3.6M joints.
 
-Biovision motion capture (.bvh): skeleton and joint angles in one file.
-
-Acclaim motion capture: a skeleton file (.asf) and the joint angles of one take (.amc), as CMU publishes them.
+A .bvh has skeleton and joint angles in one file; an .asf has the skeleton, and an .amc the joint angles of one take.
 """
 
 from __future__ import annotations
@@ -32,14 +30,14 @@ def rotation(axes: Sequence[str], degrees: Array) -> Array:
 
 
 def z_up(points: Array) -> Array:
-    """Points (..., 3) whose y axis points up -> the same with z up, right-handed."""
+    """Points (..., 3) whose y axis points up, with z up instead, right-handed."""
     return np.stack([points[..., 0], -points[..., 2], points[..., 1]], axis=-1)
 
 
 def to_h36m(points: Points, names: Mapping[str, str | tuple[str, str]], where: str) -> Array:
-    """Named points -> (T, 17, 3) in Human3.6M order; the pelvis is the middle of the hips, whatever the file's root.
+    """Human3.6M joints (T, 17, 3) of named points; the pelvis is the middle of the hips, whatever the file's root.
 
-    names  Human3.6M joint -> name of a point, or of two whose middle it is
+    names  Human3.6M joint -> name of a point, or of two of which it is the middle
     """
     missing = sorted(
         {n for value in names.values() for n in ([value] if isinstance(value, str) else value)} - set(points)
@@ -54,8 +52,10 @@ def to_h36m(points: Points, names: Mapping[str, str | tuple[str, str]], where: s
     return z_up(np.stack([pick[joint] for joint in H36M17.joints], axis=1)).astype(np.float32)
 
 
-# The MotionBuilder-friendly conversion of CMU's takes. A joint's name stands for where it begins, "Head end" for where
-# the head ends. See `mend_cmu` for the two bones that it lacks.
+# --- BVH -------------------------------------------------------------------------------------------------------------
+
+# The MotionBuilder-friendly conversion of CMU's takes. A joint is the point where it begins, "Head end" that where the
+# head ends. See `mend_cmu` for the two bones that it lacks.
 BVH_JOINTS: dict[str, str | tuple[str, str]] = {
     "right_hip": "RightUpLeg", "right_knee": "RightLeg", "right_ankle": "RightFoot",
     "left_hip": "LeftUpLeg", "left_knee": "LeftLeg", "left_ankle": "LeftFoot",
@@ -83,10 +83,11 @@ def read_bvh(
 ) -> Motion:
     """One take as motion in meters, z up.
 
-    unit_m  meters a unit of the file, which does not say (CMU's conversions: 0.0254 / 0.45)
-    joints  Human3.6M joint -> joint of the file, or two whose middle it is; "NAME end" is an end site
-    rate    frames a second where the file's own frame time is wrong
+    unit_m  meters per unit of the file, which does not name its unit (CMU's conversions: 0.0254 / 0.45)
+    joints  Human3.6M joint -> joint of the file, or two of which it is the middle; "NAME end" is an end site
+    rate    frames per second where the file's own frame time is wrong
     cmu     put back the two bones that CMU's conversions lack
+
     Raises FormatError for a damaged file or an unknown joint.
     """
     path = Path(path)
@@ -105,7 +106,7 @@ def read_bvh(
 
 
 def mend_cmu(joints: list[_Joint]) -> None:
-    """Put back the bones that the conversions of CMU's takes set to nothing, without which arms hang 12 cm too low.
+    """Put back the bones to which the conversions of CMU's takes give no length: arms would be 12 cm too low.
 
     The thorax: neck and shoulders begin where it begins; it is as long as the bone below it (within 3 % in CMU's own
     skeletons). The wrist: the hand begins where the radius ends, half a radius too early.
@@ -120,7 +121,7 @@ def mend_cmu(joints: list[_Joint]) -> None:
 
 
 def _bvh_positions(joints: list[_Joint], values: Array) -> dict[str, Array]:
-    """Where each joint begins, (T, 3) in the file's units; parents come before children in the file."""
+    """Position (T, 3) of the beginning of each joint, in the file's units; parents come first in the file."""
     turns: list[Array] = []
     places: list[Array] = []
     column = 0
@@ -160,7 +161,7 @@ def _parse(text: str) -> tuple[list[_Joint], Array, float]:
     values = np.array(" ".join(lines[2:]).split(), dtype=float)
     width = sum(len(joint.channels) for joint in joints)
     if len(values) != frames * width or not frames or frame_time <= 0:
-        raise ValueError(f"{frames} frames of {width} values are announced, and {len(values)} values are there")
+        raise ValueError(f"{frames} frames of {width} values are expected, and {len(values)} values are there")
     return joints, values.reshape(frames, width), frame_time
 
 
@@ -191,10 +192,12 @@ def _hierarchy(words: list[str]) -> Iterator[_Joint]:
     yield joint
 
 
+# --- Acclaim ---------------------------------------------------------------------------------------------------------
+
 _INCH_M = 0.0254
 _ROOT = "root"
 
-# A bone's name stands for its far end. CMU's own root lies 10 cm above the hip joints and is not used.
+# A bone's name is that of its far end. CMU's own root is 10 cm above the hip joints and is not used.
 AMC_JOINTS: dict[str, str | tuple[str, str]] = {
     "right_hip": "rhipjoint", "right_knee": "rfemur", "right_ankle": "rtibia",
     "left_hip": "lhipjoint", "left_knee": "lfemur", "left_ankle": "ltibia",
@@ -217,7 +220,8 @@ def read_amc(path: Path | str, asf: Path | str, *, rate: float) -> Motion:
     """One take as motion in meters, z up.
 
     asf   the subject's skeleton
-    rate  frames a second; the files do not say (CMU: 120, but 60 for a few subjects)
+    rate  frames per second, which the files do not name (CMU: 120, but 60 for a few subjects)
+
     Raises FormatError for a damaged file or an angle without a bone.
     """
     path, asf = Path(path), Path(asf)
@@ -243,7 +247,7 @@ def _amc_positions(bones: dict[str, _Bone], angles: dict[str, Array], unit: floa
     for name, bone in bones.items():
         if bone.parent not in turns:
             raise FormatError(
-                f"the bone {name} hangs on {bone.parent or 'nothing'}, which comes after it or is missing"
+                f"the parent of the bone {name}, {bone.parent or 'not named'}, comes after it or is missing"
             )
         axis = rotation("zyx", bone.axis[::-1])
         own = np.zeros((frames, 3))
@@ -256,7 +260,7 @@ def _amc_positions(bones: dict[str, _Bone], angles: dict[str, Array], unit: floa
 
 
 def _skeleton(text: str) -> tuple[dict[str, _Bone], float]:
-    """Bones, parents before children, and meters a unit."""
+    """Bones, parents before children, and meters per unit."""
     bones: dict[str, _Bone] = {}
     order: list[str] = []
     section, name, unit = "", "", 1.0

@@ -26,7 +26,7 @@ _TO_H36M = [14, 8, 9, 10, 11, 12, 13, 15, 1, 16, 0, 5, 6, 7, 2, 3, 4]
 
 
 def read_train(path: Path | str, *, views: Sequence[str] = VIEWS) -> Iterator[Recording]:
-    """Takes one by one with the 2D that belongs to the 3D. Raises FormatError for a file of another kind."""
+    """Takes one by one with the 2D that the file has. Raises FormatError for a file of another kind."""
     for name, value in _content(path).items():
         try:
             cameras, rate = value
@@ -38,7 +38,7 @@ def read_train(path: Path | str, *, views: Sequence[str] = VIEWS) -> Iterator[Re
 
 
 def read_test(path: Path | str, *, rate: float) -> Iterator[Recording]:
-    """Test sequences, one view each, valid frames only. `rate` in frames a second: the file does not tell."""
+    """Test sequences, one view each, valid frames only. The file does not give the `rate`, frames per second."""
     for name, value in _content(path).items():
         try:
             valid = np.asarray(value["valid"]).ravel().astype(bool)
@@ -73,9 +73,9 @@ def _recording(
 
 
 def fitted_lens(points: Array, xy: Array, size: tuple[int, int]) -> Camera[Array]:
-    """The focal lengths and center that take points (N, 3) before the camera to pixels (N, 2), by least squares.
+    """The camera whose focal lengths and center project points (N, 3) to pixels (N, 2), by least squares.
 
-    The files leave the calibration out; a body scaled about the camera projects as before, so nothing is lost.
+    The files leave the calibration out; a body scaled about the camera projects to the same pixels, so nothing is lost.
     """
     focal, center = np.empty(2), np.empty(2)
     for axis in range(2):

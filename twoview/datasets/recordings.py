@@ -1,6 +1,6 @@
-"""Pickled data sets, read without running what they say: only numpy arrays, numbers, texts and containers come out.
+"""Takes of calibrated data sets: what every camera saw, where the joints truly were, and the cameras themselves.
 
-Takes of calibrated data sets: what every camera saw, where the joints truly were, and the cameras themselves.
+Data sets that come as pickles are read without running code: only numpy arrays, numbers, texts and containers come out.
 """
 
 from __future__ import annotations
@@ -22,6 +22,65 @@ from twoview.geometry.cameras import Camera
 from twoview.poses import Poses2D, Poses3D
 from twoview.skeleton import COCO17, H36M17, HeadRule, to_h36m
 from twoview.timeline import ClockMap, Sync
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """One take of a data set. All views share one clock: row i of every array is the same moment.
+
+    poses       2D of each view in pixels of the upright picture, Human3.6M joints
+    truth       3D of each view in the camera's axes, origin "camera"; unit "m" where the data set gives meters
+    cameras     of each view, where the data set has them
+    videos      file of each view; video_time (T,) s: the moment of the video that each row shows
+    truth_mm    (T, 17, 3) of each view, with mm_per_px (T,): the truth of MotionBERT's evaluation on Human3.6M
+    """
+
+    name: str
+    subject: str
+    activity: str
+    split: str
+    poses: Mapping[str, Poses2D]
+    truth: Mapping[str, Poses3D]
+    cameras: Mapping[str, Camera[Array]] = field(default_factory=dict)
+    videos: Mapping[str, Path] = field(default_factory=dict)
+    video_time: Mapping[str, Array] = field(default_factory=dict)
+    truth_mm: Mapping[str, Array] = field(default_factory=dict)
+    mm_per_px: Mapping[str, Array] = field(default_factory=dict)
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Names of the views."""
+        return tuple(self.poses)
+
+    @property
+    def sync(self) -> Sync:
+        """The clocks of the views: all the same."""
+        return Sync(self.views[0], {view: ClockMap() for view in self.views}, method="timestamps")
+
+    def with_detections(self, found: Mapping[str, Poses2D]) -> Recording:
+        """The same take with 2D detected in the videos, in any known skeleton, instead of projected truth."""
+        poses = {}
+        for view, truth in self.poses.items():
+            rows = found[view].to(H36M17).at(self.video_time[view])
+            poses[view] = replace(rows, time=truth.time, view=view)
+        return replace(self, poses=poses)
+
+
+def h36m_points(coco: Array, *, head: HeadRule = "eyes") -> Array:
+    """Human3.6M joints (T, 17, 3) of 3D points in COCO order, by the rule that detections go through as well."""
+    return to_h36m(coco, np.ones(coco.shape[:2], np.float32), COCO17, head=head)[0]
+
+
+def seen_by(camera: Camera[Array], world: Array, time: Array, view: str) -> tuple[Poses2D, Poses3D]:
+    """Exact 2D of score 1, and 3D in camera axes, of Human3.6M joints in the world (T, 17, 3) m."""
+    points = camera.to_camera(world)
+    xy = camera.project(points)
+    seen = np.isfinite(xy).all(axis=-1)
+    flat = Poses2D(np.where(seen[..., None], xy, np.nan), seen.astype(np.float32), time, H36M17, camera.size, view)
+    return flat, Poses3D(points, time, H36M17, "camera", "m", view)
+
+
+# --- pickles ---------------------------------------------------------------------------------------------------------
 
 _ALLOWED = {
     ("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode"), ("collections", "OrderedDict"),
@@ -45,7 +104,7 @@ class _Reader(pickle.Unpickler):
 
 
 def read_pickle(path: Path | str) -> Any:
-    """The content of a pickle file. Raises FormatError for a missing or damaged one, or one that names more."""
+    """The content of a pickle file. Raises FormatError for a missing or damaged one, or one that could run code."""
     try:
         with Path(path).open("rb") as file:
             return _load(file)
@@ -77,59 +136,3 @@ def _array(content: bytes) -> Any:
 
 def _load(file: Any) -> Any:
     return _Reader(file, encoding="latin1").load()
-
-
-@dataclass(frozen=True, eq=False)
-class Recording:
-    """One take of a data set. All views share one clock: row i of every array is the same moment.
-
-    poses       2D of each view in pixels of the upright picture, Human3.6M joints
-    truth       3D of each view in the camera's axes, origin "camera"; "m" where the data set gives meters
-    cameras     of each view, where the data set has them
-    videos      file of each view and, in video_time, the second of it that each row shows
-    truth_mm    (T, 17, 3) of each view and mm_per_px (T,): what MotionBERT's evaluation on Human3.6M compares with
-    """
-
-    name: str
-    subject: str
-    activity: str
-    split: str
-    poses: Mapping[str, Poses2D]
-    truth: Mapping[str, Poses3D]
-    cameras: Mapping[str, Camera[Array]] = field(default_factory=dict)
-    videos: Mapping[str, Path] = field(default_factory=dict)
-    video_time: Mapping[str, Array] = field(default_factory=dict)
-    truth_mm: Mapping[str, Array] = field(default_factory=dict)
-    mm_per_px: Mapping[str, Array] = field(default_factory=dict)
-
-    @property
-    def views(self) -> tuple[str, ...]:
-        """Names of the views."""
-        return tuple(self.poses)
-
-    @property
-    def sync(self) -> Sync:
-        """The views' clocks, which are one."""
-        return Sync(self.views[0], {view: ClockMap() for view in self.views}, method="timestamps")
-
-    def with_detections(self, found: Mapping[str, Poses2D]) -> Recording:
-        """The same with 2D detected in the videos, in any known skeleton, instead of projected truth."""
-        poses = {}
-        for view, truth in self.poses.items():
-            rows = found[view].to(H36M17).at(self.video_time[view])
-            poses[view] = replace(rows, time=truth.time, view=view)
-        return replace(self, poses=poses)
-
-
-def h36m_points(coco: Array, *, head: HeadRule = "eyes") -> Array:
-    """3D points (T, 17, 3) in COCO order -> Human3.6M order, by the rule that detections go through as well."""
-    return to_h36m(coco, np.ones(coco.shape[:2], np.float32), COCO17, head=head)[0]
-
-
-def seen_by(camera: Camera[Array], world: Array, time: Array, view: str) -> tuple[Poses2D, Poses3D]:
-    """What a camera saw of Human3.6M joints in the world (T, 17, 3) m: exact 2D of score 1, and camera-space 3D."""
-    points = camera.to_camera(world)
-    xy = camera.project(points)
-    seen = np.isfinite(xy).all(axis=-1)
-    flat = Poses2D(np.where(seen[..., None], xy, np.nan), seen.astype(np.float32), time, H36M17, camera.size, view)
-    return flat, Poses3D(points, time, H36M17, "camera", "m", view)

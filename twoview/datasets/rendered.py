@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy import ndarray as Array
@@ -19,11 +20,11 @@ from twoview.timeline import ClockMap
 class SceneView:
     """Truth of one view of a scene.
 
-    video     the file it is the truth of
-    clock     of this view against view a's clock; sound_offset_s is what its sound obeys (sound travels)
+    video     the video file
+    clock     of this view against view a's clock; sound_offset_s: the offset of its sound, which needs time to arrive
     poses2d   COCO-17 in pixels
-    poses3d   Human3.6M-17 in camera space, meters, origin "camera": the COCO-17 joints through the same conversion
-              that detections go through, so that both mean the same points
+    poses3d   Human3.6M-17 in camera space, meters, origin "camera": the COCO-17 joints converted as detections are,
+              so that both mean the same points
     focal_px  focal length in pixels of the upright picture
     """
 
@@ -45,7 +46,7 @@ class Scene:
 
 
 def read_scene(folder: Path | str, *, head: HeadRule = "eyes") -> Scene:
-    """Read `truth.json` and `truth.npz` of a scene folder. Raises FormatError if they are not there or damaged."""
+    """Read `truth.json` and `truth.npz` of a scene folder. Raises FormatError if they are missing or damaged."""
     folder = Path(folder)
     try:
         truth = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
@@ -59,7 +60,7 @@ def read_scene(folder: Path | str, *, head: HeadRule = "eyes") -> Scene:
         raise FormatError(f"{folder} is not a rendered scene with truth: {error}") from error
 
 
-def _view(folder: Path, name: str, row: dict, arrays: dict[str, Array], head: HeadRule) -> SceneView:
+def _view(folder: Path, name: str, row: dict[str, Any], arrays: dict[str, Array], head: HeadRule) -> SceneView:
     time = arrays[f"{name}_t"]
     width, height = row["size"]
     flat = arrays[f"{name}_coco2d"]

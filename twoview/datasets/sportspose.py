@@ -24,14 +24,14 @@ from twoview.geometry.cameras import Camera, turned
 from twoview.skeleton import HeadRule
 
 VIEWS = ("front-right", "right", "back-right", "back", "back-left", "left", "front-left")
-SPLITS = {  # paper section 4.1; everybody else trains
+SPLITS = {  # paper section 4.1; all others are for training
     "validation": ("S04", "S07", "S09", "S14", "S22"),
     "test": ("S06", "S12", "S19"),
 }
 RATE = 90.0
 SIZE = (1216, 1936)  # of the upright picture
 
-# Camera index of each of VIEWS, which depends on where and when was filmed.
+# Camera index of each of VIEWS, which depends on place and date of the recording.
 _INDOORS_FIRST, _INDOORS_LATER, _OUTDOORS = (6, 3, 2, 1, 0, 5, 4), (6, 2, 1, 5, 0, 4, 3), (0, 3, 1, 2, 6, 5, 4)
 
 
@@ -41,7 +41,7 @@ def split_of(subject: str) -> str:
 
 
 def camera_index(place: str, subject: str, view: str) -> int:
-    """Which camera of a session is called `view`."""
+    """Index of the camera of a session that is called `view`."""
     if view not in VIEWS:
         raise ValueError(f"expected a view among {', '.join(VIEWS)}, got {view!r}")
     outdoors = place.startswith("out")
@@ -60,7 +60,7 @@ def read(
 
     folder  holds `data` and, for the names of the videos, `videos`
     split   train, validation, test or all
-    views   of VIEWS, the reference first; the paper trains on right and back and tests on right
+    views   of VIEWS, the reference first; the paper trains on right and back, and tests on right
 
     Raises FormatError for a folder without takes, or a take whose files are damaged or disagree.
     """

@@ -1,4 +1,4 @@
-"""Errors against truth and numbers that need none, on torch tensors of any unit. T frames, J joints.
+"""Errors against truth, and measures of poses that need none, on torch tensors of any unit. T frames, J joints.
 
 predicted, truth (T, J, 3); values are per frame and joint, so that the caller chooses what to average over.
 """
@@ -8,35 +8,35 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from twoview.geometry.similarity import bone_lengths, residuals, rooted
+from twoview.geometry.similarity import best_scale, bone_lengths, residuals, rooted
+from twoview.skeleton import H36M17
 
 
 def joint_errors(predicted: Tensor, truth: Tensor) -> Tensor:
     """Distance (T, J) of root-relative joints; its mean is the MPJPE, the root counting as 0."""
-    return (rooted(predicted) - rooted(truth)).norm(dim=-1)
+    return _length(rooted(predicted) - rooted(truth))
 
 
 def aligned_errors(predicted: Tensor, truth: Tensor) -> Tensor:
     """Distance (T, J) after the best similarity of each frame; its mean is the PA-MPJPE."""
-    return residuals(predicted, truth).norm(dim=-1)
+    return _length(residuals(predicted, truth))
 
 
 def scaled_errors(predicted: Tensor, truth: Tensor) -> Tensor:
     """Distance (T, J) of root-relative joints after the best scale of each frame; its mean is the N-MPJPE."""
     p, t = rooted(predicted), rooted(truth)
-    scale = (p * t).sum(dim=(-1, -2), keepdim=True) / p.square().sum(dim=(-1, -2), keepdim=True).clamp(min=1e-12)
-    return (scale * p - t).norm(dim=-1)
+    return _length(best_scale(p, t) * p - t)
 
 
 def velocity_errors(predicted: Tensor, truth: Tensor, time: Tensor) -> Tensor:
-    """Error (T-1, J) of root-relative velocity, units a second (MPJVE); time (T,) s."""
+    """Error (T-1, J) of root-relative velocity, units per second (MPJVE); time (T,) s."""
     step = time.diff()[:, None, None]
-    return ((rooted(predicted) - rooted(truth)).diff(dim=0) / step).norm(dim=-1)
+    return _length((rooted(predicted) - rooted(truth)).diff(dim=0) / step)
 
 
 def acceleration_errors(predicted: Tensor, truth: Tensor, time: Tensor) -> Tensor:
-    """Error (T-2, J) of root-relative acceleration, units a second squared."""
-    return acceleration(rooted(predicted) - rooted(truth), time).norm(dim=-1)
+    """Error (T-2, J) of root-relative acceleration, units per second squared."""
+    return _length(acceleration(rooted(predicted) - rooted(truth), time))
 
 
 def acceleration(points: Tensor, time: Tensor) -> Tensor:
@@ -64,8 +64,6 @@ def bone_spread(points: Tensor) -> Tensor:
 
 def bone_asymmetry(points: Tensor) -> Tensor:
     """Mean difference of left and right bones as a share of their mean."""
-    from twoview.skeleton import H36M17
-
     lengths = bone_lengths(points).mean(dim=0)
     bone_of = {child: index for index, (_, child) in enumerate(H36M17.bones)}
     left = torch.stack([lengths[bone_of[a]] for a, _ in H36M17.pairs])
@@ -74,10 +72,15 @@ def bone_asymmetry(points: Tensor) -> Tensor:
 
 
 def jitter(points: Tensor, time: Tensor) -> Tensor:
-    """Median length of the acceleration of root-relative joints, units a second squared."""
-    return acceleration(rooted(points), time).norm(dim=-1).median()
+    """Median acceleration of root-relative joints, units per second squared."""
+    return _length(acceleration(rooted(points), time)).median()
 
 
 def spread(points: Tensor) -> Tensor:
-    """RMS distance of joints from the root: what collapses when training goes wrong."""
+    """RMS distance of joints from the root; it shrinks when training collapses."""
     return rooted(points).square().sum(dim=-1).mean().sqrt()
+
+
+def _length(vectors: Tensor) -> Tensor:
+    length: Tensor = torch.linalg.vector_norm(vectors, dim=-1)
+    return length

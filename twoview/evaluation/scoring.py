@@ -1,7 +1,7 @@
-"""How good are 3D poses: against truth in true millimeters, against another view of the same moment, or by themselves.
+"""Accuracy of 3D poses: against truth in millimeters, against another view of the same moment, or without either.
 
-`evaluate` judges one clip, `summarize` a test set of them by activity, `compare_views` two views of a take. Poses are
-matched on seconds. Errors are root-relative; a joint that either side does not know is left out.
+`evaluate` measures poses against truth, `summarize` a test set by activity, `compare_views` the views of a take. Poses
+are matched on seconds. Errors are root-relative; a joint that is unknown on either side is left out.
 """
 
 from __future__ import annotations
@@ -14,16 +14,18 @@ from typing import Any
 import numpy as np
 import torch
 from numpy import ndarray as Array
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from twoview.errors import FormatError, SyncError
 from twoview.evaluation import metrics
-from twoview.geometry.similarity import bone_lengths, fit_similarity, residuals, rooted
+from twoview.geometry.similarity import best_scale, bone_lengths, fit_similarity, residuals, rooted
 from twoview.poses import Poses3D
+from twoview.skeleton import H36M17
 from twoview.timeline import Sync, common_grid
 
 PCK_MM = 150.0  # MPI-INF-3DHP's threshold
-BLOCK_S = 1.0  # neighboring frames err alike: seconds that the bootstrap keeps together
+BLOCK_S = 1.0  # neighboring frames have similar errors: the bootstrap draws this many seconds together
 RESAMPLES = 2000
 SCALES = ("fit", "bones")
 _MM = 1000.0
@@ -33,7 +35,7 @@ _MM = 1000.0
 class Metric:
     """One number. low and high bound its 95 % confidence interval, NaN where there is too little to tell.
 
-    part  "" for everything, else the joint or activity that it is of
+    part  the joint, activity or pair of views that it is of; "" for everything
     """
 
     name: str
@@ -44,17 +46,18 @@ class Metric:
     part: str = ""
 
     def of(self, part: str) -> Metric:
-        """The same number, named as being of `part`."""
+        """The same number, of `part`."""
         return replace(self, part=part)
 
 
 @dataclass(frozen=True)
 class Report:
-    """What an evaluation found.
+    """The result of an evaluation.
 
     rows        over everything
-    joints      MPJPE of each joint; activities: all errors of each activity
-    notes       plain sentences about what was left out or assumed
+    joints      MPJPE of each joint
+    activities  all errors of each activity
+    notes       sentences about what was left out or assumed
     """
 
     rows: tuple[Metric, ...]
@@ -63,7 +66,7 @@ class Report:
     notes: tuple[str, ...] = ()
 
     def value(self, name: str, part: str = "") -> float:
-        """A number by name; KeyError with the names there are."""
+        """A number by name. Raises KeyError with the names that exist."""
         everything = (*self.rows, *self.joints, *self.activities)
         found = [m.value for m in everything if m.name == name and m.part == part]
         if not found:
@@ -72,7 +75,7 @@ class Report:
         return found[0]
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object; what is not a number becomes null."""
+        """A JSON object; NaN and infinity become null."""
 
         def plain(metric: Metric) -> dict[str, Any]:
             return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(metric).items()}
@@ -106,11 +109,11 @@ class Matched:
 def evaluate(
     predicted: Poses3D, truth: Poses3D | None = None, *, scale: str | float | None = None, activity: str = ""
 ) -> Report:
-    """Judge one clip.
+    """Measure poses.
 
-    truth  in meters; without it only what a body should have by itself is measured
-    scale  makes meters of screen units: "fit" (the one factor a clip that errs least), "bones" (the truth's body size,
-           which is what a person's height gives), or meters a unit. Poses in meters stay as they are
+    truth  in meters; without it only what needs no truth is measured: constant bones, symmetry, jitter
+    scale  makes meters of screen units: "fit" (the one factor with the least error), "bones" (the truth's body size,
+           which is what a person's height gives), or meters per unit. Poses in meters stay as they are
 
     Without a scale, poses in screen units have no MPJPE, and a note says so. Raises FormatError for truth in screen
     units or of another time.
@@ -121,7 +124,7 @@ def evaluate(
 
 
 def has_meters(predicted: Poses3D, scale: str | float | None) -> bool:
-    """Whether these poses have millimeters to be compared in."""
+    """Whether errors of these poses can be given in millimeters."""
     return predicted.unit == "m" or scale is not None
 
 
@@ -130,7 +133,7 @@ def match(predicted: Poses3D, truth: Poses3D, *, scale: str | float | None = Non
     if truth.unit != "m":
         raise FormatError("the truth is in screen units: errors in millimeters need truth in meters")
     if isinstance(scale, str) and scale not in SCALES:
-        raise ValueError(f"expected a scale among {', '.join(SCALES)} or meters a unit, got {scale!r}")
+        raise ValueError(f"expected a scale among {', '.join(SCALES)} or meters per unit, got {scale!r}")
     p, t = rooted(_tensor(predicted.at(truth.time).xyz)), rooted(_tensor(truth.xyz))
     known = torch.isfinite(p).all(dim=-1) & torch.isfinite(t).all(dim=-1)
     rows = known.sum(dim=1) >= 4
@@ -152,9 +155,9 @@ def _tensor(values: Array) -> Tensor:
 
 
 def _factor(p: Tensor, t: Tensor, known: Tensor, scale: str | float) -> float:
-    """Meters a unit of the prediction."""
+    """Meters per unit of the prediction."""
     if scale == "fit":
-        return float((p * t).sum() / p.square().sum().clamp(min=1e-12))
+        return float(best_scale(p.flatten(0, 1), t.flatten(0, 1)))
     if scale == "bones":
         whole = known.all(dim=1)
         sizes = [float(bone_lengths(x[whole]).mean(dim=0).sum()) if whole.any() else float("nan") for x in (p, t)]
@@ -163,9 +166,9 @@ def _factor(p: Tensor, t: Tensor, known: Tensor, scale: str | float) -> float:
 
 
 def summarize(clips: Sequence[Matched], *, meters: bool = True) -> Report:
-    """Judge a test set: every frame counts the same in `rows`, and "mean of activities" counts every activity the same.
+    """Measure a test set: every frame counts the same in `rows`, every activity the same in "mean of activities".
 
-    meters  False leaves out what needs meters on the predicted side: MPJPE, PCK, AUC, velocity and acceleration
+    meters  False leaves out what needs predictions in meters: MPJPE, PCK, AUC, velocity and acceleration
     """
     if not clips:
         raise ValueError("summarize: expected at least one clip, got none")
@@ -202,8 +205,6 @@ def summarize(clips: Sequence[Matched], *, meters: bool = True) -> Report:
 
 
 def _joints(errors: Tensor) -> Sequence[str]:
-    from twoview.skeleton import H36M17
-
     return H36M17.joints if errors.shape[1] == len(H36M17) else [str(j) for j in range(errors.shape[1])]
 
 
@@ -240,7 +241,7 @@ def _of_bodies(clips: Sequence[Matched]) -> list[Metric]:
 
 
 def by_itself(poses: Poses3D) -> list[Metric]:
-    """What poses say about their own quality: bones of constant and equal length, and calm joints."""
+    """Quality of poses without truth: bones of constant length, equal left and right, and little jitter."""
     points = _tensor(poses.xyz)
     whole = torch.isfinite(points).all(dim=-1).all(dim=-1)
     rows = [Metric("frames with a whole body", 100 * float(whole.double().mean()) if len(poses) else 0.0, "%")]
@@ -257,10 +258,10 @@ def by_itself(poses: Poses3D) -> list[Metric]:
 
 
 def compare_views(poses: Mapping[str, Poses3D], sync: Sync) -> Report:
-    """How well the views of a take agree: what one similarity a clip, and one a frame, leave between their poses.
+    """How well the views of a take agree: distance of their poses after one similarity fit per clip, and per frame.
 
-    In shares of the body's size (RMS distance from the root), so that screen units and meters can be read alike, and
-    with the angle between each view and the first. Raises SyncError where views share no time.
+    In percent of the body's size (RMS distance from the root), so that screen units and meters compare, and with the
+    angle between each view and the first. Raises SyncError where views share no time.
     """
     names = list(poses)
     if len(names) < 2:
@@ -277,16 +278,13 @@ def compare_views(poses: Mapping[str, Poses3D], sync: Sync) -> Report:
         clip = residuals(first.flatten(0, 1)[None], other.flatten(0, 1)[None], weight.flatten()[None]).norm(dim=-1)
         frame = residuals(first, other, weight).norm(dim=-1)
         turn = fit_similarity(first.flatten(0, 1)[None], other.flatten(0, 1)[None], weight.flatten()[None]).rotation[0]
-        cosine = min(max((float(turn.trace()) - 1) / 2, -1.0), 1.0)
+        angle = math.degrees(float(Rotation.from_matrix(turn.numpy()).magnitude()))
         pair = f"{names[0]}-{view}"
+        per_clip, per_frame = (100 * float(gap.sum() / weight.sum()) / size for gap in (clip, frame))
         rows += [
-            Metric(
-                "disagreement, one fit a clip", 100 * float(clip.sum() / weight.sum()) / size, "% of body", part=pair
-            ),
-            Metric(
-                "disagreement, one fit a frame", 100 * float(frame.sum() / weight.sum()) / size, "% of body", part=pair
-            ),
-            Metric("angle between the views", math.degrees(math.acos(cosine)), "degrees", part=pair),
+            Metric("disagreement, one fit per clip", per_clip, "% of body", part=pair),
+            Metric("disagreement, one fit per frame", per_frame, "% of body", part=pair),
+            Metric("angle between the views", angle, "degrees", part=pair),
         ]
     return Report(tuple(rows))
 
@@ -295,12 +293,12 @@ def compare_views(poses: Mapping[str, Poses3D], sync: Sync) -> Report:
 
 
 def _blocks(clips: Sequence[Matched]) -> list[Array]:
-    """For each clip the number (T,) of the second that each frame lies in."""
+    """For each clip, the block (T,) of `BLOCK_S` seconds that each frame is in."""
     return [((clip.time - clip.time[0]) / BLOCK_S).floor().int().numpy() for clip in clips]
 
 
 def _with_interval(name: str, errors: Sequence[Array], blocks: Sequence[Array]) -> Metric:
-    """Mean over frames with its bootstrap interval: clips are drawn anew, or seconds where there are few clips."""
+    """Mean over frames with its bootstrap interval: clips are resampled, or seconds where there are few clips."""
     value = float(np.nanmean(np.concatenate(errors)))
     if len(errors) >= 5:
         parts: Iterable[Array] = errors

@@ -1,4 +1,4 @@
-"""One similarity fit for everything: the consistency loss (paper equations 3 and 4) and PA-MPJPE.
+"""The similarity fit of the consistency loss (paper equations 3 and 4) and of PA-MPJPE, and measures of a body.
 
 The fit is the least-squares similarity between two weighted point sets (Umeyama 1991). Its gradient is the closed form,
 not the derivative of an SVD: repeated singular values are harmless, and the only singular case, where the best rotation
@@ -42,7 +42,7 @@ class _Fitted:
     sigma   (B, 3)     singular values, the last negative for a mirror-like pair; basis: right singular vectors
     power   (B,)       weighted mean of squares of a
 
-    Everything but a, b and weight is float64.
+    All but a, b and weight are float64.
     """
 
     a: Tensor
@@ -63,7 +63,7 @@ def _fit(a: Tensor, b: Tensor, weight: Tensor, rigid: bool) -> _Fitted:
     a, b = a - mean_a, b - mean_b
     weighted_a = weight[:, None] * a
     covariance = (b @ weighted_a.mT).double()
-    # the decomposition raises on what is not a number; the scale and the residuals will show it instead
+    # the decomposition raises on what is not a number; scale and residuals are NaN instead
     u, s, vt = torch.linalg.svd(torch.where(covariance.isfinite(), covariance, 0.0))
     sign = torch.ones_like(s)
     sign[:, 2] = torch.where(torch.linalg.det(u @ vt) < 0, -1.0, 1.0)
@@ -77,7 +77,7 @@ def _fit(a: Tensor, b: Tensor, weight: Tensor, rigid: bool) -> _Fitted:
 def fit_similarity(a: Tensor, b: Tensor, weight: Tensor | None = None, *, rigid: bool = False) -> Similarity:
     """The similarity (or rigid motion) that brings a closest to b in weighted least squares. Paper equation 3.
 
-    a, b (B, N, 3); weight (B, N) >= 0, points of weight 0 may be NaN. No gradient; see `residuals` for that.
+    a, b (B, N, 3); weight (B, N) >= 0; points of weight 0 may be NaN. Without gradient; `residuals` has one.
     Reflections are never used.
     """
     with torch.no_grad():
@@ -95,12 +95,12 @@ def residuals(
 
     detach treats the fitted transform as a constant.
     """
-    left: Tensor = _Residuals.apply(*_prepared(a, b, weight), rigid, detach)
+    left: Tensor = _Residuals.apply(*_prepared(a, b, weight), rigid, detach)  # type: ignore[no-untyped-call]
     return left.mT.to(a.dtype)
 
 
 def mirrored_fit(a: Tensor, b: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Whether a reflection would fit better (B,) bool: a sign of depth reversal in one of the two."""
+    """Whether a reflection would fit better, (B,) bool: a sign of depth reversal in one of the two."""
     with torch.no_grad():
         return _fit(*_prepared(a, b, weight), False).sigma[:, 2] < 0
 
@@ -168,8 +168,14 @@ def rooted(points: Values, skeleton: Skeleton = H36M17) -> Values:
     return relative
 
 
+def best_scale(points: Tensor, target: Tensor) -> Tensor:
+    """The factor (..., 1, 1) that brings root-relative points (..., J, 3) closest to the target in least squares."""
+    power = points.square().sum(dim=(-1, -2), keepdim=True)
+    return (points * target).sum(dim=(-1, -2), keepdim=True) / power.clamp(min=_TINY)
+
+
 def mirror(points: Tensor, skeleton: Skeleton = H36M17) -> Tensor:
-    """Points (..., J, D) of the mirrored scene: x negated, left and right exchanged; other channels stay."""
+    """Points (..., J, D) of the mirrored scene: x negated, left and right swapped; other channels stay."""
     sign = torch.ones(points.shape[-1], dtype=points.dtype, device=points.device)
     sign[0] = -1
     return points[..., list(skeleton.flip_order), :] * sign
@@ -178,4 +184,6 @@ def mirror(points: Tensor, skeleton: Skeleton = H36M17) -> Tensor:
 def bone_lengths(points: Tensor, skeleton: Skeleton = H36M17) -> Tensor:
     """Lengths (..., bones) of points (..., J, 3)."""
     parents, children = zip(*skeleton.bones, strict=True)
-    return (points[..., list(children), :] - points[..., list(parents), :]).norm(dim=-1)
+    bones = points[..., list(children), :] - points[..., list(parents), :]
+    lengths: Tensor = torch.linalg.vector_norm(bones, dim=-1)
+    return lengths

@@ -117,7 +117,7 @@ def cross(vector: Array) -> Array:
 def in_cameras(state: State, group: Array) -> Array:
     """Joints (V, T, J, 3) m in every camera's axes."""
     turned = np.einsum("tvab,tjb->vtja", state.rotation[group], state.joints)
-    return turned + state.translation[group].transpose(1, 0, 2)[:, :, None]
+    return np.asarray(turned + state.translation[group].transpose(1, 0, 2)[:, :, None])
 
 
 def reprojection(problem: Problem, state: State) -> tuple[Array, Array]:
@@ -283,7 +283,7 @@ def _add_priors(problem: Problem, state: State, outer: Array, grad: Array) -> fl
     excess, weight = lengths.sum() - np.exp(problem.log_bones).sum(), 1.0 / 0.005**2
     outer[np.ix_(bone, bone)] += weight * np.outer(lengths, lengths)
     grad[bone] += weight * excess * lengths
-    return cost + 0.5 * weight * excess**2
+    return cost + 0.5 * weight * float(excess) ** 2
 
 
 def step(normal: Normal, damping: float, cameras: bool) -> tuple[Array, Array]:
@@ -373,7 +373,7 @@ def covariance(normal: Normal) -> Array:
     blocks = full.reshape(frames, size // 3, 3, size // 3, 3)
     own = np.einsum("tjaja->tj", blocks)
     shared = np.einsum("tjaa->tj", blocks[:, :, :, 0])
-    return np.maximum(own + own[:, :1] - 2 * shared, 0.0)
+    return np.asarray(np.maximum(own + own[:, :1] - 2 * shared, 0.0))
 
 
 def _damped(matrix: Array, damping: float) -> Array:

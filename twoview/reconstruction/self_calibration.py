@@ -192,8 +192,8 @@ def guess_cameras(lifted: Array, roots: Array, weight: Array, group: Array) -> t
         at = group == g
         for v in range(1, views):
             both = np.sqrt(weight[0, at] * weight[v, at]).reshape(-1)
-            pair = (lifted[view, at].reshape(-1, 3) for view in (v, 0))
-            turn = Rotation.align_vectors(*pair, both)[0].as_matrix()
+            own, first = (lifted[view, at].reshape(-1, 3) for view in (v, 0))
+            turn = Rotation.align_vectors(own, first, both)[0].as_matrix()
             rotation[g, v] = turn
             translation[g, v] = np.median(roots[v, at] - roots[0, at] @ turn.T, axis=0)
     return rotation, translation
@@ -285,7 +285,7 @@ def _delayed(points: Array, frames: Array) -> Array:
     at = np.clip(np.arange(len(points)) - frames, 0, len(points) - 1)
     low = np.minimum(at.astype(int), max(len(points) - 2, 0))
     share = (at - low)[:, None, None]
-    return points[low] * (1 - share) + points[np.minimum(low + 1, len(points) - 1)] * share
+    return np.asarray(points[low] * (1 - share) + points[np.minimum(low + 1, len(points) - 1)] * share)
 
 
 def _refine(problem: Problem, found: State, group: int) -> tuple[State, Array]:
@@ -391,4 +391,4 @@ def _movement(uv: Array, seen: Array, body: Array, now: list[int], before: list[
     """Capped squared movements (T,) from the frame before, if `before` had the joints of `now`; 0 for the first."""
     moved = ((uv[1:, now] - uv[:-1, before]) ** 2).sum(-1) / (MOVEMENT * body[1:, None]) ** 2
     both = seen[1:, now] & seen[:-1, before]
-    return np.r_[0.0, np.where(both, np.minimum(moved, CAP), 0.0).sum(-1)]
+    return np.asarray(np.r_[0.0, np.where(both, np.minimum(moved, CAP), 0.0).sum(-1)])

@@ -158,7 +158,7 @@ def rotation_matrix(vector: Tensor) -> Tensor:
     k = 1 - c
     rows = [c + x * x * k, x * y * k - z * s, x * z * k + y * s, x * y * k + z * s, c + y * y * k, y * z * k - x * s]
     rows += [x * z * k - y * s, y * z * k + x * s, c + z * z * k]
-    return torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
+    return torch.stack(rows, dim=-1).reshape(*vector.shape, 3)
 
 
 def box_size(xy: Tensor) -> Tensor:
