@@ -1,7 +1,7 @@
-"""More bodies and more movements out of a little motion capture: builds, mirrors, new limbs, leans and tumbles.
+"""Variation of motion capture: other builds, mirrored bodies, other limbs, leaning and tumbling.
 
-Motion is (B, T, 17, 3) meters, z up. Bones keep their lengths within a clip, knees and elbows keep bending the way they
-did: whole limbs are turned or taken over from another clip, in the frame of the hips or of the shoulders.
+Motion is (B, T, 17, 3) m, z up. Bones keep their lengths within a clip, and knees and elbows their angles: whole limbs
+are rotated, or taken from another clip, in the axes of the hips or of the shoulders.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from twoview.skeleton import H36M17
 from twoview.training.virtual_cameras import ARMS, LEGS, Chance, J, rotation_matrix
 
 _PARENT = [max(parent, 0) for parent in H36M17.parents]
-# Which factor scales each bone: 1 hips, 2 thighs, 3 shins, 4 trunk, 5 head, 6 shoulders, 7 arms (0 the root)
-_BUILD = [0, 1, 2, 3, 1, 2, 3, 4, 4, 5, 5, 6, 7, 7, 6, 7, 7]  # by lower joint
+# Which factor scales each bone, by its child joint: 1 hips, 2 thighs, 3 shins, 4 trunk, 5 head, 6 shoulders, 7 arms
+# (0 for the root)
+_BUILD = [0, 1, 2, 3, 1, 2, 3, 4, 4, 5, 5, 6, 7, 7, 6, 7, 7]
 
 
 def _ancestors() -> Tensor:
@@ -36,10 +37,14 @@ _CHAIN = _ancestors()
 
 @dataclass(frozen=True)
 class BodyRange:
-    """How far bodies and movements stray from the captured ones. Shares of clips, standard deviations in radians."""
+    """How much bodies and movements differ from the captured ones.
+
+    Shares are of clips: `swapped_arms` and `swapped_legs` come from another clip; `turned_limbs` are rotated by
+    `limb_turn`, the upper body of `bent` clips by `bend`, whole bodies of `leaning` clips by `lean`: sigmas in radians.
+    """
 
     height: tuple[float, float] = (0.85, 1.15)  # factor to the captured body
-    build: float = 0.06  # standard deviation of the factor of one kind of bone
+    build: float = 0.06  # sigma of the factor of each kind of bone
     swapped_arms: float = 0.25
     swapped_legs: float = 0.15
     turned_limbs: float = 0.35
@@ -52,7 +57,7 @@ class BodyRange:
 
 
 def to_bones(motion: Tensor) -> Tensor:
-    """Joints (..., 17, 3) -> the vector from each joint's parent to it; the root's is its position."""
+    """Vectors (..., 17, 3) from each joint's parent to the joint; the root's is its position."""
     bones = motion - motion[..., _PARENT, :]
     bones[..., H36M17.root, :] = motion[..., H36M17.root, :]
     return bones
@@ -64,7 +69,7 @@ def from_bones(bones: Tensor) -> Tensor:
 
 
 def vary_bodies(motion: Tensor, chance: Chance, how: BodyRange | None = None) -> Tensor:
-    """Each clip with another body, mirrored half the time, some with new limbs, leaning, or tumbling."""
+    """Each clip with another body, half of them mirrored, some with other limbs, leaning, or tumbling."""
     how = how or BodyRange()
     batch, frames = motion.shape[:2]
     bones = to_bones(torch.where(chance.happens(0.5, batch, 1, 1, 1), mirror(motion), motion))
@@ -123,7 +128,7 @@ def _take_limbs(bones: Tensor, chance: Chance, how: BodyRange) -> Tensor:
 
 
 def _turn_limbs(bones: Tensor, chance: Chance, how: BodyRange) -> Tensor:
-    """Whole arms and legs turn about shoulder and hip, and the upper body about the spine, slowly changing."""
+    """Whole arms and legs rotated about shoulder and hip, and the upper body about the spine, changing slowly."""
     batch, frames = bones.shape[:2]
     out = bones.clone()
     trunk = [J["thorax"], J["nose"], J["head"], *(joint for limb in ARMS for joint in limb)]
@@ -145,10 +150,10 @@ def _turn_limbs(bones: Tensor, chance: Chance, how: BodyRange) -> Tensor:
 def coco_like(
     motion: Tensor, *, raise_hips: Tensor | float = 0.05, widen_hips: Tensor | float = 0.015, turn: Tensor | None = None
 ) -> Tensor:
-    """The joints as a COCO detector sees them once converted: hips higher and wider, nose tip, eyes for the head.
+    """Joints as converted from a COCO detector: hips higher and wider, the nose's tip, eyes as the head.
 
     raise_hips, widen_hips  meters, numbers or (B, 1, 1): up the trunk, and outwards on each side
-    turn                    (B, 1, 1) radians that the face looks to the left of the chest, or None for straight ahead
+    turn                    (B, 1, 1) radians that the face turns to the left of the chest, or None for straight ahead
     """
     out = motion.clone()
     left, right, pelvis, thorax = (motion[..., J[n], :] for n in ("left_hip", "right_hip", "pelvis", "thorax"))
@@ -173,7 +178,7 @@ def coco_like(
 
 
 def vary_definition(motion: Tensor, chance: Chance, share: float = 0.5) -> Tensor:
-    """Joints as captured, or in `share` of the clips as a COCO detector defines them, by slightly varied lengths."""
+    """Joints as captured, or in a `share` of the clips as converted from a COCO detector, by varied lengths."""
     batch = len(motion)
     other = coco_like(
         motion,

@@ -1,7 +1,7 @@
-"""The paper's experiments on the public data sets: read one, train the rows of a table, measure them on its test part.
+"""The paper's experiments on public data sets: read one, train the rows of a table, measure them on its test part.
 
-Every row starts from the same lifter and sees the same takes; rows that need no labels get none. Errors are the 2.5D
-protocol's of MotionBERT: millimeters come from the root's true depth, or for Human3.6M from the file's own factors.
+Every row starts from the same lifter and trains on the same takes; rows that need no labels get none. Errors follow
+MotionBERT's 2.5D protocol: millimeters come from the root's true depth, or for Human3.6M from the file's own factors.
 """
 
 from __future__ import annotations
@@ -49,9 +49,10 @@ class Experiment:
     """One of the paper's experiments on one data set.
 
     rows      of ROWS
-    train     the training takes of a folder or file, views chosen by name; test: those to measure on
-    labeled  which training takes keep their 3D in the rows that use labels
-    detected  whether the set brings its own detected 2D, or has no videos to detect in
+    train     the training takes of a folder or file, with the views named
+    test      the takes to measure on
+    labeled   which training takes keep their 3D in the rows that use labels
+    detected  whether the set has its own detected 2D, or no videos to detect in
     """
 
     rows: tuple[str, ...]
@@ -108,8 +109,8 @@ def reproduce(
     detector  finds the 2D in the videos, kept in `out`; "truth" projects it from the 3D instead
     settings  `name=value` of `FinetuneConfig`, for every row
 
-    Runs are kept in `out`, and a second call continues. Raises ConfigError for names that there are not, FormatError
-    for a folder that does not hold the set.
+    Runs are kept in `out`, and a second call continues. Raises ConfigError for unknown names, FormatError for a folder
+    that does not have the set.
     """
     path, out = Path(path), Path(out)
     experiment = _named(dataset, EXPERIMENTS, "data set")
@@ -156,7 +157,7 @@ def reproduce(
 
 
 def as_take(recording: Recording, *, labels: bool) -> Take:
-    """A recording as `finetune` reads it, with its 3D or without."""
+    """A recording as a take for `finetune`, with its 3D labels or without."""
     if not labels:
         return Take(recording.name, recording.poses, recording.sync)
     focal = {view: float(np.mean(camera.focal)) for view, camera in recording.cameras.items()}
@@ -169,7 +170,7 @@ def measure(model: Model, recordings: Iterable[Recording]) -> Report:
 
 
 def compare(found: Poses3D, recording: Recording, view: str) -> Matched:
-    """A lifter's answer in screen units against a recording's truth, in meters by what is known of the root."""
+    """A lifter's answer in screen units matched with a recording's truth, in meters by the root's true depth."""
     if recording.truth_mm:
         camera, truth = recording.cameras[view], recording.truth_mm[view] / 1000
         meters = human36m.to_pixel_pose(found.xyz, camera) * recording.mm_per_px[view][:, None, None] / 1000
@@ -187,7 +188,7 @@ def compare(found: Poses3D, recording: Recording, view: str) -> Matched:
 def _detected(
     recordings: Iterable[Recording], out: Path, config: DetectConfig, on_progress: OnProgress | None
 ) -> Iterator[Recording]:
-    """The recordings with 2D from their videos; every video is detected once."""
+    """The recordings with 2D detected in their videos; the detections are kept in `out`."""
     from twoview.detection.pipeline import detect
 
     for recording in recordings:
