@@ -489,7 +489,7 @@ def _put(kind: type, into: dict[str, Any], key: str, value: Any, *, where: str, 
     """Check one value and put it into a plain nested mapping; dots in the key lead into groups and tables."""
     name, _, rest = key.partition(".")
     full = f"{prefix}.{name}" if prefix else name
-    known = {entry.name: entry for entry in fields(kind)}  # type: ignore[arg-type]
+    known = {entry.name: entry for entry in fields(kind)}
     if full in RENAMED:
         raise ConfigError(f"{where}: {full} is now {RENAMED[full]}")
     if name not in known:

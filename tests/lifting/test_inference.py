@@ -18,7 +18,7 @@ from twoview.lifting.model import Model, load_model
 from twoview.poses import Poses2D
 from twoview.skeleton import COCO17, H36M17
 from twoview.storage import records
-from twoview.workflow.inference import infer_clip
+from twoview.workflow.inference import infer_file
 
 LENGTH = 9
 
@@ -201,6 +201,6 @@ def test_results_go_where_they_are_asked_to_and_never_over_the_clip(tmp_path):
     records.save(clip, walker(5))
     for out in ("clip", "clip.npz"):
         with pytest.raises(FormatError, match="written over") as caught:
-            infer_clip(clip, "twoview-small", tmp_path / out)
+            infer_file(clip, "twoview-small", tmp_path / out)
         assert caught.value.hint.endswith("--out clip_3d")
-    assert infer_clip(clip, "twoview-small", tmp_path / "solid.npz").files == {"poses": tmp_path / "solid.npz"}
+    assert infer_file(clip, "twoview-small", tmp_path / "solid.npz").files == {"poses": tmp_path / "solid.npz"}

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from twoview.errors import FormatError, SessionError
-from twoview.storage.session import ViewFile, open_session
+from twoview.storage.session import TakeStatus, ViewFile, open_session
 
 
 def view(path, name: str = "1-a") -> ViewFile:
@@ -31,9 +31,7 @@ def test_takes_are_remembered_and_paths_travel_with_the_folder(tmp_path):
 def test_status_tells_what_is_missing(tmp_path):
     session = open_session(tmp_path / "s", create=True).add_take("take1", {"a": view(tmp_path / "a.mp4")})
     (tmp_path / "a.mp4").unlink()
-    assert session.status() == [
-        {"take": "take1", "views": ["a"], "missing": ["a"], "synchronized": False, "detected": []}
-    ]
+    assert session.status("take1") == TakeStatus(("a",), missing=("a",), synchronized=False, detected=())
 
 
 def test_unknown_names_are_answered_with_the_known(tmp_path):

@@ -8,17 +8,27 @@ from typing import Annotated, Any
 import typer
 
 from twoview.cli import console
-from twoview.cli.options import ConfigFile, Detector, Device, SessionFolder, Sets, TakeName, Views, names
+from twoview.cli.options import (
+    DEFAULT_SESSION,
+    Detector,
+    SessionFolder,
+    Takes,
+    Views,
+    config_file,
+    flag,
+    names,
+    set_option,
+)  # fmt: skip
 from twoview.config import resolve
 from twoview.errors import ConfigError
-from twoview.storage.session import DEFAULT_FOLDER, Session, open_session
+from twoview.storage.session import Session, open_session
 
 
 def detect(
     views: Views = None,
-    take: TakeName = None,
+    take: Takes = None,
     detector: Detector = None,
-    device: Device = None,
+    device: Annotated[str | None, flag("detect.device")] = None,
     person: Annotated[
         str | None,
         typer.Option(help="The athlete's number in people.png, or auto for the most likely person.", metavar="N|auto"),
@@ -39,23 +49,23 @@ def detect(
         str | None,
         typer.Option(help="Formats of other tools to write as well: openpose,alphapose,coco,mmpose,deeplabcut."),
     ] = None,
-    session: SessionFolder = Path(DEFAULT_FOLDER),
-    config: ConfigFile = None,
-    sets: Sets = None,
+    session: SessionFolder = DEFAULT_SESSION,
+    config: Annotated[Path | None, config_file("detect")] = None,
+    sets: Annotated[list[str] | None, set_option("detect")] = None,
 ) -> None:
     """Find the athlete's 2D keypoints in every view of every take."""
-    from twoview.workflow import detection
-    from twoview.workflow import session as workflow_session
+    from twoview.workflow.detection import check_formats, imported_from, write_formats
+    from twoview.workflow.session import detect_views
 
     flags = {"detector": detector, "device": device, "person": _number(person)}
     settings = resolve("detect", file=config, flags=flags, sets=sets or ()).detect
-    formats = detection.check_formats(names(format) or ())
+    formats = check_formats(names(format) or ())
     store = open_session(session)
     rows: list[list[Any]] = []
     fresh: list[tuple[str, str]] = []
     written: list[Path] = []
     with console.progress() as on_progress:
-        for found in workflow_session.detect_views(
+        for found in detect_views(
             store, views=names(views), takes=names(take), config=settings, source=source, jobs=jobs,
             choose_again=person == "auto", detect_again=detector is not None, on_progress=on_progress,
         ):  # fmt: skip
@@ -64,11 +74,11 @@ def detect(
             score = float(poses.score[poses.score > 0].mean()) if (poses.score > 0).any() else 0.0
             rows.append([found.take, found.view, len(poses), f"{seen:.1%}", round(score, 2), state])
             fresh += [(found.take, found.view)] if found.fresh else []
-            written += detection.write_formats(poses, store.detection_path(found.take, found.view), formats)
+            written += write_formats(poses, store.detection_path(found.take, found.view), formats)
     console.table(["take", "view", "frames", "athlete found", "mean score", ""], rows)
     _show_people(store, fresh)
     for take_name, view in [(row[0], row[1]) for row in rows if source is None]:
-        if file := detection.imported_from(store.detection_path(take_name, view)):
+        if file := imported_from(store.detection_path(take_name, view)):
             here = f"twoview detect --take {take_name} --views {view} --detector movenet"
             console.result(f"{take_name}/{view}: kept as imported from {file}    to detect it here: {here}")
     wanted = ",".join(names(views) or store.views)

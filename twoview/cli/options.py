@@ -1,4 +1,4 @@
-"""Options that several commands share, so that a name means the same everywhere."""
+"""Options that several commands share, and help texts drawn from the settings, so that a name means one thing."""
 
 from __future__ import annotations
 
@@ -12,22 +12,103 @@ import typer
 
 from twoview.config import COMMANDS, PRESETS, SECTIONS, allowed, default, hints_of, read_file
 from twoview.errors import ConfigError
+from twoview.storage.session import DEFAULT_FOLDER
 
+# Command -> the setting in its example of `--set`, which is shown with its default.
+EXAMPLES = {
+    "sync": "sync.max_drift_ppm",
+    "detect": "detect.score",
+    "plan": "triangulate.moving_s",
+    "finetune": "triangulate.moving_s",
+    "triangulate": "triangulate.moving_s",
+    "infer": "detect.score",
+    "reproduce": "finetune.lr",
+    "pretrain": "pretrain.steps",
+}
+
+
+def described(key: str) -> str:
+    """Meaning, allowed values and default of a setting such as "finetune.epochs", as one line of a help text."""
+    entry = field_of(key)
+    details = [part for part in (allowed(entry.metadata), f"default: {spelled(default(entry))}") if part]
+    meaning = str(entry.metadata["help"])
+    return f"{meaning[0].upper()}{meaning[1:]} ({'; '.join(details)})."
+
+
+def spelled(value: Any) -> str:
+    """A value as one types it after `--set KEY=`; "none" where there is nothing to type."""
+    if value is None or value in ("", (), {}):
+        return "none"
+    return str(value).lower() if isinstance(value, bool) else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def field_of(key: str) -> Field[Any]:
+    """The dataclass field of a setting by its full name."""
+    section, *groups, name = key.split(".")
+    kind: Any = SECTIONS[section]
+    for group in groups:
+        kind = hints_of(kind)[group]
+    return next(entry for entry in fields(kind) if entry.name == name)
+
+
+def keys(section: str) -> list[str]:
+    """Every setting of a section by its full name, those of nested groups included, in order."""
+    return _keys(SECTIONS[section], section)
+
+
+def _keys(kind: type, prefix: str) -> list[str]:
+    found = []
+    for entry in fields(kind):
+        nested, key = hints_of(kind)[entry.name], f"{prefix}.{entry.name}"
+        found += _keys(cast(type, nested), key) if is_dataclass(nested) else [key]
+    return found
+
+
+def presets(command: str) -> list[str]:
+    """Names of the shipped settings files that hold a section of the command."""
+    read = set(COMMANDS[command])
+    return [path.stem for path in sorted(PRESETS.glob("*.toml")) if read & set(read_file(path))]
+
+
+def flag(key: str, *names: str, **more: Any) -> Any:
+    """An option that sets one setting; its help is the setting's."""
+    return typer.Option(*names, help=described(key), **more)
+
+
+def config_file(command: str) -> Any:
+    """The option --config of a command, with the presets that it reads."""
+    shipped = presets(command)
+    also = f", or the name of a preset: {', '.join(shipped)}" if shipped else ""
+    return typer.Option("--config", help=f"File with settings as TOML or JSON{also}. Flags and --set override it.")
+
+
+def set_option(command: str) -> Any:
+    """The option --set of a command, with an example and the keys that it takes."""
+    main, *others = COMMANDS[command]
+    key = EXAMPLES[command]
+    example = f"{key.removeprefix(f'{main}.')}={spelled(default(field_of(key)))}"
+    listed = "; ".join(f"[{section}] {', '.join(keys(section))}" for section in (main, *others))
+    listed = listed.replace(f" {main}.", " ")
+    return typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help=f"Change any setting of this command: --set {example}. May be repeated. Keys, explained in "
+        f"docs/reference/config.md: {listed}.",
+    )
+
+
+DEFAULT_SESSION = Path(DEFAULT_FOLDER)
 SessionFolder = Annotated[
-    Path, typer.Option("--session", envvar="TWOVIEW_SESSION", help="The session folder.", show_default=True)
+    Path, typer.Option("--session", envvar="TWOVIEW_SESSION", help="Session folder.", show_default=True)
 ]
-Views = Annotated[str | None, typer.Option(help="View names, separated by commas: a,b.")]
-TakeName = Annotated[str | None, typer.Option(help="Name of the take: one event filmed by all phones.")]
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="Settings as TOML; flags override it.")]
-Sets = Annotated[
-    list[str] | None, typer.Option("--set", help="Any other setting: --set loss.consistency=0.5. May be repeated.")
-]
-Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda. Honoured or refused, never replaced.")]
+Views = Annotated[str | None, typer.Option(help="Names of the views, separated by commas: a,b.")]
+TakeName = Annotated[str | None, typer.Option(help="Name of the take, which is one event filmed by all phones.")]
+Takes = Annotated[str | None, typer.Option("--take", help="Names of the takes, separated by commas: take1,take2.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
-Detector = Annotated[
-    str | None, typer.Option(help="A name (rtmpose-m, movenet, ...), an .onnx or .pth file, or package.module:Name.")
+Model = Annotated[
+    str | None, typer.Option("--model", help="Model file, or name of a lifter (default: the session's model.pt).")
 ]
-Height = Annotated[float | None, typer.Option(help="The athlete's height in meters: gives results in meters.")]
+Detector = Annotated[str | None, flag("detect.detector", "--detector")]
 
 
 def names(text: str | None) -> list[str] | None:
@@ -55,49 +136,3 @@ def numbers(texts: list[str] | None, option: str, *, alone: Sequence[str] = ()) 
             )
         found[view.strip()] = number
     return found
-
-
-# --- help texts drawn from the settings ------------------------------------------------------------------------------
-
-
-def described(key: str) -> str:
-    """Meaning, allowed values and default of a setting such as "finetune.epochs", as one line of a help text."""
-    entry = field_of(key)
-    details = [part for part in (allowed(entry.metadata), f"default: {spelled(default(entry))}") if part]
-    meaning = str(entry.metadata["help"])
-    return f"{meaning[0].upper()}{meaning[1:]} ({'; '.join(details)})."
-
-
-def spelled(value: Any) -> str:
-    """A value as one types it after `--set KEY=`."""
-    if value is None or value in ("", (), {}):
-        return "none"
-    return str(value).lower() if isinstance(value, bool) else f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def keys(section: str) -> list[str]:
-    """Every setting of a section by its full name, those of nested groups included, in order."""
-    return _keys(SECTIONS[section], section)
-
-
-def _keys(kind: type, prefix: str) -> list[str]:
-    found = []
-    for entry in fields(kind):  # type: ignore[arg-type]
-        nested, key = hints_of(kind)[entry.name], f"{prefix}.{entry.name}"
-        found += _keys(cast(type, nested), key) if is_dataclass(nested) else [key]
-    return found
-
-
-def field_of(key: str) -> Field[Any]:
-    """The dataclass field of a setting by its full name."""
-    section, *groups, name = key.split(".")
-    kind: Any = SECTIONS[section]
-    for group in groups:
-        kind = hints_of(kind)[group]
-    return next(entry for entry in fields(kind) if entry.name == name)
-
-
-def presets(command: str) -> list[str]:
-    """Names of the shipped settings files that hold a section of the command."""
-    read = set(COMMANDS[command])
-    return [path.stem for path in sorted(PRESETS.glob("*.toml")) if read & set(read_file(path))]

@@ -1,7 +1,7 @@
-"""3D poses from one view: a clip is cut into overlapping windows, lifted, and blended so that no border can be seen.
+"""3D poses from one view: a video is cut into overlapping windows, lifted, and blended so that no border shows.
 
-Everything runs on seconds. The model works at the rate it was trained on; a faster video is lifted as several
-interleaved clips of that rate, so that none of its frames is thinned out, and the result has the video's own times.
+Times are in seconds. The model works at the rate it was trained on; a faster video is lifted as several interleaved
+sequences of that rate, so that no frame is left out, and the result has the video's own times.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from twoview.progress import OnProgress, Progress, report
 from twoview.skeleton import H36M17, stature
 from twoview.storage import records
 
-MIN_SEEN = 5  # joints of 17 that a frame must show to be lifted: training did not ask for more from less
-STEADY_S = 1.0  # the athlete's size in the picture is averaged over this long for meters
-_FRAMES_AT_ONCE = 1024  # of all windows in a batch: enough to keep a CPU busy, little memory
+MIN_SEEN = 5  # joints of 17 that a frame must show to be lifted: training never had fewer
+STEADY_S = 1.0  # time over which the athlete's size in the picture is averaged, for meters
+_FRAMES_AT_ONCE = 1024  # of all windows in a batch: enough to keep a CPU busy with little memory
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def infer(
-    clip: Path | str | Poses2D,
+    source: Path | str | Poses2D,
     model: Model,
     *,
     config: InferConfig | None = None,
@@ -47,14 +47,14 @@ def infer(
     units. Frames in which the athlete is not seen are NaN. Raises LifterError where no frame could be lifted.
     """
     config = config or InferConfig()
-    poses = clip if isinstance(clip, Poses2D) else _read(Path(clip), detect_config, on_progress)
+    poses = source if isinstance(source, Poses2D) else _read(Path(source), detect_config, on_progress)
     lifted = lift(model, poses, config, on_progress=on_progress)
     if not np.isfinite(lifted.xyz).any():
         seen = int((poses.score > 0).any(axis=1).sum())
         raise LifterError(
             f"nothing to lift: the athlete is seen in {seen} of {len(poses)} frames, and never with {MIN_SEEN} of "
             f"{len(H36M17)} joints",
-            hint="look at the detections: twoview show; or try another detector",
+            hint="look at the detections with `twoview show`, or try another detector",
         )
     return in_meters(lifted, config.height_m) if config.height_m else lifted
 
@@ -80,29 +80,29 @@ def lift(
     if not len(flat):
         return result
     frame_s = float(np.median(np.diff(flat.time))) if len(flat) > 1 else 1 / model.rate_hz
-    clips = interleave(frame_s, model.rate_hz)
-    steps = max(round((flat.time[-1] - flat.time[0]) * model.rate_hz * clips), 0)
+    sequences = interleave(frame_s, model.rate_hz)
+    steps = max(round((flat.time[-1] - flat.time[0]) * model.rate_hz * sequences), 0)
     grid = np.linspace(flat.time[0], flat.time[-1], steps + 1) if steps else flat.time[:1]
     gap = max(config.max_gap_s, 1.5 * frame_s, 1.5 / model.rate_hz)
     even = flat.at(grid, max_gap=gap)
-    xyz = _blend(model, even, list(windows(len(grid), clips, model.clip_length)), config, on_progress)
+    xyz = _blend(model, even, list(windows(len(grid), sequences, model.clip_length)), config, on_progress)
     xyz[(even.score > 0).sum(axis=1) < MIN_SEEN] = np.nan
     return replace(result, xyz=replace(result, xyz=xyz, time=grid).at(flat.time, max_gap=gap).xyz)
 
 
 def interleave(frame_s: float, rate_hz: float) -> int:
-    """How many clips of `rate_hz` a video with a frame every `frame_s` holds between each other's frames."""
+    """How many interleaved sequences of `rate_hz` a video with a frame every `frame_s` seconds holds."""
     return max(int(np.ceil(1 / (frame_s * rate_hz) - 0.25)), 1)
 
 
-def windows(frames: int, clips: int, length: int) -> Iterator[Array]:
-    """Frame numbers (T,) of each window: T = `length` or a clip's own if that is shorter, one every third of a window.
+def windows(frames: int, sequences: int, length: int) -> Iterator[Array]:
+    """Frame numbers (T,) of each window: T = `length`, or the sequence's own if shorter; one every third of a window.
 
-    Every clip-th frame belongs to one clip; the last window of each ends with it. By thirds, and with a say of sin^2,
-    every frame is the mean of two windows' worth of answers; by halves it would be one where windows end.
+    Every `sequences`-th frame belongs to one sequence, and the last window of each ends with it. By thirds, and with
+    weights of sin^2, every frame is the mean of two windows' worth of answers; by halves of one where windows end.
     """
-    for first in range(min(clips, frames)):
-        own = np.arange(first, frames, clips)
+    for first in range(min(sequences, frames)):
+        own = np.arange(first, frames, sequences)
         size = min(length, len(own))
         last = len(own) - size
         for start in [*range(0, last, max(size // 3, 1)), last]:
@@ -112,23 +112,23 @@ def windows(frames: int, clips: int, length: int) -> Iterator[Array]:
 def _blend(
     model: Model, poses: Poses2D, cuts: Sequence[Array], config: InferConfig, on_progress: OnProgress | None
 ) -> Array:
-    """All windows lifted and their mean (T, J, 3), each window's say fading to nothing at its ends; NaN without one."""
+    """Weighted mean (T, J, 3) of all lifted windows; a window's weight falls to 0 at its ends. NaN without a window."""
     total = np.zeros((len(poses), len(H36M17), 3))
-    say = np.zeros((len(poses), 1, 1))
+    weight = np.zeros((len(poses), 1, 1))
     lifter = _prepared(model, config)
     seen = [cut for cut in cuts if (poses.score[cut] > 0).any()]
     done = 0
     for batch in _batches(seen):
         at = np.stack(batch)
-        lifted = _lift_batch(model, lifter, poses.xy[at], poses.score[at], poses.size, config)
+        lifted = _lift_windows(model, lifter, poses, at, config)
         fade = np.sin(np.pi * (np.arange(at.shape[1]) + 0.5) / at.shape[1])[:, None, None] ** 2
         for cut, xyz in zip(batch, lifted, strict=True):
             total[cut] += fade * xyz
-            say[cut] += fade
+            weight[cut] += fade
         done += len(batch)
         report(on_progress, Progress("lift", done, len(seen), "windows"))
     with np.errstate(invalid="ignore"):
-        return np.where(say > 0, total / say, np.nan)
+        return np.where(weight > 0, total / weight, np.nan)
 
 
 def _batches(cuts: Sequence[Array]) -> Iterator[list[Array]]:
@@ -143,22 +143,17 @@ def _batches(cuts: Sequence[Array]) -> Iterator[list[Array]]:
 
 
 @torch.inference_mode()
-def _lift_batch(
-    model: Model,
-    lifter: Callable[[Tensor], Tensor],
-    xy: Array,
-    score: Array,
-    size: tuple[int, int],
-    config: InferConfig,
+def _lift_windows(
+    model: Model, lifter: Callable[[Tensor], Tensor], poses: Poses2D, at: Array, config: InferConfig
 ) -> Array:
-    """Pixels xy (B, T, J, 2) and scores (B, T, J) -> root-relative (B, T, J, 3) along the camera's axes."""
-    flat = torch.from_numpy(np.nan_to_num(xy)).to(model.device)
-    belief = torch.from_numpy(score).to(model.device)
-    sizes = flat.new_tensor(size).expand(len(flat), 2)
+    """The poses' windows, by frame numbers at (B, T) -> root-relative (B, T, J, 3) along the camera's axes."""
+    flat = torch.from_numpy(np.nan_to_num(poses.xy[at])).to(model.device)
+    score = torch.from_numpy(poses.score[at]).to(model.device)
+    sizes = flat.new_tensor(poses.size).expand(len(flat), 2)
     focal = flat.new_full((len(flat),), config.focal) if config.focal else None
-    framing = frame_clip(flat, belief, sizes, model.framing, focal=focal)
-    screen = torch.where(belief[..., None] > 0, to_screen(flat, framing), torch.zeros_like(flat))
-    x = torch.cat([screen, belief[..., None]], dim=-1)
+    framing = frame_clip(flat, score, sizes, model.framing, focal=focal)
+    screen = torch.where(score[..., None] > 0, to_screen(flat, framing), torch.zeros_like(flat))
+    x = torch.cat([screen, score[..., None]], dim=-1)
     half: AbstractContextManager[object] = nullcontext()
     if config.precision in _HALF:
         half = torch.autocast(model.device.type, dtype=_HALF[config.precision])
@@ -176,7 +171,7 @@ def _prepared(model: Model, config: InferConfig) -> Callable[[Tensor], Tensor]:
 def in_meters(poses: Poses3D, height_m: float) -> Poses3D:
     """Poses in screen units -> meters, for an athlete of known standing height.
 
-    The bones, taken together and averaged over a second, say how tall the athlete is in the picture of that moment.
+    The athlete's size in the picture at a moment comes from all bones together, averaged over a second.
     """
     bones = np.stack([poses.xyz[:, child] - poses.xyz[:, parent] for parent, child in H36M17.bones], axis=1)
     tall = stature(np.linalg.norm(bones, axis=-1))

@@ -1,4 +1,4 @@
-"""Files on disk: every artefact says its format, version, inputs and settings, and is written whole or not at all.
+"""Files on disk: every artifact names its format, version, inputs and settings, and is written whole or not at all.
 
 Arrays are `.npz` whose first entry is a JSON header; everything else that the tool writes is JSON. A stage is up to
 date when the header's inputs and settings equal what it would write now; no timestamps are compared.
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy import ndarray as Array
@@ -26,13 +26,14 @@ from twoview.skeleton import skeleton
 from twoview.timeline import ClockMap, ClockQuality, Sync
 
 Header = dict[str, Any]
+T = TypeVar("T")
 
 VERSION = 1  # of every format below; a reader for an older one stays in _READERS
 _MIB = 1 << 20
 
 
 def fingerprint(path: Path | str) -> str:
-    """Size and hash of the first and last MiB of a file: quick on a 4 GB video, unchanged by moving it."""
+    """Size and hash of the first and last MiB of a file: quick for a video of 4 GB, the same wherever it lies."""
     path = Path(path)
     try:
         size = path.stat().st_size
@@ -82,16 +83,17 @@ def _umask() -> int:
 
 
 def header(format: str, *, inputs: Mapping[str, Any] | None = None, settings: Any = None, **more: Any) -> Header:
-    """The first entry of every artefact. `settings` may be a dataclass."""
+    """The first entry of every artifact. `settings` may be a dataclass."""
     from twoview import __version__
 
     plain = asdict(settings) if is_dataclass(settings) and not isinstance(settings, type) else dict(settings or {})
     start = {"format": format, "version": VERSION, "made_by": f"twoview {__version__}"}
-    return json.loads(json.dumps({**start, "inputs": dict(inputs or {}), "settings": plain, **more}))
+    head: Header = json.loads(json.dumps({**start, "inputs": dict(inputs or {}), "settings": plain, **more}))
+    return head
 
 
 def is_current(path: Path | str, wanted: Header) -> bool:
-    """Whether the artefact at `path` was made from the same inputs with the same settings as `wanted` says."""
+    """Whether the artifact at `path` was made from the same inputs with the same settings as `wanted` says."""
     try:
         found = read_header(path)
     except FormatError:
@@ -106,7 +108,7 @@ def write_npz(path: Path | str, head: Header, arrays: Mapping[str, Array]) -> No
 
 
 def read_npz(path: Path | str) -> tuple[Header, dict[str, Array]]:
-    """Header and arrays of an artefact. Raises FormatError if it is missing, truncated or not one of ours."""
+    """Header and arrays of an artifact. Raises FormatError if it is missing, truncated or not one of ours."""
     path = Path(path)
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -129,7 +131,7 @@ def write_json(path: Path | str, content: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path | str) -> Header:
-    """Read a JSON artefact. Raises FormatError if it is missing, damaged or not one of ours."""
+    """Read a JSON artifact. Raises FormatError if it is missing, damaged or not one of ours."""
     path = Path(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -168,7 +170,7 @@ def checked(head: Any, path: Path) -> Header:
     return head
 
 
-# --- artefacts -----------------------------------------------------------------------------------------------------
+# --- artifacts -----------------------------------------------------------------------------------------------------
 
 
 def save(path: Path | str, value: Poses2D | Poses3D | Sync, *, inputs: Any = None, settings: Any = None) -> None:
@@ -189,7 +191,7 @@ def save(path: Path | str, value: Poses2D | Poses3D | Sync, *, inputs: Any = Non
 
 
 def load(path: Path | str) -> Poses2D | Poses3D | Sync:
-    """Read any artefact that `save` wrote. Raises FormatError for anything else."""
+    """Read any artifact that `save` wrote. Raises FormatError for anything else."""
     path = Path(path)
     head, arrays = read_npz(path) if path.suffix == ".npz" else (read_json(path), {})
     reader = _READERS.get((head["format"], head["version"]))
@@ -203,7 +205,7 @@ def load(path: Path | str) -> Poses2D | Poses3D | Sync:
         raise FormatError(f"{path} is damaged: {error}", hint="delete it and run its stage again") from error
 
 
-def load_as(path: Path | str, kind: type) -> Any:
+def load_as(path: Path | str, kind: type[T]) -> T:
     """`load`, checked to be of one type."""
     value = load(path)
     if not isinstance(value, kind):

@@ -1,7 +1,6 @@
-"""The session folder: its takes, the views in each, where every stage keeps its file, and what is still missing.
+"""The session folder: its takes, the views of each take, the file of every stage, and what is still missing.
 
-A take is one event filmed by all phones; a view name means the same phone in every take. Functions elsewhere compute;
-this one remembers.
+A take is one event filmed by all phones; a view name means the same phone in every take.
 """
 
 from __future__ import annotations
@@ -23,13 +22,23 @@ class ViewFile:
     """One phone's video of one take.
 
     path  of the video; stored relative to the session folder
-    size  (width, height) of the upright picture in pixels; rate is the nominal frames a second, as "30000/1001"
+    size  (width, height) of the upright picture in pixels; rate is the nominal frames per second, as "30000/1001"
     """
 
     path: Path
     size: tuple[int, int]
     rate: str
     fingerprint: str
+
+
+@dataclass(frozen=True)
+class TakeStatus:
+    """How far a take is: its views, those whose video is gone, whether their clocks are known, and views detected."""
+
+    views: tuple[str, ...]
+    missing: tuple[str, ...]
+    synchronized: bool
+    detected: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -108,18 +117,15 @@ class Session:
         takes = {take: {view: row(video) for view, video in videos.items()} for take, videos in self.takes.items()}
         return {**records.header("session"), "takes": takes}
 
-    def status(self) -> list[dict[str, Any]]:
-        """One row a take: which views it has, whether it is synchronized, which views are detected."""
-        return [
-            {
-                "take": take,
-                "views": list(videos),
-                "missing": [view for view, video in videos.items() if not video.path.exists()],
-                "synchronized": self.sync_path(take).exists(),
-                "detected": [view for view in videos if self.detection_path(take, view).exists()],
-            }
-            for take, videos in self.takes.items()
-        ]
+    def status(self, take: str) -> TakeStatus:
+        """Which files of a take there are."""
+        videos = self.take(take)
+        return TakeStatus(
+            tuple(videos),
+            missing=tuple(view for view, video in videos.items() if not video.path.exists()),
+            synchronized=self.sync_path(take).exists(),
+            detected=tuple(view for view in videos if self.detection_path(take, view).exists()),
+        )
 
 
 def open_session(folder: Path | str = DEFAULT_FOLDER, *, create: bool = False) -> Session:

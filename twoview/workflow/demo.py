@@ -159,7 +159,7 @@ def _before_after(
     """3D of one clip from its first view with the adapted and the unadapted lifter; pictures and a row of errors."""
     truth = _truth(scene, name, "a")
     height = read_scene(ASSETS / scene / name).height_m if truth else 0.0
-    made = inference.infer_clip(
+    made = inference.infer_file(
         clip, session.model_path, session.results / f"{name}_a", config=InferConfig(height_m=height),
         detect_config=config, compare=FinetuneConfig().weights, on_progress=on_progress,
     )  # fmt: skip

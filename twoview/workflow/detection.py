@@ -42,7 +42,7 @@ class View:
     @property
     def label(self) -> str:
         """Take and view, for people to read."""
-        return f"{self.take}/{self.name}"
+        return f"{self.take}/{self.name}" if self.take else self.name
 
     def is_current(self, *, choose_again: bool = False, detect_again: bool = False) -> bool:
         """Whether the file holds what would be made now.

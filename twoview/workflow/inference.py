@@ -1,4 +1,4 @@
-"""One clip from one view, file to files: detect, lift, save, draw. Nothing here knows about a second view."""
+"""One video from one view, file to files: detect, lift, save, draw. Nothing here knows about a second view."""
 
 from __future__ import annotations
 
@@ -13,14 +13,20 @@ from twoview.poses import Poses2D, Poses3D
 from twoview.progress import OnProgress
 from twoview.storage import records
 from twoview.storage.session import Session
+from twoview.workflow.detection import View, detect_missing
 
 if TYPE_CHECKING:
     from twoview.lifting.model import Model
 
+AGAIN = {"choose_again": True, "detect_again": True}  # here the settings alone say who the athlete is
+
 
 @dataclass(frozen=True)
 class Inferred:
-    """What `infer_clip` made: the poses (and another model's, if asked for), and the files that hold and show them."""
+    """What `infer_file` made: the poses (and another model's, if asked for), and the files that hold and show them.
+
+    fresh  computed now, not loaded
+    """
 
     poses: Poses3D
     before: Poses3D | None
@@ -29,8 +35,28 @@ class Inferred:
     fresh: bool
 
 
-def infer_clip(
-    clip: Path,
+@dataclass(frozen=True)
+class _Lifting:
+    """One model's 3D of a video: the file that keeps it, and the header that this file has while it is up to date."""
+
+    model: Path | str
+    path: Path
+    head: records.Header
+
+    def run(self, model: Model, poses2d: Poses2D, config: InferConfig, on_progress: OnProgress | None) -> None:
+        """Lift the poses and keep the result."""
+        from twoview.lifting.inference import infer
+
+        poses = infer(poses2d, model, config=config, on_progress=on_progress)
+        records.save(self.path, poses, inputs=self.head["inputs"], settings=self.head["settings"])
+
+    def load(self) -> Poses3D:
+        """The result that is kept."""
+        return records.load_as(self.path, Poses3D)
+
+
+def infer_file(
+    source: Path,
     model: Path | str,
     out: Path,
     *,
@@ -45,98 +71,95 @@ def infer_clip(
 
     out      path without suffix (.npz is taken off); files are `<out>.npz`, `<out>.<format>`, `<out>.mp4`, `<out>.png`
     compare  another model, drawn beside; its poses are in `<out>.before.npz`
+
+    What is up to date is only loaded; models are loaded before the video is detected, and only where they are needed.
     """
     config, detect_config = config or InferConfig(), detect_config or DetectConfig()
     out = out.with_suffix("") if out.suffix == ".npz" else out
-    if out.with_name(out.name + ".npz").resolve() == clip.resolve():
-        raise FormatError(f"the results would be written over {clip}", hint=f"another name: --out {out.name}_3d")
-    loaded = _loaded(model, config), None if compare is None else _loaded(compare, config)
-    poses2d, fingerprint, made = _detections_of(clip, out, detect_config, on_progress)
-    path, other = out.with_name(out.name + ".npz"), out.with_name(out.name + ".before.npz")
-    before = None
-    poses, fresh = _lifted(poses2d, fingerprint, model, loaded[0], path, config, made, on_progress)
-    if compare is not None and loaded[1] is not None:
-        before, drawn = _lifted(poses2d, fingerprint, compare, loaded[1], other, config, made, on_progress)
-        fresh = fresh or drawn
-    elif other.exists():  # the pictures show a comparison that nobody asks for any more
+    path, other = _beside(out, ".npz"), _beside(out, ".before.npz")
+    if path.resolve() == source.resolve():
+        raise FormatError(f"the results would be written over {source}", hint=f"another name: --out {out.name}_3d")
+    fingerprint = records.fingerprint(source)
+    view = None if source.suffix == ".npz" else _view(source, fingerprint, out, detect_config)
+    wanted = [_lifting(model, path, fingerprint, config)]
+    wanted += [] if compare is None else [_lifting(compare, other, fingerprint, config)]
+    detected = view is None or view.is_current(**AGAIN)
+    stale = [one for one in wanted if not detected or not records.is_current(one.path, one.head)]
+    models = _models(stale, config)
+    poses2d = _detections(source, view, detect_config, on_progress)
+    for one, loaded in zip(stale, models, strict=True):
+        one.run(loaded, poses2d, config, on_progress)
+    poses, before = wanted[0].load(), None if compare is None else wanted[1].load()
+
+    fresh = bool(stale)
+    if compare is None and other.exists():  # the pictures show a comparison that nobody asks for any more
         other.unlink()
         fresh = True
     files = {"poses": path}
     for format in formats:
         from twoview.formats import write
 
-        files[format] = out.with_name(f"{out.name}.{format}")
-        write(poses, files[format], format)
-    if picture and clip.suffix != ".npz":
-        files |= _draw(clip, poses2d, poses, before, out, fresh, on_progress)
-    return Inferred(poses, before, poses2d, files, fresh)
+        files[format] = write(poses, _beside(out, f".{format}"), format)
+    if picture and view is not None:
+        files |= {"overlay": _beside(out, ".mp4"), "contact sheet": _beside(out, ".png")}
+    found = Inferred(poses, before, poses2d, files, fresh)
+    _draw(source, found, on_progress)
+    return found
 
 
-def _loaded(model: Path | str, config: InferConfig) -> Model:
+def _beside(out: Path, suffix: str) -> Path:
+    return out.with_name(out.name + suffix)
+
+
+def _view(video: Path, fingerprint: str, out: Path, config: DetectConfig) -> View:
+    """The video as a view of no take, whose detections are kept beside the results."""
+    head = records.header("poses2d", inputs={"video": fingerprint}, settings=shaping(config))
+    return View("", video.stem, video, _beside(out, ".2d.npz"), head)
+
+
+def _lifting(model: Path | str, path: Path, fingerprint: str, config: InferConfig) -> _Lifting:
+    named = isinstance(model, str) and not Path(model).exists()
+    inputs = {"clip": fingerprint, "model": model if named else records.fingerprint(model)}
+    return _Lifting(model, path, records.header("poses3d", inputs=inputs, settings=shaping(config)))
+
+
+def _models(stale: Sequence[_Lifting], config: InferConfig) -> list[Model]:
+    """The models of results that are not up to date: a file that is none is refused before minutes of detection."""
+    if not stale:
+        return []
     from twoview.lifting.model import load_model
 
-    return load_model(model, device=config.device)
+    return [load_model(one.model, device=config.device) for one in stale]
 
 
-def _lifted(
-    poses2d: Poses2D, fingerprint: str, name: Path | str, model: Model, path: Path, config: InferConfig, made: bool,
-    on_progress: OnProgress | None,
-) -> tuple[Poses3D, bool]:  # fmt: skip
-    """What a model makes of the poses, and whether it was made now; kept in the file `path`."""
-    from twoview.lifting.inference import infer
-
-    key = name if isinstance(name, str) and not Path(name).exists() else records.fingerprint(name)
-    head = records.header("poses3d", inputs={"clip": fingerprint, "model": key}, settings=shaping(config))
-    if not made and records.is_current(path, head):
-        return records.load_as(path, Poses3D), False
-    poses = infer(poses2d, model, config=config, on_progress=on_progress)
-    records.save(path, poses, inputs=head["inputs"], settings=head["settings"])
-    return poses, True
+def _detections(source: Path, view: View | None, config: DetectConfig, on_progress: OnProgress | None) -> Poses2D:
+    if view is None:
+        return records.load_as(source, Poses2D)
+    return next(detect_missing([view], config=config, syncs={}, on_progress=on_progress, **AGAIN)).poses
 
 
-def _detections_of(
-    clip: Path, out: Path, config: DetectConfig, on_progress: OnProgress | None
-) -> tuple[Poses2D, str, bool]:
-    """Poses2D of a clip, its fingerprint, and whether detection ran now."""
-    from twoview.detection.pipeline import detect
+def _draw(video: Path, found: Inferred, on_progress: OnProgress | None) -> None:
+    """Draw those of the pictures in `found.files` that are missing, and all if the poses are fresh."""
+    overlay, sheet = found.files.get("overlay"), found.files.get("contact sheet")
+    if overlay and (found.fresh or not overlay.exists()):
+        from twoview.visualization.overlay import render
 
-    if clip.suffix == ".npz":
-        return records.load_as(clip, Poses2D), records.fingerprint(clip), False
-    path = out.with_name(out.name + ".2d.npz")
-    fingerprint = records.fingerprint(clip)
-    head = records.header("poses2d", inputs={"video": fingerprint}, settings=shaping(config))
-    if records.is_current(path, head):
-        return records.load_as(path, Poses2D), fingerprint, False
-    everyone = path.with_suffix(".people.npz")
-    poses = detect(clip, config=config, view=clip.stem, partial=everyone, on_progress=on_progress)
-    records.save(path, poses, inputs=head["inputs"], settings=head["settings"])
-    return poses, fingerprint, True
+        render(video, found.detections, found.poses, overlay, before=found.before, on_progress=on_progress)
+    if sheet and (found.fresh or not sheet.exists()):
+        from twoview.visualization.overlay import contact_sheet
+
+        contact_sheet(video, found.detections, found.poses, sheet, before=found.before)
 
 
-def _draw(
-    clip: Path, poses2d: Poses2D, poses: Poses3D, before: Poses3D | None, out: Path, fresh: bool,
-    on_progress: OnProgress | None,
-) -> dict[str, Path]:  # fmt: skip
-    from twoview.visualization.overlay import contact_sheet, render
-
-    video, sheet = out.with_name(out.name + ".mp4"), out.with_name(out.name + ".png")
-    if fresh or not video.exists():
-        render(clip, poses2d, poses, video, before=before, on_progress=on_progress)
-    if fresh or not sheet.exists():
-        contact_sheet(clip, poses2d, poses, sheet, before=before)
-    return {"overlay": video, "contact sheet": sheet}
-
-
-def result_path(session_folder: Path | str, clip: Path) -> Path:
-    """Where the results of a clip go (no suffix): its stem, with the folder's name before it if that is taken."""
+def result_path(session_folder: Path | str, source: Path) -> Path:
+    """Where the results of a file go (no suffix): its stem, with the folder's name before it if that is taken."""
     results = Session(Path(session_folder)).results
-    plain = results / clip.stem
-    existing = plain.with_name(plain.name + ".2d.npz")
-    if clip.suffix != ".npz" and existing.exists():
-        try:
-            taken = records.read_header(existing)["inputs"] != {"video": records.fingerprint(clip)}
-        except FormatError:
-            taken = False
-        if taken:
-            return results / f"{clip.resolve().parent.name}_{clip.stem}"
-    return plain
+    plain = results / source.stem
+    taken = _beside(plain, ".2d.npz")
+    if source.suffix == ".npz" or not taken.exists():
+        return plain
+    try:
+        same = records.read_header(taken)["inputs"] == {"video": records.fingerprint(source)}
+    except FormatError:
+        same = True  # damaged: made again
+    return plain if same else results / f"{source.resolve().parent.name}_{source.stem}"

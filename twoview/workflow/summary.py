@@ -19,17 +19,18 @@ Row = dict[str, Any]
 
 
 def describe_session(session: Session) -> list[Row]:
-    """One row a take: its views, and which stages are done."""
+    """One row per take: its views, and which stages are done."""
     rows = []
-    for status in session.status():
-        undetected = [view for view in status["views"] if view not in status["detected"]]
+    for take in session.takes:
+        status = session.status(take)
+        undetected = [view for view in status.views if view not in status.detected]
         rows.append(
             {
-                "take": status["take"],
-                "views": ", ".join(status["views"]),
-                "videos": "gone: " + ", ".join(status["missing"]) if status["missing"] else "there",
-                "clocks": "synchronized" if status["synchronized"] else "not yet",
-                "athlete": "missing in " + ", ".join(undetected) if undetected else "detected",
+                "take": take,
+                "views": ", ".join(status.views),
+                "videos": "missing: " + ", ".join(status.missing) if status.missing else "present",
+                "clocks": "synchronized" if status.synchronized else "not yet synchronized",
+                "athlete": "not yet detected in " + ", ".join(undetected) if undetected else "detected",
             }
         )
     return rows
@@ -65,7 +66,8 @@ def _describe_artefact(path: Path) -> Row:
         return {**start, "method": value.method, "reference": value.reference, **clocks}
     start |= {"view": value.view, "skeleton": value.skeleton.name, "frames": len(value), "seconds": _span(value)}
     if isinstance(value, Poses2D):
-        return {**start, "picture": f"{value.size[0]} x {value.size[1]} px", "seen": f"{(value.score > 0).mean():.1%}",
+        detected = f"{(value.score > 0).mean():.1%}"
+        return {**start, "picture": f"{value.size[0]} x {value.size[1]} px", "joints detected": detected,
                 "detector": value.source.made_by}  # fmt: skip
     return {**start, "unit": value.unit, "origin": value.origin, "model": value.source.made_by}
 
@@ -75,13 +77,13 @@ def _span(poses: Poses2D | Poses3D) -> str:
 
 
 def describe_model(model: Model) -> Row:
-    """What a lifter is, how it is to be talked to, and what its card says in a word each."""
+    """What a lifter is, what input it takes, and the entries of its card that are one value."""
     card = {str(name): value for name, value in model.card.items() if not isinstance(value, dict | list)}
     return {
         "lifter": model.name,
         "weights": f"{sum(value.numel() for value in model.lifter.state_dict().values()):,}",
         "clip length": model.clip_length,
-        "frames a second": model.rate_hz,
+        "frames per second": model.rate_hz,
         "framing": model.framing,
         **card,
     }
@@ -95,10 +97,10 @@ def _describe_video(path: Path) -> Row:
     notes = {f"note {number}": text for number, text in enumerate(info.warnings, 1)}
     return {
         "picture": f"{info.size[0]} x {info.size[1]} px",
-        "frames a second": str(info.rate),
+        "frames per second": str(info.rate),
         "codec": info.codec,
         "seconds": round(info.duration_s, 3),
-        "turned by": f"{info.rotation} degrees",
+        "rotated by": f"{info.rotation} degrees",
         "sound": sound,
         **notes,
     }

@@ -8,11 +8,18 @@ from typing import Annotated
 import typer
 
 from twoview.cli import console
-from twoview.cli.options import ConfigFile, Json, SessionFolder, Sets, TakeName, Views, names, numbers
+from twoview.cli.options import (
+    DEFAULT_SESSION,
+    Json,
+    SessionFolder,
+    TakeName,
+    Views,
+    config_file,
+    names,
+    numbers,
+    set_option,
+)  # fmt: skip
 from twoview.config import resolve
-from twoview.storage.session import DEFAULT_FOLDER
-
-DEFAULT_SESSION = Path(DEFAULT_FOLDER)
 
 
 def sync(
@@ -46,8 +53,8 @@ def sync(
         list[str] | None, typer.Option(help="Meters from the source of the sound to each view: a=3,b=8.")
     ] = None,
     session: SessionFolder = DEFAULT_SESSION,
-    config: ConfigFile = None,
-    sets: Sets = None,
+    config: Annotated[Path | None, config_file("sync")] = None,
+    sets: Annotated[list[str] | None, set_option("sync")] = None,
     json: Json = False,
 ) -> None:
     """Find how the clocks of the videos relate: from their sound, from the athlete's motion, or by hand."""

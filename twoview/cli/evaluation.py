@@ -1,0 +1,60 @@
+"""`twoview evaluate`: how good 3D poses are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from twoview.cli import console
+from twoview.cli.lifting import session_model
+from twoview.cli.options import DEFAULT_SESSION, Json, Model, SessionFolder, Takes, names
+from twoview.storage.session import open_session
+
+
+def evaluate(
+    predicted: Annotated[Path | None, typer.Argument(help="File of 3D poses (.npz), or a folder of them.")] = None,
+    truth: Annotated[Path | None, typer.Argument(help="True 3D poses of the same video, or a folder.")] = None,
+    scale: Annotated[
+        str | None, typer.Option(help="Meters per screen unit: fit, bones, or a number such as 1.7.")
+    ] = None,
+    take: Takes = None,
+    model: Model = None,
+    joints: Annotated[bool, typer.Option("--joints", help="Show the error of every joint as well.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Page to write as well (.html).")] = None,
+    session: SessionFolder = DEFAULT_SESSION,
+    json: Json = False,
+) -> None:
+    """Measure the error in mm against truth, or bone lengths, jitter and the agreement of views without truth."""
+    from twoview.workflow.evaluation import evaluate_files, evaluate_takes, write_evaluation
+
+    if (predicted is None) == (take is None):
+        raise typer.BadParameter("name a file of poses, or --take TAKE of the session")
+    if predicted is None:
+        if scale is not None:
+            raise typer.BadParameter("--scale is for a file of poses, not for --take")
+        report = evaluate_takes(open_session(session), model or session_model(session), takes=names(take))
+    else:
+        if model is not None:
+            raise typer.BadParameter("--model is for --take, not for a file of poses")
+        report = evaluate_files(predicted, truth, scale=_scale(scale))
+    if html:
+        write_evaluation(html, report, title=f"Evaluation of {predicted or take}")
+    if json:
+        console.as_json(report.to_json())
+        return
+    console.show_report(report, joints=joints)
+    if html:
+        console.saved(html)
+
+
+def _scale(text: str | None) -> str | float | None:
+    from twoview.evaluation.scoring import SCALES
+
+    if text is None or text in SCALES:
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"expected {', '.join(SCALES)} or a number, got {text!r}") from None

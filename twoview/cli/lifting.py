@@ -1,0 +1,141 @@
+"""The commands around a lifter: `twoview infer`, `export`, `convert` and `weights`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from twoview.cli import console
+from twoview.cli.options import (
+    DEFAULT_SESSION,
+    Detector,
+    Json,
+    Model,
+    SessionFolder,
+    config_file,
+    flag,
+    names,
+    set_option,
+)  # fmt: skip
+from twoview.config import resolve
+from twoview.errors import SessionError
+from twoview.storage.session import open_session
+
+weights_app = typer.Typer(
+    help="List the named weights, download them, or add a file that you downloaded.", no_args_is_help=True
+)
+
+
+def infer(
+    video: Annotated[Path, typer.Argument(help="Video from one phone, or a file of 2D poses (.npz).")],
+    model: Model = None,
+    height: Annotated[float | None, flag("infer.height_m", "--height")] = None,
+    format: Annotated[str | None, typer.Option(help="Formats to write as well: csv,json,trc,c3d,html.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Path of the results without suffix (default: in the session's results).")
+    ] = None,
+    picture: Annotated[bool, typer.Option(help="Draw the overlay video and the contact sheet.")] = True,
+    compare: Annotated[str | None, typer.Option(help="Other model to draw beside this one: twoview-small.")] = None,
+    detector: Detector = None,
+    device: Annotated[str | None, flag("infer.device")] = None,
+    session: SessionFolder = DEFAULT_SESSION,
+    config: Annotated[Path | None, config_file("infer")] = None,
+    sets: Annotated[list[str] | None, set_option("infer")] = None,
+) -> None:
+    """Compute 3D poses from one view with the adapted model."""
+    from twoview.workflow.inference import infer_file, result_path
+
+    flags = {"height_m": height, "device": device, "detect.detector": detector}
+    unread = {"detect": f"{video} holds 2D poses"} if video.suffix == ".npz" else {}
+    if not unread:
+        flags["detect.device"] = device
+    settings = resolve("infer", file=config, flags=flags, sets=sets or (), unread=unread)
+    chosen = model or session_model(session)
+    with console.progress() as on_progress:
+        result = infer_file(
+            video, chosen, out or result_path(session, video), config=settings.infer, detect_config=settings.detect,
+            formats=names(format) or (), picture=picture, compare=compare, on_progress=on_progress,
+        )  # fmt: skip
+    poses = result.poses
+    span = f"{poses.time[0]:.2f} to {poses.time[-1]:.2f} s" if len(poses) else "no frames"
+    unit = "meters" if poses.unit == "m" else "screen units (give --height for meters)"
+    console.result(f"{len(poses)} frames, {span}, {unit}, model {chosen}" + ("" if result.fresh else "  (up to date)"))
+    console.saved(*result.files.values(), next=f"twoview show {console.short(result.files['poses'])}")
+
+
+def session_model(session: Path) -> str:
+    """The file of the session's model. Raises SessionError where there is none yet."""
+    path = open_session(session).model_path
+    if not path.exists():
+        raise SessionError(
+            f"{path} does not exist yet", hint="twoview finetune --views a,b   or name one: --model twoview-small"
+        )
+    return str(path)
+
+
+def export(
+    path: Annotated[Path, typer.Argument(help="File to write: model.onnx or model.pt.")],
+    model: Model = None,
+    session: SessionFolder = DEFAULT_SESSION,
+) -> None:
+    """Write the model as one self-describing file for use elsewhere (.pt or .onnx)."""
+    from twoview.lifting.exporters import export
+    from twoview.lifting.model import load_model
+
+    export(load_model(model or session_model(session)), path, kind=path.suffix.lstrip("."))
+    console.saved(path)
+
+
+def convert(
+    model: Annotated[str, typer.Argument(help="Model or checkpoint: a file or a name.")],
+    layout: Annotated[str, typer.Argument(help="Layout to write: motionbert, mmpose or twoview.")],
+    out: Annotated[Path, typer.Argument(help="File to write.")],
+) -> None:
+    """Write a model in the layout of MotionBERT, mmpose or twoview; the weights stay the same bit by bit."""
+    from twoview.lifting.model import convert
+
+    convert(model, layout, out)
+    console.saved(out)
+
+
+@weights_app.command("list")
+def weights_list(json: Json = False) -> None:
+    """List the named weights with license, size and whether they are on this machine."""
+    from twoview.storage import weights
+
+    rows = weights.listing()
+    if json:
+        console.as_json({"weights": rows})
+    else:
+        console.table(list(rows[0]), [list(row.values()) for row in rows])
+
+
+@weights_app.command("get")
+def weights_get(name: Annotated[str, typer.Argument(help="A name of `twoview weights list`.")]) -> None:
+    """Download named weights into the cache and check them."""
+    from twoview.storage import weights
+
+    with console.progress() as on_progress:
+        path = weights.locate(name, on_progress=on_progress)
+    console.saved(path)
+
+
+@weights_app.command("add")
+def weights_add(
+    name: Annotated[str, typer.Argument(help="A name of `twoview weights list`, or a lifter's checkpoint file.")],
+    file: Annotated[Path | None, typer.Argument(help="The file as downloaded, zipped or not.")] = None,
+) -> None:
+    """Put downloaded weights into the cache; a lifter's checkpoint given alone is recognized and described."""
+    from twoview.lifting.model import add_checkpoint
+    from twoview.storage import weights
+    from twoview.workflow.summary import describe_model
+
+    if file is not None and not name.startswith("motionbert"):
+        console.saved(weights.add(name, file))
+        return
+    model, known = add_checkpoint(file or name, name if file else "")
+    console.table(["what", "value"], [list(row) for row in describe_model(model).items()])
+    path = weights.cached_path(known) if known else Path(name)
+    console.saved(path, next=f"twoview finetune --views a,b --weights {known or console.short(path)}")

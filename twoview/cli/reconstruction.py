@@ -1,0 +1,43 @@
+"""`twoview triangulate`: 3D of the takes from several uncalibrated views."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from twoview.cli import console
+from twoview.cli.options import DEFAULT_SESSION, Json, SessionFolder, Views, config_file, flag, names, set_option
+from twoview.config import resolve
+from twoview.storage.session import open_session
+
+
+def triangulate(
+    views: Views = None,
+    height: Annotated[float | None, flag("triangulate.height_m", "--height")] = None,
+    model: Annotated[str, typer.Option(help="Lifter for the first estimate: a name or a file.")] = "twoview-small",
+    session: SessionFolder = DEFAULT_SESSION,
+    config: Annotated[Path | None, config_file("triangulate")] = None,
+    sets: Annotated[list[str] | None, set_option("triangulate")] = None,
+    json: Json = False,
+) -> None:
+    """Compute 3D poses of the takes from all views together, without calibration."""
+    from twoview.workflow.session import triangulate_session
+
+    settings = resolve("triangulate", file=config, flags={"height_m": height}, sets=sets or ()).triangulate
+    store = open_session(session)
+    with console.progress() as on_progress:
+        found = triangulate_session(store, views=names(views), model=model, config=settings, on_progress=on_progress)
+    if json:
+        console.as_json({"takes": [result.summary() for result, _ in found]})
+        return
+    rows = []
+    for result, _ in found:
+        second = result.views[1]
+        angle, residual = result.angle_deg[second], max(result.residual.values())
+        sigma = float(result.summary()["sigma_mm"])
+        rows.append([result.take, f"{angle:.0f}", f"{result.reliable.mean():.0%}", f"{sigma:.0f}", f"{residual:.1%}"])
+        console.warn(*(f"{result.take}: {sentence}" for sentence in result.warnings))
+    console.table(["take", "angle (deg)", "reliable frames", "sigma (mm)", "residual (share of body)"], rows)
+    console.saved(*(path for _, files in found for path in files))

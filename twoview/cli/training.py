@@ -1,0 +1,171 @@
+"""The commands that train lifters: `twoview finetune`, `plan`, `pretrain` and `reproduce`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from twoview.cli import console
+from twoview.cli.options import (
+    DEFAULT_SESSION,
+    Detector,
+    Json,
+    SessionFolder,
+    Views,
+    config_file,
+    flag,
+    names,
+    set_option,
+)  # fmt: skip
+from twoview.config import Settings, resolve
+from twoview.progress import OnProgress
+from twoview.storage.session import Session, open_session
+
+Weights = Annotated[str | None, flag("finetune.weights", "--weights")]
+Device = Annotated[str | None, flag("finetune.device", "--device")]
+
+
+def finetune(
+    views: Annotated[str, typer.Option(help="Names of the views, a,b, or video files to start from, a.mp4,b.mp4.")],
+    run: Annotated[str, typer.Option(help="Name of the run; the same name continues a run.")] = "run1",
+    epochs: Annotated[int | None, flag("finetune.epochs")] = None,
+    seed: Annotated[int | None, flag("finetune.seed")] = None,
+    device: Device = None,
+    weights: Weights = None,
+    precision: Annotated[str | None, flag("finetune.precision")] = None,
+    devices: Annotated[int | None, flag("finetune.devices")] = None,
+    nodes: Annotated[int | None, flag("finetune.nodes")] = None,
+    detector: Detector = None,
+    session: SessionFolder = DEFAULT_SESSION,
+    config: Annotated[Path | None, config_file("finetune")] = None,
+    sets: Annotated[list[str] | None, set_option("finetune")] = None,
+) -> None:
+    """Adapt the lifter to your activity from two views, without 3D labels."""
+    from twoview.workflow.session import finetune_session
+
+    flags = {
+        "epochs": epochs, "seed": seed, "device": device, "weights": weights,
+        "precision": precision, "devices": devices, "nodes": nodes, "detect.detector": detector,
+    }  # fmt: skip
+    wanted = names(views) or []
+    files = any(Path(name).suffix for name in wanted)
+    unread = {} if files else dict.fromkeys(("sync", "detect"), f"{views} are views of the session, not files")
+    if files:
+        flags["detect.device"] = device
+    settings = resolve("finetune", file=config, flags=flags, sets=sets or (), unread=unread)
+    with console.progress() as on_progress:
+        if files:
+            store, wanted = _prepare([Path(name) for name in wanted], session, settings, on_progress)
+        else:
+            store = open_session(session)
+        result = finetune_session(
+            store, views=wanted, config=settings.finetune, triangulation=settings.triangulate, run=run,
+            on_progress=on_progress,
+        )  # fmt: skip
+    console.show_run(result)
+    console.saved(store.model_path, result.folder / "report.html", next="twoview infer clip.mp4")
+
+
+def _prepare(
+    videos: list[Path], session: Path, settings: Settings, on_progress: OnProgress
+) -> tuple[Session, list[str]]:
+    """Put the videos into the session as a take, synchronize it and detect the athlete; the session and the views."""
+    from twoview.workflow.session import add_videos, detect_views
+    from twoview.workflow.synchronization import sync_take
+
+    store, take = add_videos(session, videos)
+    sync_take(store, take, config=settings.sync, on_progress=on_progress)
+    for _ in detect_views(store, takes=[take], config=settings.detect, on_progress=on_progress):
+        pass
+    return store, list(store.take(take))
+
+
+def plan(
+    views: Views = None,
+    weights: Weights = None,
+    device: Device = None,
+    session: SessionFolder = DEFAULT_SESSION,
+    config: Annotated[Path | None, config_file("plan")] = None,
+    sets: Annotated[list[str] | None, set_option("plan")] = None,
+    json: Json = False,
+) -> None:
+    """Count usable clips, measure the view angle, estimate the minutes of training, and advise what to film more of."""
+    from twoview.workflow.session import plan_session
+
+    settings = resolve("plan", file=config, flags={"weights": weights, "device": device}, sets=sets or ())
+    store = open_session(session)
+    with console.progress() as on_progress:
+        found = plan_session(
+            store, views=names(views), config=settings.finetune, triangulation=settings.triangulate,
+            on_progress=on_progress,
+        )  # fmt: skip
+    if json:
+        console.as_json(asdict(found))
+        return
+    columns = ["take", "seconds in all views", "usable clips", "angle (deg)", "reliable frames"]
+    rows = [[t.take, t.seconds, t.clips, f"{t.angle_deg:.0f}", f"{t.reliable:.0%}"] for t in found.takes]
+    console.table(columns, rows)
+    console.result(
+        f"{found.clips} clips, {found.minutes:.1f} min filmed; training takes about "
+        f"{found.training_minutes:.1f} min on this machine"
+    )
+    console.result(*(f"- {sentence}" for sentence in found.advice))
+    console.next_step(f"twoview finetune --views {','.join(names(views) or store.views)}")
+
+
+def pretrain(
+    config: Annotated[Path, typer.Argument(help="File with settings as TOML: data, validation, steps, ...")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; the same folder continues it.")] = Path("pretrained"),
+    sets: Annotated[list[str] | None, set_option("pretrain")] = None,
+) -> None:
+    """Train a lifter from motion capture rendered in virtual cameras."""
+    from twoview.datasets.motion import read_motion_files, read_motions
+    from twoview.training.pretraining import pretrain
+
+    settings = resolve("pretrain", file=config, sets=sets or ()).pretrain
+    validation = {Path(path).stem: read_motions(path) for path in settings.validation}
+    with console.progress() as on_progress:
+        model = pretrain(
+            settings, read_motion_files(settings.data), out=out, validation=validation, on_progress=on_progress
+        )
+    console.table(["what", "value"], [[k, str(v)] for k, v in model.card.items() if not isinstance(v, dict | list)])
+    console.saved(out / "model.pt", next=f"twoview finetune --views a,b --weights {console.short(out / 'model.pt')}")
+
+
+def reproduce(
+    dataset: Annotated[str, typer.Argument(help="Data set: sportspose, human36m, aspset or mpi_inf_3dhp.")],
+    path: Annotated[Path, typer.Argument(help="Folder of the data set, or the one file of Human3.6M.")],
+    rows: Annotated[
+        str | None, typer.Option(help="Rows of the table, unadapted,L_2Dcon,phones (default: all).")
+    ] = None,
+    views: Views = None,
+    weights: Weights = None,
+    detector: Annotated[
+        str, typer.Option(help="2D detector for the videos; truth projects the 2D from the 3D instead.")
+    ] = "truth",
+    out: Annotated[Path, typer.Option(help="Folder of the runs; the same folder continues.")] = Path("reproduced"),
+    sets: Annotated[list[str] | None, set_option("reproduce")] = None,
+    json: Json = False,
+) -> None:
+    """Reproduce the paper's tables on a public data set: train every row and measure it on the test part."""
+    from twoview.workflow.reproduction import reproduce
+
+    with console.progress() as on_progress:
+        found = reproduce(
+            dataset, path, out=out, rows=names(rows), views=names(views), weights=weights, detector=detector,
+            settings=sets or (), on_progress=on_progress,
+        )  # fmt: skip
+    if json:
+        console.as_json({"rows": {row: report.to_json() for row, report in found.items()}})
+        return
+    activities = list(dict.fromkeys(m.part for report in found.values() for m in report.activities))
+    both = ("MPJPE", "PA-MPJPE")
+    lines = []
+    for row, report in found.items():
+        cells = [" / ".join(f"{report.value(name, part):.1f}" for name in both) for part in ["", *activities]]
+        lines.append([row, *cells])
+    console.table(["MPJPE / PA-MPJPE, mm", "all", *activities], lines)
+    console.saved(out / f"{dataset}.json")
