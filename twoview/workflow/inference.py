@@ -77,7 +77,8 @@ def infer_file(
     config, detect_config = config or InferConfig(), detect_config or DetectConfig()
     out = out.with_suffix("") if out.suffix == ".npz" else out
     path, other = _beside(out, ".npz"), _beside(out, ".before.npz")
-    if path.resolve() == source.resolve():
+    written = [path, _beside(out, ".mp4")] if picture else [path]
+    if source.resolve() in [file.resolve() for file in written]:
         raise FormatError(f"the results would be written over {source}", hint=f"another name: --out {out.name}_3d")
     fingerprint = records.fingerprint(source)
     view = None if source.suffix == ".npz" else _view(source, fingerprint, out, detect_config)
