@@ -19,7 +19,7 @@ from numpy import ndarray as Array
 from scipy.spatial.transform import Rotation
 
 from twoview.datasets.recordings import Recording, h36m_points, read_pickle, seen_by
-from twoview.errors import FormatError
+from twoview.errors import ConfigError, FormatError
 from twoview.geometry.cameras import Camera, turned
 from twoview.skeleton import HeadRule
 
@@ -43,7 +43,7 @@ def split_of(subject: str) -> str:
 def camera_index(place: str, subject: str, view: str) -> int:
     """Index of the camera of a session that is called `view`."""
     if view not in VIEWS:
-        raise ValueError(f"expected a view among {', '.join(VIEWS)}, got {view!r}")
+        raise ConfigError(f"no view {view!r}; there are {', '.join(VIEWS)}")
     outdoors = place.startswith("out")
     table = _OUTDOORS if outdoors else _INDOORS_FIRST if int(subject[1:]) <= 14 else _INDOORS_LATER
     return table[VIEWS.index(view)]
