@@ -134,7 +134,7 @@ def _head_from_ears(xy: Array, score: Array, h_xy: Array, h_score: Array) -> tup
 
 
 def swap_sides(values: Array, swapped: Array, limbs: Iterable[Sequence[tuple[int, int]]]) -> Array:
-    """Values (..., J, ...) with left and right joints exchanged where `swapped` (..., limbs) says so.
+    """Values (..., J, ...) with left and right joints swapped where `swapped` (..., limbs) says so.
 
     limbs  (left, right) pairs of joints that are swapped together; the leading axes of both arrays are the same
     """

@@ -100,7 +100,7 @@ def _filled(xy: Array) -> Array:
 
 
 def swap(poses: Poses2D, swapped: Array) -> Poses2D:
-    """Poses with left and right of the marked frames and limbs (T, limbs) exchanged."""
+    """Poses with left and right of the marked frames and limbs (T, limbs) swapped."""
     limbs = limb_pairs(poses.skeleton)
     return replace(poses, xy=swap_sides(poses.xy, swapped, limbs), score=swap_sides(poses.score, swapped, limbs))
 
@@ -132,20 +132,20 @@ def find_jumps(poses: Poses2D) -> Array:
 
 
 def smooth(poses: Poses2D, kind: str, cutoff_hz: float) -> Poses2D:
-    """Poses smoothed over time, joint by joint and stretch by stretch between gaps; scores stay.
+    """Poses smoothed over time, each joint from gap to gap; scores stay.
 
     butterworth  4th order in all, forwards and backwards (no delay), at `cutoff_hz`
     one-euro     Casiez et al. 2012: `cutoff_hz` for a joint at rest, higher the faster it moves; lags a little
     """
     xy = poses.xy.astype(np.float64)
     for joint in range(len(poses.skeleton)):
-        for run in _stretches(poses.score[:, joint] > 0, poses.time):
+        for run in _between_gaps(poses.score[:, joint] > 0, poses.time):
             own = _butterworth if kind == "butterworth" else _one_euro
             xy[run, joint] = own(poses.time[run], xy[run, joint], cutoff_hz)
     return replace(poses, xy=xy)
 
 
-def _stretches(seen: Array, time: Array) -> list[Array]:
+def _between_gaps(seen: Array, time: Array) -> list[Array]:
     """Indices of successive sightings without a gap of more than three frames."""
     at = np.flatnonzero(seen)
     if not len(at):
