@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 _SLOW = 0.95  # a clock this slow against the reference is slow motion, not drift
 _INTERRUPTED = 130  # exit code after Ctrl-C
-_PLAIN_EVERY_S = 10.0  # how often progress is told as a plain line when stderr is not a terminal
+_PLAIN_EVERY_S = 10.0  # seconds between plain lines of progress when stderr is not a terminal
 
 
 class _RateColumn(ProgressColumn):
@@ -80,15 +80,15 @@ def progress() -> Iterator[OnProgress]:
 
 def _plain_lines() -> OnProgress:
     started: dict[str, float] = {}
-    told: dict[str, float] = {}
+    printed: dict[str, float] = {}
 
     def show(event: Progress) -> None:
         now = time.monotonic()
         begin = started.setdefault(event.stage, now)
         finished = event.total is not None and event.done >= event.total
-        if now - told.get(event.stage, begin) < _PLAIN_EVERY_S and not (finished and event.stage in told):
+        if now - printed.get(event.stage, begin) < _PLAIN_EVERY_S and not (finished and event.stage in printed):
             return
-        told[event.stage] = now
+        printed[event.stage] = now
         rate = event.done / max(now - begin, 1e-9)
         share = f"{event.done:.0f}" if event.total is None else f"{event.done:.0f}/{event.total:.0f}"
         left = "" if not event.total or not rate else f", {max(event.total - event.done, 0) / rate:.0f} s left"
@@ -133,7 +133,7 @@ def next_step(command: str) -> None:
 
 
 def show_sync(sync: Sync, take: str) -> None:
-    """One line a view: when it began against the reference, its drift, and how far that can be trusted."""
+    """One line per view: when it began relative to the reference, its drift, and how sure that is."""
     result(f"{take}: clocks by {sync.method}", f"{sync.reference}   reference")
     for view in sync.views[1:]:
         clock, quality = sync.clocks[view], sync.quality.get(view)
