@@ -74,7 +74,7 @@ def resample(take: Take, rate: float, views: Sequence[str] | None = None) -> Res
     view_time = {view: take.sync.to_view(view, time) for view in names}
     seen = [poses[view].at(view_time[view]) for view in names]
     return ResampledTake(
-        replace(take, poses=chosen_views(take.poses, names)),
+        replace(take, poses=LoadedLater(names, take.poses.__getitem__)),
         rate,
         time,
         view_time,
@@ -100,11 +100,6 @@ class LoadedLater(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._views)
-
-
-def chosen_views(poses: Mapping[str, Any], views: Sequence[str]) -> Mapping[str, Any]:
-    """Some views of a take, still loaded on access."""
-    return LoadedLater(views, poses.__getitem__)
 
 
 def check_views(takes: Sequence[Take]) -> None:

@@ -10,7 +10,6 @@ from twoview.geometry.framing import (
     default_focal,
     frame_clip,
     from_camera,
-    from_screen,
     to_camera,
     to_screen,
     turn_towards,
@@ -38,7 +37,9 @@ def people(seed: int, *, aside: float = 1.0, clips: int = 4, frames: int = 5):
 def test_pixels_to_screen_and_back(rule, seed, aside):
     _, _, size, xy = people(seed, aside=aside)
     framing = frame_clip(xy, torch.ones(xy.shape[:3]), size, rule)
-    assert torch.allclose(from_screen(to_screen(xy, framing), framing), xy, atol=1e-8)
+    plane = to_screen(xy, framing) * (framing.scale / framing.focal)[:, None, None, None]
+    rays = torch.cat([plane, torch.ones_like(plane[..., :1])], dim=-1) @ framing.rotation[:, None]
+    assert torch.allclose(pixels(rays, framing.focal, size), xy, atol=1e-8)
 
 
 def test_screen_rule_is_motionberts():

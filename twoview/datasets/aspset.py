@@ -65,14 +65,14 @@ def _clip(root: Path, subject: str, clip: str, split: str, views: Sequence[str])
     world, rate = _points(path)
     time = np.arange(len(world)) / rate
     cameras = {view: _camera(root / "cameras" / subject / f"{subject}-{view}.json") for view in views}
-    seen = {view: seen_by(camera, world, time, view) for view, camera in cameras.items()}
+    poses, truth = seen_by(cameras, world, time)
     return Recording(
         name=f"{subject}-{clip}",
         subject=subject,
         activity="",
         split=split,
-        poses={view: flat for view, (flat, _) in seen.items()},
-        truth={view: solid for view, (_, solid) in seen.items()},
+        poses=poses,
+        truth=truth,
         cameras=cameras,
         videos={view: root / "videos" / subject / f"{subject}-{clip}-{view}.mkv" for view in views},
         video_time=dict.fromkeys(views, time),

@@ -62,20 +62,15 @@ def read(
         sources = np.asarray(table["source"])
         cameras = np.asarray(table["camera_name"]).astype(str)
         rows: dict[str, dict[str, Array]] = {}
-        for start, end in _runs(sources):
-            rows.setdefault(str(sources[start]).rsplit("_ca_", 1)[0], {})[cameras[start]] = np.arange(start, end)
+        for run in np.split(np.arange(len(sources)), np.flatnonzero(sources[1:] != sources[:-1]) + 1):
+            if len(run):  # one per take and camera
+                rows.setdefault(str(sources[run[0]]).rsplit("_ca_", 1)[0], {})[cameras[run[0]]] = run
     except (KeyError, TypeError, IndexError) as error:
         raise FormatError(f"{path} is not Human3.6M as MotionBERT reads it: {error!r} for {split!r}") from error
     for name, found in rows.items():
         chosen = {view: found[view] for view in views if view in found}
         if chosen and (subjects is None or _subject(name) in subjects):
             yield _take(table, name, split, chosen, path)
-
-
-def _runs(values: Array) -> list[tuple[int, int]]:
-    """(start, end) of each run of equal values."""
-    edges = np.flatnonzero(values[1:] != values[:-1]) + 1
-    return list(zip([0, *edges], [*edges, len(values)], strict=True)) if len(values) else []
 
 
 def _subject(name: str) -> str:

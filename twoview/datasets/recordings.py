@@ -59,11 +59,8 @@ class Recording:
 
     def with_detections(self, found: Mapping[str, Poses2D]) -> Recording:
         """The same take with 2D detected in the videos, in any known skeleton, instead of projected truth."""
-        poses = {}
-        for view, truth in self.poses.items():
-            rows = found[view].to(H36M17).at(self.video_time[view])
-            poses[view] = replace(rows, time=truth.time, view=view)
-        return replace(self, poses=poses)
+        rows = {view: found[view].to(H36M17).at(self.video_time[view]) for view in self.views}
+        return replace(self, poses={v: replace(row, time=self.poses[v].time, view=v) for v, row in rows.items()})
 
 
 def h36m_points(coco: Array, *, head: HeadRule = "eyes") -> Array:
@@ -71,13 +68,18 @@ def h36m_points(coco: Array, *, head: HeadRule = "eyes") -> Array:
     return to_h36m(coco, np.ones(coco.shape[:2], np.float32), COCO17, head=head)[0]
 
 
-def seen_by(camera: Camera[Array], world: Array, time: Array, view: str) -> tuple[Poses2D, Poses3D]:
-    """Exact 2D of score 1, and 3D in camera axes, of Human3.6M joints in the world (T, 17, 3) m."""
-    points = camera.to_camera(world)
-    xy = camera.project(points)
-    seen = np.isfinite(xy).all(axis=-1)
-    flat = Poses2D(np.where(seen[..., None], xy, np.nan), seen.astype(np.float32), time, H36M17, camera.size, view)
-    return flat, Poses3D(points, time, H36M17, "camera", "m", view)
+def seen_by(
+    cameras: Mapping[str, Camera[Array]], world: Array, time: Array
+) -> tuple[dict[str, Poses2D], dict[str, Poses3D]]:
+    """Exact 2D of score 1, and 3D in camera axes, by view, of Human3.6M joints in the world (T, 17, 3) m."""
+    poses, truth = {}, {}
+    for view, camera in cameras.items():
+        points = camera.to_camera(world)
+        xy = camera.project(points)
+        score = np.isfinite(xy).all(axis=-1)
+        poses[view] = Poses2D(np.where(score[..., None], xy, np.nan), score, time, H36M17, camera.size, view)
+        truth[view] = Poses3D(points, time, H36M17, "camera", "m", view)
+    return poses, truth
 
 
 # --- pickles ---------------------------------------------------------------------------------------------------------

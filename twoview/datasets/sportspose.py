@@ -110,7 +110,7 @@ def _take(
         time = (stamps - stamps[0]) / 1000
         if world.shape[1:] != (17, 3) or {len(world)} != {len(time), *map(len, seconds.values())}:
             raise ValueError(f"{world.shape} joints, {len(time)} times")
-        seen = {view: seen_by(camera, h36m_points(world, head=head), time, view) for view, camera in cameras.items()}
+        poses, truth = seen_by(cameras, h36m_points(world, head=head), time)
     except (OSError, KeyError, IndexError, TypeError, ValueError) as error:
         raise FormatError(f"{path} and {timing_path.name} do not make a take: {error}") from error
     return Recording(
@@ -118,8 +118,8 @@ def _take(
         subject=subject,
         activity=path.parent.name,
         split=split_of(subject),
-        poses={view: flat for view, (flat, _) in seen.items()},
-        truth={view: solid for view, (_, solid) in seen.items()},
+        poses=poses,
+        truth=truth,
         cameras=cameras,
         videos={view: video / f"CAM{at}.avi" for view, at in index.items()},
         video_time=seconds,

@@ -46,10 +46,6 @@ class Framing:
     focal: Tensor
     size: Tensor
 
-    def __getitem__(self, clips: slice | Tensor) -> Framing:
-        """The framing of some clips of the batch."""
-        return Framing(self.rotation[clips], self.scale[clips], self.focal[clips], self.size[clips])
-
     def to(self, *args: object) -> Framing:
         """The same on another device or in another precision."""
         return Framing(*(value.to(*args) for value in (self.rotation, self.scale, self.focal, self.size)))  # type: ignore[call-overload]
@@ -96,13 +92,6 @@ def to_screen(xy: Tensor, framing: Framing) -> Tensor:
     focal, size = _like(framing.focal, xy), _like(framing.size, xy)
     turned = _rotate(framing.rotation, _rays((xy - principal_point(size)) / focal))
     return project(turned, focal / _like(framing.scale, xy))
-
-
-def from_screen(screen: Tensor, framing: Framing) -> Tensor:
-    """The inverse of `to_screen`: pixels of positions (B, ..., 2) in screen units."""
-    focal, size = _like(framing.focal, screen), _like(framing.size, screen)
-    rays = _rays(screen * (_like(framing.scale, screen) / focal))
-    return project(_rotate(framing.rotation.mT, rays), focal) + principal_point(size)
 
 
 def to_camera(lifted: Tensor, framing: Framing) -> Tensor:

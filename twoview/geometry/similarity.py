@@ -22,15 +22,11 @@ _TINY = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class Similarity:
-    """`apply(p) = scale * p @ rotation + translation` (paper equation 4), B of them: (B,), (B, 3, 3), (B, 3)."""
+    """`scale * points @ rotation + translation` (paper equation 4), B of them: (B,), (B, 3, 3), (B, 3)."""
 
     scale: Tensor
     rotation: Tensor
     translation: Tensor
-
-    def apply(self, points: Tensor) -> Tensor:
-        """Points (B, N, 3) moved."""
-        return self.scale[:, None, None] * points @ self.rotation + self.translation[:, None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +87,7 @@ def fit_similarity(a: Tensor, b: Tensor, weight: Tensor | None = None, *, rigid:
 def residuals(
     a: Tensor, b: Tensor, weight: Tensor | None = None, *, rigid: bool = False, detach: bool = False
 ) -> Tensor:
-    """`fit(a, b).apply(a) - b` (B, N, 3), differentiable in a and b through the fit itself; 0 where the weight is 0.
+    """Points a, moved by their fit, minus b: (B, N, 3), differentiable in both; 0 where the weight is 0.
 
     detach treats the fitted transform as a constant.
     """

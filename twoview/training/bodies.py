@@ -90,37 +90,25 @@ def vary_bodies(motion: Tensor, chance: Chance, how: BodyRange | None = None) ->
     return from_bones(torch.cat([bones[..., :1, :], limbs], dim=2))
 
 
-def _torso(bones: Tensor, across: tuple[int, int], up: int) -> Tensor:
+def _torso(bones: Tensor, across: str, up: str) -> Tensor:
     """Axes (B, T, 3, 3), as columns, of the hips or the shoulders: x to the left, y up, z out of the chest."""
-    side = bones[..., across[0], :] - bones[..., across[1], :]
-    y = torch.nn.functional.normalize(bones[..., up, :], dim=-1)
+    side = bones[..., J[f"left_{across}"], :] - bones[..., J[f"right_{across}"], :]
+    y = torch.nn.functional.normalize(bones[..., J[up], :], dim=-1)
     x = torch.nn.functional.normalize(side - (side * y).sum(-1, keepdim=True) * y, dim=-1)
     return torch.stack([x, y, torch.linalg.cross(x, y)], dim=-1)
-
-
-def _hips(bones: Tensor) -> Tensor:
-    return _torso(bones, (J["left_hip"], J["right_hip"]), J["spine"])
-
-
-def _shoulders(bones: Tensor) -> Tensor:
-    return _torso(bones, (J["left_shoulder"], J["right_shoulder"]), J["thorax"])
-
-
-def _limb_bones(limbs: tuple[tuple[int, ...], ...]) -> list[int]:
-    return [joint for limb in limbs for joint in limb[1:]]
 
 
 def _take_limbs(bones: Tensor, chance: Chance, how: BodyRange) -> Tensor:
     """Both arms, or both legs, of some clips come from the next clip of the batch."""
     out = bones.clone()
-    for limbs, frame, share in ((ARMS, _shoulders, how.swapped_arms), (LEGS, _hips, how.swapped_legs)):
+    parts = ((ARMS, ("shoulder", "thorax"), how.swapped_arms), (LEGS, ("hip", "spine"), how.swapped_legs))
+    for limbs, torso, share in parts:
         who = chance.happens(share, len(bones)).nonzero()[:, 0]
         if not len(who):
             continue
-        index = _limb_bones(limbs)
+        index = [joint for limb in limbs for joint in limb[1:]]
         own, other = bones[who], bones[(who + 1) % len(bones)]
-        moved = (frame(own) @ frame(other).mT)[:, :, None] @ other[:, :, index, :, None]
-        own = own.clone()
+        moved = (_torso(own, *torso) @ _torso(other, *torso).mT)[:, :, None] @ other[:, :, index, :, None]
         length = own[:, :, index].norm(dim=-1, keepdim=True)
         own[:, :, index] = torch.nn.functional.normalize(moved[..., 0], dim=-1) * length
         out[who] = own

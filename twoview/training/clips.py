@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,24 +69,21 @@ class PairBatch:
 
     def to(self, device: torch.device | str) -> PairBatch:
         """The same on another device."""
-        target = None if self.target is None else self.target.to(device)
-        weight = None if self.target_weight is None else self.target_weight.to(device)
-        inputs = (self.screen.to(device), self.score.to(device), self.time.to(device), self.framing.to(device))
-        return PairBatch(*inputs, target, weight)
+        moved: dict[str, Any] = {k: None if value is None else value.to(device) for k, value in vars(self).items()}
+        return PairBatch(**moved)
 
     def flipped(self, which: Tensor) -> PairBatch:
         """The clips of `which` (B,) bool with all views mirrored together; independent flips would break L_con."""
 
-        def turn(value: Tensor | None, points: bool) -> Tensor | None:
+        def turned(name: str) -> Tensor | None:
+            value: Tensor | None = getattr(self, name)
             if value is None:
                 return None
-            other = mirror(value) if points else value[..., list(H36M17.flip_order)]
+            other = value[..., list(H36M17.flip_order)] if name in ("score", "target_weight") else mirror(value)
             return torch.where(which.reshape(-1, *[1] * (value.ndim - 1)), other, value)
 
-        screen, score, target = turn(self.screen, True), turn(self.score, False), turn(self.target, True)
-        assert screen is not None
-        assert score is not None
-        return PairBatch(screen, score, self.time, self.framing, target, turn(self.target_weight, False))
+        changed: dict[str, Any] = {n: turned(n) for n in ("screen", "score", "target", "target_weight")}
+        return replace(self, **changed)
 
 
 def cut(grid: ResampledTake, *, length: int, stride: float = 0.5) -> list[Clip]:

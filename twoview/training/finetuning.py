@@ -70,7 +70,10 @@ def finetune(
     number any more (the best model so far is kept); ConfigError for settings that the method does not read.
     """
     config, triangulation, out = config or FinetuneConfig(), triangulation or TriangulateConfig(), Path(out)
-    _check(takes, config, triangulation)
+    if config.method == "paper" and triangulation != TriangulateConfig():
+        raise ConfigError("[triangulate] has no effect with method paper", hint="--set finetune.method=phones")
+    check_views(takes)
+    keep_memory()
     model = load_model(config.weights)
     fabric = distributed.launch(config, model.name)
     on_progress = on_progress if fabric.is_global_zero else None
@@ -82,10 +85,15 @@ def finetune(
     grids = [resample(take, model.rate_hz, views) for take in takes]
     train, held_out = hold_out(_clips(grids, model, config), config.held_out)
     temporary = out / f"pseudo-labels{fabric.global_rank}"
-    objective = _objective(
-        grids, train, held_out, model, config, triangulation=triangulation, folder=temporary, on_progress=on_progress
-    )
-    loop = _Loop.start(model, objective, config, fabric, out=out, on_progress=on_progress)
+    objective: Objective
+    if config.method == "paper":
+        objective = Paper(train, held_out, model, config)
+    else:
+        objective = phones.prepare(
+            grids, train, held_out, model, config,
+            triangulation=triangulation, folder=temporary, on_progress=on_progress,
+        )  # fmt: skip
+    loop = _Loop(model, objective, config, fabric, out=out, on_progress=on_progress)
     state = loop.restore(state)
     folder.start(new=state.epoch == 0)
 
@@ -110,13 +118,6 @@ def finetune(
     return _run(out, state)
 
 
-def _check(takes: Sequence[Take], config: FinetuneConfig, triangulation: TriangulateConfig) -> None:
-    if config.method == "paper" and triangulation != TriangulateConfig():
-        raise ConfigError("[triangulate] has no effect with method paper", hint="--set finetune.method=phones")
-    check_views(takes)
-    keep_memory()
-
-
 def _clips(grids: Sequence[ResampledTake], model: Model, config: FinetuneConfig) -> list[Clip]:
     length = config.clip_length or model.clip_length
     clips = [clip for grid in grids for clip in cut(grid, length=length, stride=config.stride)]
@@ -128,44 +129,11 @@ def _clips(grids: Sequence[ResampledTake], model: Model, config: FinetuneConfig)
     return clips
 
 
-def _objective(
-    grids: Sequence[ResampledTake],
-    train: Sequence[Clip],
-    held_out: Sequence[Clip],
-    model: Model,
-    config: FinetuneConfig,
-    *,
-    triangulation: TriangulateConfig,
-    folder: Path,
-    on_progress: OnProgress | None,
-) -> Objective:
-    if config.method == "paper":
-        return Paper(train, held_out, model, config)
-    return phones.prepare(
-        grids, train, held_out, model, config, triangulation=triangulation, folder=folder, on_progress=on_progress
-    )
-
-
-@dataclass(frozen=True)
 class _Loop:
-    """What the training loop works on.
+    """What the training loop works on: the lifter, `wrapped` by Fabric, and `shared` with all processes."""
 
-    lifter    the network that is adapted; `wrapped` by Fabric, and `shared` with all processes
-    """
-
-    lifter: nn.Module
-    wrapped: nn.Module
-    shared: nn.Module
-    optimizer: torch.optim.Optimizer
-    objective: Objective
-    config: FinetuneConfig
-    fabric: Fabric
-    out: Path
-    on_progress: OnProgress | None
-
-    @classmethod
-    def start(
-        cls,
+    def __init__(
+        self,
         model: Model,
         objective: Objective,
         config: FinetuneConfig,
@@ -173,12 +141,18 @@ class _Loop:
         *,
         out: Path,
         on_progress: OnProgress | None,
-    ) -> _Loop:
-        lifter = _checkpointing(copy.deepcopy(model.lifter), model.name, config)
-        optimizer = torch.optim.AdamW(lifter.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-        wrapped, optimizer = fabric.setup(lifter, optimizer)
-        shared = distributed.Shared(wrapped, fabric)
-        return cls(lifter, wrapped, shared, optimizer, objective, config, fabric, out, on_progress)
+    ) -> None:
+        self.objective, self.config, self.fabric, self.out, self.on_progress = (
+            objective,
+            config,
+            fabric,
+            out,
+            on_progress,
+        )
+        self.lifter = _checkpointing(copy.deepcopy(model.lifter), model.name, config)
+        optimizer = torch.optim.AdamW(self.lifter.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+        self.wrapped, self.optimizer = fabric.setup(self.lifter, optimizer)
+        self.shared = distributed.Shared(self.wrapped, fabric)
 
     def restore(self, state: RunState | None) -> RunState:
         """Continue from a state, or make that of a new run."""

@@ -1,8 +1,8 @@
 """The loss terms, one function each; their weights are in `LossConfig` under the same names.
 
 A term gets a batch and the lifter's answer (B, V, T, J, 3) in screen units. Terms on 3D labels are those of MotionBERT
-(paper equation 5), with a weight for each label; they are 0 for a batch without labels. The three errors of equation 5
-(`position_errors`, `scale_errors`, `velocity_errors`) serve pretraining as well.
+(paper equation 5), with a weight for each label; they are 0 for a batch without labels. `length`, `scale_errors` and
+`velocity_errors` serve pretraining as well.
 """
 
 from __future__ import annotations
@@ -54,14 +54,15 @@ def reprojection(batch: PairBatch, predicted: Tensor) -> Tensor:
 def consistency(batch: PairBatch, predicted: Tensor, config: ConsistencyConfig | None = None) -> Tensor:
     """L_con, paper equations 1 to 4: residual of one similarity per clip between two views' 3D, mean over pairs."""
     config = config or ConsistencyConfig()
-    points, weight = rooted(predicted), _pair_weight(batch, config)
+    points, weight = rooted(predicted), rooted_weight(batch.score)
+    if not config.confidence:
+        weight = (weight > 0).to(weight)
     if config.scale == "frame":
         common = weight.amin(dim=1, keepdim=True)  # the same joints in every view, or sizes could not be compared
         points = points / _radius(points, common)[..., None, None]
-    views = range(points.shape[1])
-    pairs = list(permutations(views, 2) if config.direction == "symmetric" else combinations(views, 2))
     if config.against == "mean":
         return _against_mean(points, weight, config)
+    pairs = (permutations if config.direction == "symmetric" else combinations)(range(points.shape[1]), 2)
     losses = [_gap(points[:, a], points[:, b], weight[:, a] * weight[:, b], config) for a, b in pairs]
     return torch.stack(losses).mean() if losses else predicted.new_zeros(())
 
@@ -75,11 +76,6 @@ def limb_variance(batch: PairBatch, predicted: Tensor) -> Tensor:
 def rooted_weight(score: Tensor) -> Tensor:
     """Score of a root-relative joint: 0 where the root was not seen."""
     return score * (score[..., :1] > 0)
-
-
-def _pair_weight(batch: PairBatch, config: ConsistencyConfig) -> Tensor:
-    seen = rooted_weight(batch.score)
-    return seen if config.confidence else (seen > 0).to(seen)
 
 
 def _radius(points: Tensor, weight: Tensor) -> Tensor:
@@ -132,13 +128,11 @@ def _against_mean(points: Tensor, weight: Tensor, config: ConsistencyConfig) -> 
 # --- terms with 3D labels ------------------------------------------------------------------------------------------
 
 
-def position_errors(points: Tensor, target: Tensor) -> Tensor:
-    """Distances (..., T, J) of root-relative joints (..., T, J, 3) from their labels: MPJPE is their mean."""
-    return length(points - target)
-
-
 def scale_errors(points: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """The same after the best scale of each frame, by weight (..., T, J): N-MPJPE is their mean."""
+    """Distances (..., T, J) of root-relative joints (..., T, J, 3) from their labels after each frame's best scale.
+
+    weight  (..., T, J) of a joint in the scale
+    """
     dot = ((target * points).sum(dim=-1) * weight).sum(dim=-1)
     power = (points.square().sum(dim=-1) * weight).sum(dim=-1)
     best = (dot / power.clamp(min=_TINY))[..., None, None]
@@ -153,7 +147,7 @@ def velocity_errors(points: Tensor, target: Tensor) -> Tensor:
 def position(batch: PairBatch, predicted: Tensor) -> Tensor:
     """MPJPE of root-relative joints (paper equation 5; MotionBERT's loss_mpjpe)."""
     target, weight = _labels(batch, predicted)
-    return weighted_mean(position_errors(rooted(predicted), target), weight)
+    return weighted_mean(length(rooted(predicted) - target), weight)
 
 
 def scale(batch: PairBatch, predicted: Tensor) -> Tensor:
@@ -174,7 +168,9 @@ def velocity(batch: PairBatch, predicted: Tensor) -> Tensor:
 def limb_length(batch: PairBatch, predicted: Tensor) -> Tensor:
     """Mean absolute error of bone lengths (MotionBERT's loss_limb_gt)."""
     target, weight = _labels(batch, predicted)
-    return weighted_mean((bone_lengths(predicted) - bone_lengths(target)).abs(), _bone_weight(weight))
+    parents, children = zip(*H36M17.bones, strict=True)
+    both = torch.minimum(weight[..., list(parents)], weight[..., list(children)])
+    return weighted_mean((bone_lengths(predicted) - bone_lengths(target)).abs(), both)
 
 
 def angle(batch: PairBatch, predicted: Tensor) -> Tensor:
@@ -200,11 +196,6 @@ def _labels(batch: PairBatch, predicted: Tensor) -> tuple[Tensor, Tensor]:
     if batch.target is None or batch.target_weight is None:
         return torch.zeros_like(predicted), torch.zeros_like(predicted[..., 0])
     return rooted(batch.target), batch.target_weight * (batch.target_weight[..., :1] > 0)
-
-
-def _bone_weight(weight: Tensor) -> Tensor:
-    parents, children = zip(*H36M17.bones, strict=True)
-    return torch.minimum(weight[..., list(parents)], weight[..., list(children)])
 
 
 def _angles(points: Tensor) -> Tensor:

@@ -251,7 +251,7 @@ class TrainingSet:
     def _pseudo(self, chance: Chance) -> PairBatch:
         at, others = (pick(len(self.labels), self.config.batch, chance) for _ in range(2))
         own = swap_residuals(self.labels[at], self.labels[others], chance, self.config.swap)
-        return self._mirrored(to_batch(own, self.rule), chance)
+        return self._batch(own, chance)
 
     def _virtual(self, motion: Tensor, weight: Tensor, chance: Chance) -> PairBatch:
         tilt = rotation_matrix(math.radians(TILT_DEG) * chance.normal(len(motion), 3))
@@ -259,10 +259,11 @@ class TrainingSet:
         motion = torch.einsum("bac,btjc->btja", tilt, motion - pivot) + pivot
         seen = render(motion, chance)
         clips = PseudoLabels(seen.xy, seen.score, seen.cameras.size, seen.points, seen.cameras.focal, weight)
-        return self._mirrored(to_batch(clips, self.rule), chance)
+        return self._batch(clips, chance)
 
-    def _mirrored(self, batch: PairBatch, chance: Chance) -> PairBatch:
-        return batch.flipped(chance.happens(0.5, len(batch.score)))
+    def _batch(self, clips: PseudoLabels, chance: Chance) -> PairBatch:
+        """The clips framed, half of them mirrored."""
+        return to_batch(clips, self.rule).flipped(chance.happens(0.5, len(clips)))
 
 
 def to_batch(clips: PseudoLabels, rule: framing.Rule) -> PairBatch:

@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,11 +30,11 @@ from twoview.lifting.model import Model, load_model, save_model
 from twoview.machine import keep_memory, torch_device
 from twoview.progress import OnProgress, Progress, report
 from twoview.skeleton import H36M17
-from twoview.storage import records
+from twoview.storage import checkpoints, records
 from twoview.training import losses
-from twoview.training.bodies import BodyRange, coco_like, vary_bodies, vary_definition
+from twoview.training.bodies import coco_like, vary_bodies, vary_definition
 from twoview.training.clips import step_seed
-from twoview.training.runs import read_state, state_header, write_state
+from twoview.training.runs import read_state, state_header
 from twoview.training.virtual_cameras import CameraRange, Chance, MotionBank, NoiseModel, center_motion, render
 
 _ROOT = H36M17.root
@@ -49,7 +49,7 @@ def lifting_loss(answer: Tensor, batch: LabeledClips, config: PretrainConfig) ->
     label = batch.label.clamp(-4, 4)
     pose, truth = rooted(answer), rooted(label)
     drift = losses.length(answer[:, :, _ROOT] - label[:, :, _ROOT])
-    position = (losses.position_errors(pose, truth) * weight).mean() + (drift * weight[..., 0]).mean() / len(H36M17)
+    position = (losses.length(pose - truth) * weight).mean() + (drift * weight[..., 0]).mean() / len(H36M17)
     loss = position + config.scale * (losses.scale_errors(pose, truth, weight) * weight).mean()
     if answer.shape[1] > 1:
         loss = loss + config.velocity * (losses.velocity_errors(pose, truth) * weight[:, 1:]).mean()
@@ -126,7 +126,7 @@ def draw_batch(
     pick = np.random.default_rng((config.seed, step)).choice(len(lengths), p=np.divide(shares, sum(shares)))
     length = lengths[pick]
     motion = bank.draw(min(max(config.frames // length, 1), 1024), length, config.rate, chance)
-    motion = vary_definition(vary_bodies(center_motion(motion), chance, BodyRange()), chance, config.converted)
+    motion = vary_definition(vary_bodies(center_motion(motion), chance), chance, config.converted)
     noise = noises[0]
     if step >= config.noise_from and len(noises) > 1:
         noise = noises[step % len(noises)]
@@ -151,7 +151,7 @@ def pretrain(
     device = torch_device(config.device, TrainingError)
     bank = MotionBank(motions, device)
     banks = {name: MotionBank(found, device) for name, found in (validation or {}).items()}
-    run = _Run.start(config, device)
+    run = _Run(config, device)
     if not run.resume(out, config):
         (out / "log.jsonl").unlink(missing_ok=True)
     recent: list[Tensor] = []
@@ -164,11 +164,8 @@ def pretrain(
         last = run.step == config.steps
         if last or run.step % config.save_every == 0:
             run.seconds = time.monotonic() - began
-            row: dict[str, Any] = {
-                "step": run.step,
-                "seconds": round(run.seconds, 1),
-                "loss": float(torch.stack(recent).mean()),
-            }
+            loss = float(torch.stack(recent).mean())
+            row: dict[str, Any] = {"step": run.step, "seconds": round(run.seconds, 1), "loss": loss}
             if last or run.step % config.validate_every == 0:
                 for name, held in banks.items():
                     errors = score_lifter(run.average, held, rate=config.rate)
@@ -181,26 +178,16 @@ def pretrain(
     return load_model(out / "model.pt")
 
 
-@dataclass
 class _Run:
     """What changes while training. The optimizers come with their highest learning rates."""
 
-    lifter: nn.Module
-    average: nn.Module
-    optimizers: list[tuple[torch.optim.Optimizer, float]]
-    step: int = 0
-    seconds: float = 0.0
-
-    @classmethod
-    def start(cls, config: PretrainConfig, device: torch.device) -> _Run:
+    def __init__(self, config: PretrainConfig, device: torch.device) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            lifter = lifters.build(config.lifter, config.lifter_settings).to(device)
-        return cls(lifter, copy.deepcopy(lifter), _optimizers(lifter, config))
-
-    @property
-    def clip_length(self) -> int:
-        return cast(int, self.lifter.clip_length)
+            self.lifter = lifters.build(config.lifter, config.lifter_settings).to(device)
+        self.average, self.optimizers = copy.deepcopy(self.lifter), _optimizers(self.lifter, config)
+        self.clip_length = cast(int, self.lifter.clip_length)
+        self.step, self.seconds = 0, 0.0
 
     def learn(self, batch: LabeledClips, config: PretrainConfig, step: int) -> Tensor:
         """One step; returns its loss."""
@@ -239,17 +226,14 @@ class _Run:
         """Write `state.pt`."""
         state = {"step": self.step, "seconds": self.seconds, "lifter": self.lifter.state_dict()}
         state |= {"average": self.average.state_dict(), "optimizers": [o.state_dict() for o, _ in self.optimizers]}
-        write_state(out / "state.pt", _header(config), state)
+        checkpoints.write(out / "state.pt", {**_header(config), **state})
 
     def resume(self, out: Path, config: PretrainConfig) -> bool:
         """Continue the run in this folder if there is one. Raises as `read_state` does."""
         out.mkdir(parents=True, exist_ok=True)
+        defaults = shaping(PretrainConfig())
         state = read_state(
-            out / "state.pt",
-            _header(config),
-            defaults=shaping(PretrainConfig()),
-            upgrade=_upgraded,
-            another="--out FOLDER",
+            out / "state.pt", _header(config), defaults=defaults, upgrade=_upgraded, another="--out FOLDER"
         )
         if state is None:
             return False
@@ -280,13 +264,10 @@ def _optimizers(lifter: nn.Module, config: PretrainConfig) -> list[tuple[torch.o
         raise TrainingError(
             f"torch {torch.__version__} has no Muon", hint="torch 2.9 has; or set pretrain.optimizer=adamw"
         )
-    named = dict(lifter.named_parameters())
-    hidden = {name for name, value in named.items() if value.ndim == 2 and "blocks" in name}
-    muon = torch.optim.Muon(
-        [named[name] for name in named if name in hidden],
-        weight_decay=config.weight_decay,
-        adjust_lr_fn="match_rms_adamw",
-    )
-    rest = [value for name, value in named.items() if name not in hidden]
+    hidden: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
+    for name, value in lifter.named_parameters():
+        (hidden if value.ndim == 2 and "blocks" in name else rest).append(value)
+    muon = torch.optim.Muon(hidden, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw")
     adamw = torch.optim.AdamW(rest, weight_decay=config.weight_decay, foreach=True)
     return [(muon, config.lr), (adamw, config.lr_rest)]

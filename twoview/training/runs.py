@@ -5,7 +5,7 @@ log.jsonl, log.csv      one line per epoch: losses, held-out numbers, seconds
 events.out.tfevents.*   the same for TensorBoard, where it was asked for
 last.pt, best.pt        state after the last epoch, and the best lifter so far
 
-`write_state` and `read_state` serve pretraining as well.
+`state_header` and `read_state` serve pretraining as well.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ class RunFolder:
         """Write the state and the best lifter so far."""
         if self.writes:
             best = vars(state.best)
-            write_state(self.path / "last.pt", self._head, {**vars(state), "best": best})
-            write_state(self.path / "best.pt", self._head, best)
+            checkpoints.write(self.path / "last.pt", {**self._head, **vars(state), "best": best})
+            checkpoints.write(self.path / "best.pt", {**self._head, **best})
 
     def log(self, row: Row) -> None:
         """Add the row of an epoch to the log."""
@@ -130,11 +130,6 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 def state_header(format: str, settings: Mapping[str, Any], inputs: Mapping[str, str] | None = None) -> records.Header:
     """The header of a state file: what shaped the run."""
     return {**records.header(format, inputs=inputs, settings=settings), "version": STATE_VERSION}
-
-
-def write_state(path: Path, head: records.Header, content: Mapping[str, Any]) -> None:
-    """Write tensors and plain values under their header."""
-    checkpoints.write(path, {**head, **content})
 
 
 def read_state(

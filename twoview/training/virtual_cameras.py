@@ -161,11 +161,6 @@ def rotation_matrix(vector: Tensor) -> Tensor:
     return torch.stack(rows, dim=-1).reshape(*vector.shape, 3)
 
 
-def box_size(xy: Tensor) -> Tensor:
-    """Longer side (B, T) of the box around all joints of each frame; xy (B, T, J, 2) px."""
-    return (xy.amax(dim=2) - xy.amin(dim=2)).amax(dim=-1)
-
-
 def simulate_detector(
     xy: Tensor, size: Tensor, chance: Chance, noise: NoiseModel | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -175,7 +170,7 @@ def simulate_detector(
     """
     noise = noise or NoiseModel()
     batch, frames, joints = xy.shape[:3]
-    box = box_size(xy).mean(dim=1)[:, None, None, None]
+    box = (xy.amax(dim=2) - xy.amin(dim=2)).amax(dim=-1).mean(dim=1)[:, None, None, None]  # longer side, px
     sigma = chance.log_uniform(*noise.level, batch, 1, 1, 1) * xy.new_tensor(noise.joint)[:, None]
     offset = noise.bias * chance.normal(batch, 1, joints, 2) + noise.white * chance.normal(batch, frames, joints, 2)
     offset = (offset + noise.smooth * chance.drift(batch, frames, noise.correlation, joints, 2)) * sigma
@@ -221,17 +216,13 @@ class MotionBank:
         if not motions:
             raise TrainingError("no motion to train on", hint="name at least one prepared motion capture file")
         self.joints = torch.from_numpy(np.concatenate([m.joints for m in motions])).float().to(device)
+        self.device = self.joints.device
         lengths = [len(m.joints) for m in motions]
         self.length = torch.tensor(lengths, device=device)
         self.start = torch.tensor([0, *np.cumsum(lengths)[:-1].tolist()], device=device)
         self.rate = torch.tensor([m.rate for m in motions], dtype=torch.float32, device=device)
         seconds = torch.tensor([m.seconds for m in motions], dtype=torch.float64, device=device)
         self.weight = seconds**0.7  # long clips repeat
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the motion and of the clips drawn from it."""
-        return self.joints.device
 
     def draw(self, clips: int, frames: int, rate: float, chance: Chance) -> Tensor:
         """Random clips (clips, frames, 17, 3) at `rate` frames per second, sped up by a factor of 0.7 to 1.4."""
@@ -252,10 +243,10 @@ class MotionBank:
         for index in range(len(self.length)):
             step, last = float(self.rate[index]) / rate, int(self.length[index]) - 1
             count = max(int(last / step + 1) // frames, 1)
-            at = (torch.arange(count * frames, device=self.joints.device) * step).clamp(max=last).view(count, frames)
+            at = (torch.arange(count * frames, device=self.device) * step).clamp(max=last).view(count, frames)
             cut.append(self._interpolate(self.start[index], at))
             who += [index] * count
-        return torch.cat(cut), torch.tensor(who, device=self.joints.device)
+        return torch.cat(cut), torch.tensor(who, device=self.device)
 
     def _interpolate(self, start: Tensor, at: Tensor) -> Tensor:
         left = at.floor().long()

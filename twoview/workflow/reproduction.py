@@ -28,7 +28,6 @@ from twoview.takes import Take
 from twoview.training.finetuning import finetune
 
 T = TypeVar("T")
-Labelled = Callable[[Recording], bool]
 ROWS = {  # row of the paper's tables -> preset
     "unadapted": "",
     "Iqbal et al.": "iqbal",
@@ -58,7 +57,7 @@ class Experiment:
     rows: tuple[str, ...]
     train: Callable[[Path, Sequence[str] | None], Iterable[Recording]]
     test: Callable[[Path, Sequence[str] | None], Iterable[Recording]]
-    labeled: Labelled = lambda _: True
+    labeled: Callable[[Recording], bool] = lambda _: True
     detected: bool = False
 
 
@@ -124,13 +123,11 @@ def reproduce(
         row: resolve("reproduce", file=preset or None, flags=flags, sets=settings, unread=unread)
         for row, preset in presets.items()
     }
-
-    def prepared(recordings: Iterable[Recording]) -> Iterator[Recording]:
-        detection = next(iter(configs.values())).detect
-        return iter(recordings) if given else _detected(recordings, out, detection, on_progress)
-
-    train = list(prepared(experiment.train(path, views)))
-    test = list(prepared(experiment.test(path, views)))
+    train, test = experiment.train(path, views), experiment.test(path, views)
+    if not given:
+        detection = configs[chosen[0]].detect
+        train, test = (_detected(recordings, out, detection, on_progress) for recordings in (train, test))
+    train, test = list(train), list(test)
     if not train or not test:
         raise FormatError(f"{path} has {len(train)} takes to train on and {len(test)} to test on")
     reports = {}
@@ -140,19 +137,12 @@ def reproduce(
         if preset:
             takes = [as_take(r, labels=row in NEED_LABELS and experiment.labeled(r)) for r in train]
             takes = [take for take in takes if take.truth or row != "L_3D"]
-            run = finetune(
-                takes,
-                config,
-                out=out / "runs" / preset,
-                triangulation=configs[row].triangulate if config.method == "phones" else None,
-                on_progress=on_progress,
-            )
+            own = configs[row].triangulate if config.method == "phones" else None
+            run = finetune(takes, config, out=out / "runs" / preset, triangulation=own, on_progress=on_progress)
             model = load_model(run.model)
         reports[row] = measure(model, test)
-    records.write_json(
-        out / f"{dataset}.json",
-        {**records.header("reproduction"), "rows": {row: report.to_json() for row, report in reports.items()}},
-    )
+    rows_json = {row: report.to_json() for row, report in reports.items()}
+    records.write_json(out / f"{dataset}.json", {**records.header("reproduction"), "rows": rows_json})
     return reports
 
 
@@ -196,12 +186,8 @@ def _detected(
             raise DetectorError(f"{recording.name} has no videos to detect in", hint=f"--detector {TRUTH}")
         found: dict[str, Poses2D] = {}
         for view, video in recording.videos.items():
-            kept = (
-                out
-                / "detections"
-                / config.detector.replace(":", "_").replace("/", "_")
-                / f"{recording.name}_{view}.npz"
-            )
+            detector = config.detector.replace(":", "_").replace("/", "_")
+            kept = out / "detections" / detector / f"{recording.name}_{view}.npz"
             if not kept.exists():
                 poses = detect(video, config=config, view=view, on_progress=on_progress)
                 records.save(kept, poses, inputs={"video": records.fingerprint(video)}, settings=config)
