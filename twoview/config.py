@@ -76,7 +76,7 @@ class DetectConfig(Checked):
         kind=str | Callable,
     )
     device: str = setting(
-        "auto", "processor to run on: auto, cpu or cuda; honored or refused, never replaced", shapes=False
+        "auto", "device to run on: auto, cpu or cuda; a device that is not there stops the command", shapes=False
     )
     finder: str = setting("", "person finder for RTMPose: a name of `twoview weights list` or an .onnx file")
     flip: bool = setting(False, "average with the mirrored picture: doubles the time, lowers the error by some percent")
@@ -97,21 +97,27 @@ class ConsistencyConfig(Checked):
 
     align: str = setting(
         "sequence",
-        "one transform a clip (paper), a frame (moving cameras), or a window",
+        "one transform per clip (sequence, as in the paper), per window, or per frame (moving cameras)",
         choices=("sequence", "window", "frame"),
     )
-    window: int = setting(27, "frames a transform is shared by with align=window", low=1)
+    window: int = setting(27, "frames that share one transform with align=window", low=1)
     scale: str = setting(
-        "sequence", "one scale a transform, or each frame of each view to unit size", choices=("sequence", "frame")
+        "sequence",
+        "one scale per transform, or every frame of every view scaled to unit size",
+        choices=("sequence", "frame"),
     )
     direction: str = setting(
-        "symmetric", "mean of both directions, or a to b as in the paper", choices=("symmetric", "forward")
+        "symmetric",
+        "mean of fitting a to b and b to a, or a to b only as in the paper",
+        choices=("symmetric", "forward"),
     )
-    against: str = setting("pairs", "all pairs of views, or every view against their mean", choices=("pairs", "mean"))
-    confidence: bool = setting(True, "weigh joints by the product of both scores, in the fit and in the loss")
+    against: str = setting(
+        "pairs", "compare all pairs of views, or every view with the mean of the views", choices=("pairs", "mean")
+    )
+    confidence: bool = setting(True, "weight joints by the product of both scores, in the fit and in the loss")
     robust: float = setting(0.0, "residual above which a joint is down-weighted, in screen units; 0: off", low=0.0)
-    rigid: bool = setting(False, "no scale in the transform; for models that speak meters")
-    detach_transform: bool = setting(False, "no gradient through the fitted transform")
+    rigid: bool = setting(False, "fit no scale; for models that answer in meters")
+    detach_transform: bool = setting(False, "treat the fitted transform as a constant in the gradient")
 
 
 @dataclass(frozen=True)
@@ -139,15 +145,23 @@ class TriangulateConfig(Checked):
     """How two uncalibrated views of a take become 3D."""
 
     height_m: float = setting(
-        0.0, "the athlete's height in meters; 0 leaves the result in screen units", low=0.0, high=3.0
+        0.0,
+        "standing height of the athlete; 0: no metric scale, results are in screen units",
+        low=0.0,
+        high=3.0,
+        unit="m",
     )
     same_athlete: bool = setting(
-        True, "all takes show one athlete by the same phones: bones and focal lengths are found from all of them"
+        True, "all takes show one athlete by the same phones: bones and focal lengths are solved from all takes"
     )
-    focal: float = setting(0.0, "focal length in pixels where it is known; 0 lets it be estimated", low=0.0)
-    moving_s: float = setting(0.0, "seconds over which hand-held cameras stand still; 0: on tripods", low=0.0)
-    sync_sigma_s: float = setting(0.03, "standard deviation of the sync error in seconds", low=0.0, high=0.2)
-    pixel_noise: float = setting(0.007, "error of a sure joint as a share of the body's size", low=0.001, high=0.1)
+    focal: float = setting(0.0, "focal length where it is known; 0: estimated", low=0.0, unit="px")
+    moving_s: float = setting(
+        0.0, "time over which hand-held cameras count as still; 0: cameras on tripods", low=0.0, unit="s"
+    )
+    sync_sigma_s: float = setting(0.03, "standard deviation of the sync error", low=0.0, high=0.2, unit="s")
+    pixel_noise: float = setting(
+        0.007, "standard deviation of a joint with full score, as a share of the body's size", low=0.001, high=0.1
+    )
 
 
 @dataclass(frozen=True)
@@ -173,20 +187,24 @@ class FinetuneConfig(Checked):
 
     method: str = setting(
         "phones",
-        "phones: learn from the triangulated takes; paper: minimize the losses of [finetune.loss]",
+        "phones: learn from the 3D of the triangulated takes; paper: minimize the losses of [finetune.loss]",
         choices=("phones", "paper"),
     )
     phones: PhonesConfig = field(default_factory=PhonesConfig)
     weights: str = setting("twoview-small", "lifter to start from: a name, or a model or checkpoint file")
     epochs: int = setting(
         30,
-        "epochs; one is a pass over the clips with method paper, phones.steps_per_epoch steps with method phones",
+        "epochs: phones.steps_per_epoch steps each with method phones, a pass over all clips with method paper",
         low=1,
     )
-    batch: int = setting(6, "clips per step, each with all its views; authors' code; method paper alone", low=1)
+    batch: int = setting(
+        6, "clips per step, each with all its views; 6 as in the paper's code; read by method paper only", low=1
+    )
     lr: float = setting(2e-4, "Adam's learning rate, paper section 4.2", low=0.0)
-    seed: int = setting(42, "seed of clip order, flips and noise, authors' code", low=0)
-    device: str = setting("auto", "auto, cpu, cuda", shapes=False)
+    seed: int = setting(42, "random seed of clip order, flips and noise; 42 as in the paper's code", low=0)
+    device: str = setting(
+        "auto", "device to run on: auto, cpu or cuda; a device that is not there stops the command", shapes=False
+    )
     precision: str = setting(
         "auto",
         "precision of matrix products; auto: bf16 for the lifter tcn on hardware that multiplies in bf16, else fp32",
@@ -196,7 +214,7 @@ class FinetuneConfig(Checked):
     held_out: float = setting(
         0.2, "share of takes (of clips, where there is one take) kept for validation", low=0.0, high=0.9
     )
-    flip: bool = setting(True, "mirror all views of half of the clips; method paper alone")
+    flip: bool = setting(True, "mirror all views of half of the clips; read by method paper only")
     clip_length: int = setting(0, "frames per clip; 0: the longest that the lifter reads", low=0)
     schedule: str = setting(
         "auto",
@@ -285,7 +303,7 @@ class PretrainConfig(Checked):
     noise_from: int = setting(0, "first step that uses the measured errors", low=0)
     average: float = setting(0.999, "decay of the averaged weights that are kept", low=0.0, high=1.0)
     precision: str = setting("bf16", "precision of matrix products", choices=("fp32", "bf16"))
-    device: str = setting("auto", "auto, cpu or cuda; clips are drawn and rendered there too", shapes=False)
+    device: str = setting("auto", "device to train on and to render the clips on: auto, cpu or cuda", shapes=False)
     save_every: int = setting(200, "steps between two saves of the run's state", low=1, shapes=False)
     validate_every: int = setting(1000, "steps between two validations", low=1, shapes=False)
 
@@ -296,7 +314,11 @@ class InferConfig(Checked):
 
     flip: bool = setting(True, "average with the prediction for the mirrored input")
     height_m: float = setting(
-        0.0, "standing height of the athlete; 0 leaves the result in screen units", low=0.0, high=3.0, unit="m"
+        0.0,
+        "standing height of the athlete; 0: no metric scale, results are in screen units",
+        low=0.0,
+        high=3.0,
+        unit="m",
     )
     focal: float = setting(
         0.0, "focal length of the camera where it is known; 0 assumes 0.8 of the longer side", low=0.0, unit="px"
@@ -307,7 +329,7 @@ class InferConfig(Checked):
     precision: str = setting("fp32", "precision of matrix products", choices=("fp32", "bf16", "fp16"))
     compile: bool = setting(False, "compile the network first; takes minutes, pays off on long videos")
     device: str = setting(
-        "auto", "processor to run on: auto, cpu or cuda; honored or refused, never replaced", shapes=False
+        "auto", "device to run on: auto, cpu or cuda; a device that is not there stops the command", shapes=False
     )
 
 

@@ -68,7 +68,7 @@ def demo(
         bool, typer.Option("--quick", help="Use the smallest settings, to see that everything runs.")
     ] = False,
 ) -> None:
-    """Run the four commands on the videos that ship, and list the pictures."""
+    """Run the four commands on the included videos, and list the pictures."""
     from twoview.workflow.demo import demo
 
     with console.progress() as on_progress:

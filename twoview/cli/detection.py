@@ -34,7 +34,7 @@ def detect(
         typer.Option(help="The athlete's number in people.png, or auto for the most likely person.", metavar="N|auto"),
     ] = None,
     jobs: Annotated[
-        int, typer.Option(help="Videos detected in parallel; one fills a CPU, a GPU can take more.", min=1)
+        int, typer.Option(help="Videos detected in parallel: 1 keeps a CPU busy, a GPU can take more.", min=1)
     ] = 1,
     source: Annotated[
         str | None,
@@ -47,7 +47,7 @@ def detect(
     ] = None,
     format: Annotated[
         str | None,
-        typer.Option(help="Formats of other tools to write as well: openpose,alphapose,coco,mmpose,deeplabcut."),
+        typer.Option(help="Additional formats of other tools to write: openpose,alphapose,coco,mmpose,deeplabcut."),
     ] = None,
     session: SessionFolder = DEFAULT_SESSION,
     config: Annotated[Path | None, config_file("detect")] = None,

@@ -17,16 +17,22 @@ def evaluate(
     predicted: Annotated[Path | None, typer.Argument(help="File of 3D poses (.npz), or a folder of them.")] = None,
     truth: Annotated[Path | None, typer.Argument(help="True 3D poses of the same video, or a folder.")] = None,
     scale: Annotated[
-        str | None, typer.Option(help="Meters per screen unit: fit, bones, or a number such as 1.7.")
+        str | None,
+        typer.Option(
+            help="Meters per screen unit: fit (least error), bones (from the true bones), or a number such as 1.7."
+        ),
     ] = None,
     take: Takes = None,
     model: Model = None,
-    joints: Annotated[bool, typer.Option("--joints", help="Show the error of every joint as well.")] = False,
-    html: Annotated[Path | None, typer.Option(help="Page to write as well (.html).")] = None,
+    joints: Annotated[bool, typer.Option("--joints", help="Show also the error of every joint.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Additional page to write (.html).")] = None,
     session: SessionFolder = DEFAULT_SESSION,
     json: Json = False,
 ) -> None:
-    """Measure the error in mm against truth, or bone lengths, jitter and the agreement of views without truth."""
+    """Judge 3D poses: with truth, by their error in mm; without, by bone lengths, jitter and agreement of the views.
+
+    Give PREDICTED (and TRUTH), or --take for a take of the session.
+    """
     from twoview.workflow.evaluation import evaluate_files, evaluate_takes, write_evaluation
 
     if (predicted is None) == (take is None):

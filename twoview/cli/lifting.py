@@ -32,12 +32,14 @@ def infer(
     video: Annotated[Path, typer.Argument(help="Video from one phone, or a file of 2D poses (.npz).")],
     model: Model = None,
     height: Annotated[float | None, flag("infer.height_m", "--height")] = None,
-    format: Annotated[str | None, typer.Option(help="Formats to write as well: csv,json,trc,c3d,html.")] = None,
+    format: Annotated[str | None, typer.Option(help="Additional formats to write: csv,json,trc,c3d,html.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="Path of the results without suffix (default: in the session's results).")
     ] = None,
     picture: Annotated[bool, typer.Option(help="Draw the overlay video and the contact sheet.")] = True,
-    compare: Annotated[str | None, typer.Option(help="Other model to draw beside this one: twoview-small.")] = None,
+    compare: Annotated[
+        str | None, typer.Option(help="Second model to draw beside this one, for example twoview-small.")
+    ] = None,
     detector: Detector = None,
     device: Annotated[str | None, flag("infer.device")] = None,
     session: SessionFolder = DEFAULT_SESSION,
@@ -80,7 +82,7 @@ def export(
     model: Model = None,
     session: SessionFolder = DEFAULT_SESSION,
 ) -> None:
-    """Write the model as one self-describing file for use elsewhere (.pt or .onnx)."""
+    """Write the model as one file that holds its own settings, for use in other programs (.pt or .onnx)."""
     from twoview.lifting.exporters import export
     from twoview.lifting.model import load_model
 
@@ -93,7 +95,7 @@ def convert(
     layout: Annotated[str, typer.Argument(help="Layout to write: motionbert, mmpose or twoview.")],
     out: Annotated[Path, typer.Argument(help="File to write.")],
 ) -> None:
-    """Write a model in the layout of MotionBERT, mmpose or twoview; the weights stay the same bit by bit."""
+    """Write a model as a checkpoint that MotionBERT, MMPose or twoview loads; the weights stay the same bit by bit."""
     from twoview.lifting.model import convert
 
     convert(model, layout, out)
@@ -113,7 +115,7 @@ def weights_list(json: Json = False) -> None:
 
 
 @weights_app.command("get")
-def weights_get(name: Annotated[str, typer.Argument(help="A name of `twoview weights list`.")]) -> None:
+def weights_get(name: Annotated[str, typer.Argument(help="Name shown by `twoview weights list`.")]) -> None:
     """Download named weights into the cache and check them."""
     from twoview.storage import weights
 
@@ -124,10 +126,12 @@ def weights_get(name: Annotated[str, typer.Argument(help="A name of `twoview wei
 
 @weights_app.command("add")
 def weights_add(
-    name: Annotated[str, typer.Argument(help="A name of `twoview weights list`, or a lifter's checkpoint file.")],
+    name: Annotated[
+        str, typer.Argument(help="Name shown by `twoview weights list`, or a checkpoint file of a lifter.")
+    ],
     file: Annotated[Path | None, typer.Argument(help="The file as downloaded, zipped or not.")] = None,
 ) -> None:
-    """Put downloaded weights into the cache; a lifter's checkpoint given alone is recognized and described."""
+    """Put downloaded weights into the cache: give a name and a file, or a lifter's checkpoint alone."""
     from twoview.lifting.model import add_checkpoint
     from twoview.storage import weights
     from twoview.workflow.summary import describe_model

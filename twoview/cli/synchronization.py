@@ -30,14 +30,17 @@ def sync(
         str | None, typer.Option(help="View whose clock becomes the session clock; default: the first.")
     ] = None,
     motion: Annotated[
-        bool, typer.Option("--motion", help="Use the athlete's motion instead of sound; after `detect`.")
+        bool, typer.Option("--motion", help="Use the athlete's motion instead of sound. Run `twoview detect` first.")
     ] = False,
     refine: Annotated[
-        bool, typer.Option("--refine", help="Use sound, then correct the offsets by motion; after `detect`.")
+        bool,
+        typer.Option("--refine", help="Use sound, then correct the offsets by motion. Run `twoview detect` first."),
     ] = False,
     offset: Annotated[
         list[str] | None,
-        typer.Option(help="Set by hand: seconds the other view began later; of several, b=0.61 for each."),
+        typer.Option(
+            help="Set by hand: seconds by which a view began after the reference, 0.61 or b=0.61 (negative: before)."
+        ),
     ] = None,
     at: Annotated[
         list[str] | None, typer.Option(help="Set by hand: time of one event in every view, --at a=12.30 --at b=4.10.")
@@ -47,10 +50,11 @@ def sync(
     ] = None,
     capture_fps: Annotated[
         list[str] | None,
-        typer.Option(help="Frames per second at which slow motion was filmed: b=240; default: what the file says."),
+        typer.Option(help="True frames per second of a slow-motion video: b=240 (default: read from the file)."),
     ] = None,
     distance: Annotated[
-        list[str] | None, typer.Option(help="Meters from the source of the sound to each view: a=3,b=8.")
+        list[str] | None,
+        typer.Option(help="Meters from the source of the sound to each phone, which delay the sound: a=3,b=8."),
     ] = None,
     session: SessionFolder = DEFAULT_SESSION,
     config: Annotated[Path | None, config_file("sync")] = None,

@@ -43,7 +43,10 @@ def finetune(
     config: Annotated[Path | None, config_file("finetune")] = None,
     sets: Annotated[list[str] | None, set_option("finetune")] = None,
 ) -> None:
-    """Adapt the lifter to your activity from two views, without 3D labels."""
+    """Adapt the lifter (the 2D-to-3D network) to your activity from two views, without 3D labels.
+
+    Methods: phones (the default) or paper, chosen by --set method=paper.
+    """
     from twoview.workflow.session import finetune_session
 
     flags = {
@@ -139,12 +142,12 @@ def reproduce(
     dataset: Annotated[str, typer.Argument(help="Data set: sportspose, human36m, aspset or mpi_inf_3dhp.")],
     path: Annotated[Path, typer.Argument(help="Folder of the data set, or the one file of Human3.6M.")],
     rows: Annotated[
-        str | None, typer.Option(help="Rows of the table, unadapted,L_2Dcon,phones (default: all).")
+        str | None, typer.Option(help="Rows of the table, for example unadapted,L_2Dcon,phones (default: all).")
     ] = None,
     views: Views = None,
     weights: Weights = None,
     detector: Annotated[
-        str, typer.Option(help="2D detector for the videos; truth projects the 2D from the 3D instead.")
+        str, typer.Option(help="2D detector for the videos; `truth` projects the true 3D instead.")
     ] = "truth",
     out: Annotated[Path, typer.Option(help="Folder of the runs; the same folder continues.")] = Path("reproduced"),
     sets: Annotated[list[str] | None, set_option("reproduce")] = None,

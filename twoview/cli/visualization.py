@@ -18,12 +18,19 @@ def render(
     poses3d: Annotated[Path | None, typer.Argument(help="File of its 3D poses (.npz).")] = None,
     out: Annotated[Path | None, typer.Argument(help="Video to write (.mp4).")] = None,
     sync: Annotated[
-        bool, typer.Option("--sync", help="Draw a take's views side by side on one clock instead, with claps marked.")
+        bool,
+        typer.Option(
+            "--sync",
+            help="Draw the views of a take side by side on one clock instead, with sharp sounds (claps, hits) marked.",
+        ),
     ] = False,
     take: TakeName = None,
     session: SessionFolder = DEFAULT_SESSION,
 ) -> None:
-    """Draw the skeleton over a video, beside the 3D figure; or, with --sync, all views of a take side by side."""
+    """Draw the skeleton over a video, beside the 3D figure: give VIDEO POSES2D POSES3D OUT.
+
+    With --sync, draw all views of a take side by side.
+    """
     from twoview.poses import Poses2D, Poses3D
     from twoview.storage.records import load_as
     from twoview.visualization.overlay import render
