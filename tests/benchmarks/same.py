@@ -151,7 +151,8 @@ def make_pairs(folder: Path) -> Path:
 
 def results(checkout: Path, part: str, keep: Path, pairs: Path | None) -> tuple[Numbers, float]:
     """A part's numbers in a checkout, and the seconds they took."""
-    head = subprocess.run(["git", "-C", checkout, "rev-parse", "HEAD"], capture_output=True, text=True).stdout[:12]
+    command = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
+    head = subprocess.run(command, capture_output=True, text=True, check=True).stdout[:12]
     path = keep / f"{part}-{head}.npz"
     started = time.monotonic()
     if not path.exists():
