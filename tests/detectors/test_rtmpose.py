@@ -116,9 +116,10 @@ def test_the_import_guard_puts_everything_back():
 
 
 def test_without_mmpose_the_command_that_installs_it(monkeypatch):
-    from twoview.detectors import build, mmpose
+    from twoview.detectors import build
 
-    monkeypatch.setattr(mmpose, "_installed", lambda name: name != "mmengine")
+    monkeypatch.delitem(sys.modules, "mmengine", raising=False)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "mmengine" else object())
     with pytest.raises(MissingBackend, match="mmengine is not installed") as caught:
         build("mmpose:rtmpose-s")
     assert "pip install --no-deps mmpose" in caught.value.hint

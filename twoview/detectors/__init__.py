@@ -36,26 +36,19 @@ class Person:
 
 
 class Detector(Protocol):
-    """What every detector offers."""
+    """What every detector offers: its name and version, kept with the poses, and the joints of its keypoints."""
 
-    @property
-    def name(self) -> str:
-        """Name and version, kept with the poses."""
-
-    @property
-    def skeleton(self) -> Skeleton:
-        """The joints, in the order of the keypoints."""
+    name: str
+    skeleton: Skeleton
 
     def __call__(self, rgb: Array) -> list[Person]:
         """Everyone in one picture (H, W, 3) uint8 RGB."""
 
 
 @runtime_checkable
-class TopDown(Protocol):
+class TopDown(Detector, Protocol):
     """A detector in two steps, which may be called from several threads at once."""
 
-    name: str
-    skeleton: Skeleton
     batch: int  # best number of people in one call of `pose`: 1 on a processor, more on a GPU
 
     def find(self, rgb: Array) -> Array:
@@ -63,9 +56,6 @@ class TopDown(Protocol):
 
     def pose(self, pictures: Sequence[Array], boxes: Array) -> tuple[Array, Array]:
         """Keypoints (N, J, 2) px and scores (N, J) of the person in box i (N, 4) of picture i."""
-
-    def __call__(self, rgb: Array) -> list[Person]:
-        """Everyone in one picture."""
 
 
 @runtime_checkable

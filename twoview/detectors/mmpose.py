@@ -69,17 +69,13 @@ class MMPose:
                     hint="check that config and checkpoint belong together",
                 ) from error
         self._infer = apis.inference_topdown
-        self._finder = build_finder(finder or DEFAULT_FINDER, device="auto" if device == "cuda" else device)
+        found = build_finder(finder or DEFAULT_FINDER, device="auto" if device == "cuda" else device)
         self._lock = threading.Lock()  # MMPose's pipeline is not written for several threads
         self.skeleton = _skeleton_of(self._model.dataset_meta, config)
-        self.batch, self.search_side = 32, self._finder.side
-        self.name = f"mmpose {Path(config).stem} {self._finder.name}{' flip' if flip else ''} (MMPose, {device})"
+        self.batch, self.find, self.search_side = 32, found.find, found.side
+        self.name = f"mmpose {Path(config).stem} {found.name}{' flip' if flip else ''} (MMPose, {device})"
 
     __call__ = everyone
-
-    def find(self, rgb: Array) -> Array:
-        """Boxes of people (N, 5), left, top, right, bottom in px and score, best first."""
-        return self._finder.find(rgb)
 
     def pose(self, pictures: Sequence[Array], boxes: Array) -> tuple[Array, Array]:
         """Keypoints (N, J, 2) px and scores (N, J) of the person in box i (N, 4) of picture i."""
@@ -128,7 +124,8 @@ def mmpose_imports() -> Iterator[None]:
 
     Raises MissingBackend with the command that installs MMPose.
     """
-    missing = [name for name in ("mmpose", "mmengine", "mmcv", "pycocotools") if not _installed(name)]
+    needed = ("mmpose", "mmengine", "mmcv", "pycocotools")
+    missing = [name for name in needed if name not in sys.modules and importlib.util.find_spec(name) is None]
     if missing:
         raise MissingBackend(f"{', '.join(missing)} is not installed, and --detector mmpose needs it", hint=INSTALL)
     stand_ins = {name: module for name, module in _stand_ins().items() if name not in sys.modules}
@@ -145,19 +142,8 @@ def mmpose_imports() -> Iterator[None]:
                 del sys.modules[name]
 
 
-def _installed(name: str) -> bool:
-    if name in sys.modules:
-        return True
-    try:
-        return importlib.util.find_spec(name) is not None
-    except (ImportError, ValueError):
-        return False
-
-
 def _works(name: str) -> bool:
     """Whether a package is installed and its import succeeds; some are installed and fail on this numpy or PyTorch."""
-    if not _installed(name):
-        return False
     try:
         importlib.import_module(name)
     except Exception:  # a broken binary package raises RuntimeError, ValueError or ImportError

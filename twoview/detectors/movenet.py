@@ -22,20 +22,16 @@ class MoveNet:
 
     def __init__(self, name: str = "movenet", *, device: str = "auto", finder: str = "", flip: bool = False) -> None:
         device = onnx_device(device)
-        self._finder = build_finder(finder or "movenet", device=device)
-        self.name = f"{name} thunder {self._finder.name}{' flip' if flip else ''} ({device})"
+        found = build_finder(finder or "movenet", device=device)
+        self.name = f"{name} thunder {found.name}{' flip' if flip else ''} ({device})"
         self.skeleton = COCO17
-        self.flip, self.search_side = flip, self._finder.side
+        self.flip, self.find, self.search_side = flip, found.find, found.side
         self.batch = 1  # the networks take one picture at a time
         self.crop_size, self.padding = (CROP_SIDE, CROP_SIDE), PADDING
         self._thunder = open_session(locate("movenet-thunder"), device=device)
 
     __call__ = everyone
     pose = pose_in_crops
-
-    def find(self, rgb: Array) -> Array:
-        """Boxes of people (N, 5), left, top, right, bottom in px and score, best first."""
-        return self._finder.find(rgb)
 
     def pose_crops(self, crops: Array) -> tuple[Array, Array]:
         """Keypoints (N, 17, 2) in crop px and scores (N, 17) of the person in each crop (N, 256, 256, 3) uint8."""

@@ -8,10 +8,6 @@ from typing import Any
 from twoview.errors import DetectorError
 from twoview.machine import onnx_device
 
-# One thread per session: frames are spread over cores instead, and waiting threads must not spin (they would take
-# processor time from the decoder and from other programs).
-_THREADS = 1
-
 
 def open_session(path: Path, *, device: str = "auto") -> Any:
     """An InferenceSession on the device asked for. Raises DetectorError for a damaged file or a missing device."""
@@ -19,8 +15,8 @@ def open_session(path: Path, *, device: str = "auto") -> Any:
 
     device = onnx_device(device)
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = _THREADS
-    options.inter_op_num_threads = 1
+    # Frames are spread over cores instead. Waiting threads would take the cores' time from the decoder if they spun.
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Memory kept between calls would be each thread's maximum: 10 MiB more for RTMPose-s, for 6 % less time.
     options.enable_cpu_mem_arena = False
@@ -41,18 +37,14 @@ def open_session(path: Path, *, device: str = "auto") -> Any:
     return session
 
 
-def describe(session: Any) -> str:
-    """Inputs and outputs, for messages about a file that does not fit."""
+def misfit(path: Path, session: Any, wanted: str) -> DetectorError:
+    """The error for a model file of another kind than was asked for."""
 
     def rows(tensors: Any) -> str:
         return ", ".join(f"{t.name} {t.type} {[d if isinstance(d, int) else '?' for d in t.shape]}" for t in tensors)
 
-    return f"inputs {rows(session.get_inputs())}; outputs {rows(session.get_outputs())}"
-
-
-def misfit(path: Path, session: Any, wanted: str) -> DetectorError:
-    """The error for a model file of another kind than was asked for."""
+    got = f"inputs {rows(session.get_inputs())}; outputs {rows(session.get_outputs())}"
     return DetectorError(
-        f"{path} is another kind of model: expected {wanted}; got {describe(session)}",
+        f"{path} is another kind of model: expected {wanted}; got {got}",
         hint="name an RTMPose file (two SimCC outputs) as --detector, a person detector as --set detect.finder=FILE",
     )

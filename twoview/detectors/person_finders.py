@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy import ndarray as Array
@@ -25,22 +25,10 @@ RTMDET_MEAN = np.array([103.53, 116.28, 123.675], np.float32)
 RTMDET_STD = np.array([57.375, 57.12, 58.395], np.float32)
 
 
-class Finder(Protocol):
-    """Finds people's boxes; may be called from several threads.
-
-    side  px of the picture's longer side that the network uses
-    """
-
-    name: str
-    side: int
-
-    def find(self, rgb: Array) -> Array:
-        """Boxes (N, 5): left, top, right, bottom in px and a score 0..1, best first."""
-
-
-def build_finder(name: str, *, device: str = "auto") -> Finder:
+def build_finder(name: str, *, device: str = "auto") -> MultiPose | OnnxFinder:
     """The finder of that name (movenet, or one of the weights table), or of an .onnx file.
 
+    Its `side` is the number of px of a picture's longer side that the network uses; several threads may call `find`.
     The name of a file must hold rtmdet or yolox: the two networks need their pictures prepared differently.
     """
     if name == "movenet":

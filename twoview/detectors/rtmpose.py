@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy import ndarray as Array
@@ -47,11 +47,6 @@ def decode(along_x: Array, along_y: Array, size: tuple[int, int]) -> tuple[Array
     return np.where(score[..., None] > 0, xy, np.nan), np.clip(score, 0.0, 1.0)
 
 
-def mirror(inputs: Array) -> Array:
-    """The network input of the mirrored crops."""
-    return np.ascontiguousarray(inputs[..., ::-1])
-
-
 def average(plain: tuple[Array, Array], mirrored: tuple[Array, Array], order: Sequence[int]) -> tuple[Array, Array]:
     """Mean of the outputs for crops and for mirrored crops, as in MMPose's flip test: bins reversed, sides swapped."""
     order = list(order)
@@ -64,18 +59,6 @@ DEFAULT_FINDER = "movenet"  # it ships, so RTMPose needs one download and not tw
 GPU_BATCH = 32
 
 
-class Engine(Protocol):
-    """Runs the network; `size` is the crop's (width, height)."""
-
-    label: str
-    size: tuple[int, int]
-    joints: int
-    batch: int
-
-    def run(self, inputs: Array) -> tuple[Array, Array]:
-        """Crops (N, 3, height, width) -> bins along x and along y, (N, J, bins)."""
-
-
 class RTMPose:
     """Keypoints of RTMPose, in the boxes of the person finder.
 
@@ -86,35 +69,34 @@ class RTMPose:
 
     def __init__(self, name: str, *, device: str = "auto", finder: str = "", flip: bool = False) -> None:
         self._engine = build_engine(name, device=device)
-        self._finder = build_finder(finder or DEFAULT_FINDER, device="auto" if device == "auto" else device)
+        found = build_finder(finder or DEFAULT_FINDER, device=device)
         if self._engine.joints not in SKELETONS:
             raise DetectorError(
                 f"{name} has {self._engine.joints} keypoints; expected 17 (COCO) or 26 (Halpe)",
                 hint="body models with 17 or 26 keypoints fit; see `twoview weights list`",
             )
         self.skeleton = SKELETONS[self._engine.joints]
-        self.flip, self.search_side = flip, self._finder.side
+        self.flip, self.find, self.search_side = flip, found.find, found.side
         self.batch, self.crop_size, self.padding = self._engine.batch, self._engine.size, PADDING
-        self.name = f"{Path(name).stem} {self._finder.name}{' flip' if flip else ''} ({self._engine.label})"
+        self.name = f"{Path(name).stem} {found.name}{' flip' if flip else ''} ({self._engine.label})"
 
     __call__ = everyone
     pose = pose_in_crops
-
-    def find(self, rgb: Array) -> Array:
-        """Boxes of people (N, 5), left, top, right, bottom in px and score, best first."""
-        return self._finder.find(rgb)
 
     def pose_crops(self, crops: Array) -> tuple[Array, Array]:
         """Keypoints (N, J, 2) in crop px and scores (N, J) of the person in each crop (N, height, width, 3) uint8."""
         inputs = prepare(crops)
         bins = self._engine.run(inputs)
         if self.flip:
-            bins = average(bins, self._engine.run(mirror(inputs)), self.skeleton.flip_order)
+            bins = average(bins, self._engine.run(np.ascontiguousarray(inputs[..., ::-1])), self.skeleton.flip_order)
         return decode(*bins, self.crop_size)
 
 
-def build_engine(name: str, *, device: str = "auto") -> Engine:
-    """The engine for named weights, an .onnx file or a .pth file. Raises DetectorError where it does not fit."""
+def build_engine(name: str, *, device: str = "auto") -> OnnxEngine | TorchEngine:
+    """The engine for named weights, an .onnx file or a .pth file; its `size` is the crop's (width, height).
+
+    Raises DetectorError where the file does not fit.
+    """
     if name in WEIGHTS:
         if device in ("auto", "cuda") and not onnx_has_cuda() and torch_has_cuda():
             return TorchEngine(locate(f"{name}-torch"), device="cuda")
@@ -133,9 +115,8 @@ class OnnxEngine:
         self._session = open_session(path, device=device)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         wanted = "one input [N, 3, H, W] and two SimCC outputs [N, joints, bins]"
-        if len(inputs) != 1 or len(outputs) != 2 or len(inputs[0].shape) != 4 or inputs[0].shape[1] != 3:
-            raise misfit(path, self._session, wanted)
-        if any(len(output.shape) != 3 for output in outputs):
+        dimensions = [len(one.shape) for one in (*inputs, *outputs)]
+        if len(inputs) != 1 or dimensions != [4, 3, 3] or inputs[0].shape[1] != 3:
             raise misfit(path, self._session, wanted)
         height, width = (
             side if isinstance(side, int) else known

@@ -149,18 +149,6 @@ class ScaleNorm(nn.Module):
         return x / length.clamp(min=1e-5) * self.g
 
 
-class Scale(nn.Module):
-    """A learned factor for each channel."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(size))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Same shape out as in."""
-        return x * self.scale
-
-
 class GatedAttention(nn.Module):
     """RTMPose's gated attention unit among joints."""
 
@@ -169,14 +157,14 @@ class GatedAttention(nn.Module):
         self.o = nn.Linear(2 * TOKEN, TOKEN, bias=False)
         self.uv = nn.Linear(TOKEN, 4 * TOKEN + KEY, bias=False)
         self.gamma, self.beta = nn.Parameter(torch.rand(2, KEY)), nn.Parameter(torch.rand(2, KEY))
-        self.ln, self.res_scale = ScaleNorm(TOKEN), Scale(TOKEN)
+        self.ln, self.res_scale = ScaleNorm(TOKEN), nn.ParameterDict({"scale": torch.ones(TOKEN)})
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, J, TOKEN) -> the same."""
         u, v, base = torch.split(F.silu(self.uv(self.ln(x))), [2 * TOKEN, 2 * TOKEN, KEY], dim=2)
         query, key = (base.unsqueeze(2) * self.gamma + self.beta).unbind(dim=2)
         weight = F.relu(torch.bmm(query, key.transpose(1, 2)) / math.sqrt(KEY)).square()
-        y: Tensor = self.res_scale(x) + self.o(u * torch.bmm(weight, v))
+        y: Tensor = x * self.res_scale["scale"] + self.o(u * torch.bmm(weight, v))
         return y
 
 

@@ -12,7 +12,7 @@ products themselves most time goes to memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import OrderedDict
 from typing import cast
 
 import torch
@@ -94,9 +94,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, J, C) -> (B, T, J, C)."""
         x = x.clone() if overwriting() else x
-        halves: tuple[Callable[[Tensor], Tensor], ...] = (self._spatial, self._temporal)
-        for half in halves if self.order == "st" else reversed(halves):
-            x = half(x)
+        for half in self.order:
+            x = self._spatial(x) if half == "s" else self._temporal(x)
         return x
 
     def _spatial(self, x: Tensor) -> Tensor:
@@ -144,8 +143,7 @@ class DSTformer(nn.Module):
         self.blocks_st = nn.ModuleList(Block(dim_feat, num_heads, hidden, "st") for _ in range(depth))
         self.blocks_ts = nn.ModuleList(Block(dim_feat, num_heads, hidden, "ts") for _ in range(depth))
         self.norm = nn.LayerNorm(dim_feat, eps=1e-6)
-        self.pre_logits = nn.Sequential()
-        self.pre_logits.add_module("fc", nn.Linear(dim_feat, dim_rep))
+        self.pre_logits = nn.Sequential(OrderedDict(fc=nn.Linear(dim_feat, dim_rep)))
         self.head = nn.Linear(dim_rep, dim_out)
         self.ts_attn = nn.ModuleList(nn.Linear(2 * dim_feat, 2) for _ in range(depth if att_fuse else 0))
         self.reset_weights()

@@ -103,7 +103,7 @@ def _to_pt(model: Model, path: Path) -> None:
 
 def _to_onnx(model: Model, path: Path) -> float:
     """ONNX, batch and frames dynamic; compared with the model in ONNX Runtime."""
-    network = _whole(model)
+    network = Monocular(model.lifter, model.framing).eval()
     with _quiet():
         program = torch.onnx.export(
             network,
@@ -131,7 +131,7 @@ def _to_onnx(model: Model, path: Path) -> float:
 
 def _to_pt2(model: Model, path: Path) -> float:
     """PyTorch's own graph format, for C++ and for servers without this package."""
-    network = _whole(model)
+    network = Monocular(model.lifter, model.framing).eval()
     with _quiet():
         inputs = examples(model, 2, min(9, model.clip_length))
         program = torch.export.export(network, inputs, dynamic_shapes=_dynamic(model))
@@ -148,15 +148,8 @@ EXPORTERS: Mapping[str, Callable[[Model, Path], float | None]] = {"pt": _to_pt, 
 def compare(model: Model, network: nn.Module, run: Callable[..., Tensor]) -> float:
     """Largest difference between two functions over clips from one frame to the longest, alone and in batches."""
     tried: Sequence[tuple[int, int]] = ((1, 1), (3, min(5, model.clip_length)), (1, model.clip_length))
-    differences = []
-    for batch, frames in tried:
-        inputs = examples(model, batch, frames)
-        differences.append(float((run(*inputs).cpu() - network(*inputs).cpu()).abs().max()))
-    return max(differences)
-
-
-def _whole(model: Model) -> nn.Module:
-    return Monocular(model.lifter, model.framing).eval()
+    inputs = [examples(model, batch, frames) for batch, frames in tried]
+    return max(float((run(*values).cpu() - network(*values).cpu()).abs().max()) for values in inputs)
 
 
 def _dynamic(model: Model) -> tuple[Any, ...]:
@@ -168,14 +161,11 @@ def _dynamic(model: Model) -> tuple[Any, ...]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without the exporters' warnings about packages that we do not need."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export")]
-    levels = [logger.level for logger in loggers]
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logging.disable(before)

@@ -115,7 +115,7 @@ def _blend(
     """Weighted mean (T, J, 3) of all lifted windows; a window's weight falls to 0 at its ends. NaN without a window."""
     total = np.zeros((len(poses), len(H36M17), 3))
     weight = np.zeros((len(poses), 1, 1))
-    lifter = _prepared(model, config)
+    lifter = torch.compile(model.lifter, dynamic=True) if config.compile else model.lifter
     seen = [cut for cut in cuts if (poses.score[cut] > 0).any()]
     done = 0
     for batch in _batches(seen):
@@ -162,10 +162,6 @@ def _lift_windows(
         if config.flip:
             answer = (answer + mirror(lifter(mirror(x)))) / 2
     return to_camera(answer.float(), framing).cpu().numpy()
-
-
-def _prepared(model: Model, config: InferConfig) -> Callable[[Tensor], Tensor]:
-    return torch.compile(model.lifter, dynamic=True) if config.compile else model.lifter
 
 
 def in_meters(poses: Poses3D, height_m: float) -> Poses3D:

@@ -123,14 +123,12 @@ def _inside(box: Array, width: int, height: int) -> tuple[int, int, int, int]:
 
 def _cut(decoded: Any, rows: slice, columns: slice) -> Any:
     """Part of a frame that has a brightness plane and two half-size color planes; bounds are multiples of _GRID."""
-    height, width = rows.stop - rows.start, columns.stop - columns.start
-    values = np.empty(height * width * 3 // 2, np.uint8)
-    place = 0
-    for stored, step in zip(_planes(decoded), (1, 2, 2), strict=True):
-        part = stored[rows.start // step : rows.stop // step, columns.start // step : columns.stop // step]
-        values[place : place + part.size].reshape(part.shape)[:] = part
-        place += part.size
-    cut = av.VideoFrame.from_numpy_buffer(values.reshape(-1, width), format=decoded.format.name)
+    parts = [
+        stored[rows.start // step : rows.stop // step, columns.start // step : columns.stop // step].ravel()
+        for stored, step in zip(_planes(decoded), (1, 2, 2), strict=True)
+    ]
+    values = np.concatenate(parts).reshape(-1, columns.stop - columns.start)
+    cut = av.VideoFrame.from_numpy_buffer(values, format=decoded.format.name)
     cut.color_range, cut.colorspace = decoded.color_range, decoded.colorspace
     return cut
 
@@ -156,12 +154,9 @@ def display_matrix(decoded: Any) -> Matrix:
     data = decoded.side_data.get(SideData.DISPLAYMATRIX)
     if data is None:
         return 1, 0, 0, 1
-    a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()
-    return (_sign(a), 0, 0, _sign(d)) if abs(a) >= abs(b) else (0, _sign(b), _sign(c), 0)
-
-
-def _sign(value: int) -> int:
-    return (value > 0) - (value < 0)
+    values = np.frombuffer(bytes(data), np.int32)[[0, 1, 3, 4]].astype(np.int64)
+    a, b, c, d = np.sign(values).tolist()
+    return (a, 0, 0, d) if abs(values[0]) >= abs(values[1]) else (0, b, c, 0)
 
 
 def upright(decoded: Any, matrix: Matrix, size: tuple[int, int] | None) -> Array:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
 import av
@@ -18,8 +17,6 @@ from twoview.errors import StorageError
 from twoview.storage.records import atomic
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from twoview.media.audio import Audio
 
 _CLOCK = 90000  # ticks per second: a whole number of them per frame at all usual rates
@@ -77,10 +74,8 @@ class VideoWriter:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
 
     def write(self, rgb: Array, time: float | None = None) -> None:
         """Add one picture (H, W, 3) uint8, at `time` seconds or one nominal step after the last.
@@ -122,9 +117,7 @@ class VideoWriter:
             for piece in pieces:
                 self._container.mux(stream.encode(piece))
 
-    def _finish(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def _finish(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
             return
         self._write_sound(until=float("inf"))
