@@ -88,7 +88,8 @@ def _course(poses: Poses2D, pairs: list[tuple[int, int]], size: Array) -> Array:
     states = cheapest_course(cost, change.reshape(-1, 4, 4).__getitem__)
     swapped = np.r_[states[0] // 2, states % 2].astype(bool)
     apart = np.linalg.norm(sides[:, 0] - sides[:, 1], axis=-1).max(axis=1) > LEAST_APART * size
-    return swapped & apart
+    kept: Array = swapped & apart
+    return kept
 
 
 def _filled(xy: Array) -> Array:
