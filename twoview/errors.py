@@ -1,4 +1,4 @@
-"""Every error a user can cause or meet. Each says what happened with the number, what it means, and the way out."""
+"""Every error that a user can cause or meet: what happened with the number, what it means, and what to do."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class VideoError(TwoViewError):
 
 
 class SyncError(TwoViewError):
-    """Two clocks could not be related with enough confidence."""
+    """Two clocks could not be related reliably."""
 
 
 class DetectorError(TwoViewError):
@@ -44,7 +44,7 @@ class SessionError(TwoViewError):
 
 
 class LifterError(TwoViewError):
-    """A lifter or model file that does not fit what was asked of it."""
+    """A lifter or model file that does not fit the request."""
 
 
 class TrainingError(TwoViewError):

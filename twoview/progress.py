@@ -1,4 +1,4 @@
-"""Progress as events: long functions report to a callback, and say nothing when there is none."""
+"""Progress as events: long functions report to a callback, and are silent without one."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 class Progress:
     """One report from a long function.
 
-    stage   what is being done, e.g. "detect a"; one bar is drawn per stage
+    stage   the work, such as "detect a"; one bar is drawn per stage
     done    units finished so far; total is how many there will be, None while unknown
     unit    what is counted: "frames", "steps", "bytes", "s"
-    values  numbers worth showing beside the bar, e.g. {"loss": 0.12}
+    values  numbers shown beside the bar, such as {"loss": 0.12}
     """
 
     stage: str
@@ -34,5 +34,5 @@ def report(on_progress: OnProgress | None, event: Progress) -> None:
 
 
 def is_first() -> bool:
-    """Whether this process is the one of several that speaks and writes, by what launchers put in the environment."""
+    """Whether this is the one process of several that prints and writes, by the launchers' environment variables."""
     return all(os.environ.get(name, "0") == "0" for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK"))

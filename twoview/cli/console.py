@@ -40,13 +40,13 @@ if TYPE_CHECKING:
     from twoview.evaluation.scoring import Report
     from twoview.training.finetuning import Run
 
-_SLOW = 0.95  # a clock this slow against the reference is slow motion, not drift
+_SLOW = 0.95  # a clock slower than this against the reference is slow motion, not drift
 _INTERRUPTED = 130  # exit code after Ctrl-C
 _PLAIN_EVERY_S = 10.0  # seconds between plain lines of progress when stderr is not a terminal
 
 
 class _RateColumn(ProgressColumn):
-    """Units a second, and the values worth watching."""
+    """Units per second, and the values of the event."""
 
     def render(self, task: Task) -> Text:
         speed = f"{task.speed:.1f} {task.fields['unit']}/s" if task.speed else ""
@@ -56,7 +56,7 @@ class _RateColumn(ProgressColumn):
 
 @contextmanager
 def progress() -> Iterator[OnProgress]:
-    """A callback that draws one bar a stage on a terminal, and a plain line now and then elsewhere."""
+    """A callback that draws one bar per stage on a terminal, and prints a plain line every 10 s elsewhere."""
     if not talk.is_terminal:
         yield _plain_lines()
         return
@@ -99,7 +99,7 @@ def _plain_lines() -> OnProgress:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str = "") -> None:
-    """A table of results on stdout; numbers to the right."""
+    """A table of results on stdout; numbers are aligned right."""
     drawn = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):
         numeric = all(isinstance(row[index], int | float) for row in rows) and bool(rows)
@@ -122,7 +122,7 @@ def saved(*paths: Path | str, next: str = "") -> None:
 
 
 def still_saved(*paths: Path | str, next: str = "") -> None:
-    """The same for a stage that need not run again."""
+    """The same for a stage that was up to date."""
     names = ", ".join(short(path) for path in paths)
     out.print(f"[dim]up to date[/dim] {names}" + (f"    next: [bold]{next}[/bold]" if next else ""))
 
@@ -161,7 +161,7 @@ def show_sync(sync: Sync, take: str) -> None:
 
 
 def show_run(run: Run) -> None:
-    """Held-out numbers before and after adaptation, and what the run has to say."""
+    """Numbers on the held-out clips before and after adaptation, and the warnings of the run."""
     names = [name for name in run.before if name in run.after]
     rows = [[name.replace("_", " "), run.before[name], run.after[name]] for name in names]
     kept = f"after epoch {run.best_epoch}" if run.adapted else "kept unadapted"
@@ -190,22 +190,22 @@ def show_report(report: Report, *, joints: bool = False) -> None:
 
 
 def warn(*sentences: str) -> None:
-    """Plain sentences for the person who will rely on the result, on stderr."""
+    """Warnings for the person who will rely on the result, on stderr."""
     for sentence in sentences if is_first() else ():
         talk.print(f"[yellow]warning:[/yellow] {sentence}")
 
 
 class _Warnings(logging.Handler):
-    """The library's log, which a person should read, each sentence once."""
+    """The library's warnings, each sentence once."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self._said: set[str] = set()
+        self._shown: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
         sentence = record.getMessage()
-        if sentence not in self._said:
-            self._said.add(sentence)
+        if sentence not in self._shown:
+            self._shown.add(sentence)
             warn(sentence)
 
 
@@ -215,13 +215,13 @@ def as_json(content: Mapping[str, Any]) -> None:
 
 
 def short(path: Path | str) -> str:
-    """A path relative to where the person stands, unless it is elsewhere."""
+    """A path relative to the current folder, unless it is outside of it."""
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("..") else relative
 
 
 def run(app: Callable[..., Any]) -> None:
-    """Call the typer app and turn what goes wrong into a line and an exit code (1 error, 2 usage, 130 interrupted)."""
+    """Call the app; an error becomes one line, a hint and an exit code (1 error, 2 usage, 130 interrupted, 70 bug)."""
     out.quiet = not is_first()
     debug = "--debug" in sys.argv
     if debug:

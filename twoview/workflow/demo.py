@@ -15,10 +15,12 @@ from twoview.config import DetectConfig, FinetuneConfig, InferConfig, PhonesConf
 from twoview.datasets.rendered import SceneView, read_scene
 from twoview.poses import Poses2D, Poses3D
 from twoview.progress import OnProgress
+from twoview.storage import records
 from twoview.storage.session import Session
 from twoview.timeline import ClockMap, Sync
-from twoview.workflow import inference, synchronization
-from twoview.workflow import session as workflow_session
+from twoview.workflow.inference import infer_file
+from twoview.workflow.session import add_videos, detect_views, finetune_session
+from twoview.workflow.synchronization import sync_take
 
 ASSETS = Path(str(files("twoview") / "assets" / "demo"))
 SCENES = {"golf": ("take1", "take2", "take3", "take4", "take5"), "real": ("take1",)}
@@ -71,13 +73,13 @@ def demo(
     clocks = []
     for take in takes:
         videos = [Path(folder) / scene / "videos" / take / name for name in names]
-        session, _ = workflow_session.add_videos(session.folder, videos, views=VIEWS, take=take)
-        synchronization.sync_take(session, take, on_progress=on_progress)
+        session, _ = add_videos(session.folder, videos, views=VIEWS, take=take)
+        sync_take(session, take, on_progress=on_progress)
     config = DetectConfig(detector="movenet")
-    detected = workflow_session.detect_views(session, views=VIEWS, takes=takes, config=config, on_progress=on_progress)
+    detected = detect_views(session, views=VIEWS, takes=takes, config=config, on_progress=on_progress)
     detections = [[*_detection_row(row.take, row.view, row.poses, scene), _STATE[row.fresh]] for row in detected]
     for take in takes:  # once more, now that what the athlete's motion says can be put beside it
-        sync, fresh = synchronization.sync_take(session, take, on_progress=on_progress)
+        sync, fresh = sync_take(session, take, on_progress=on_progress)
         clocks.append([*_sync_row(take, sync, scene), _STATE[fresh]])
     run, fresh = _finetune(session, quick, on_progress)
     tables = [
@@ -107,14 +109,14 @@ def demo(
 
 
 def _finetune(session: Session, quick: bool, on_progress: OnProgress | None) -> tuple[Run, bool]:
-    """The run, and whether it learnt anything now."""
+    """The run, and whether it trained now."""
     name = QUICK_RUN if quick else RUN
     log = session.run_folder(name) / "log.jsonl"
-    known = log.stat().st_mtime_ns if log.exists() else None
-    run = workflow_session.finetune_session(
+    known = records.fingerprint(log) if log.exists() else ""
+    run = finetune_session(
         session, views=VIEWS, config=QUICK if quick else FinetuneConfig(), run=name, on_progress=on_progress
     )
-    return run, log.stat().st_mtime_ns != known
+    return run, records.fingerprint(log) != known
 
 
 def _run_row(run: Run, fresh: bool) -> list[Any]:
@@ -159,7 +161,7 @@ def _before_after(
     """3D of one clip from its first view with the adapted and the unadapted lifter; pictures and a row of errors."""
     truth = _truth(scene, name, "a")
     height = read_scene(ASSETS / scene / name).height_m if truth else 0.0
-    made = inference.infer_file(
+    made = infer_file(
         clip, session.model_path, session.results / f"{name}_a", config=InferConfig(height_m=height),
         detect_config=config, compare=FinetuneConfig().weights, on_progress=on_progress,
     )  # fmt: skip

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from twoview.config import DetectConfig, resolve
+from twoview.config import DetectConfig, resolve, shaping
 from twoview.datasets import aspset, human36m, mpi_inf_3dhp, sportspose
 from twoview.datasets.recordings import Recording
 from twoview.errors import ConfigError, DetectorError, FormatError
@@ -188,9 +188,10 @@ def _detected(
         for view, video in recording.videos.items():
             detector = config.detector.replace(":", "_").replace("/", "_")
             kept = out / "detections" / detector / f"{recording.name}_{view}.npz"
-            if not kept.exists():
+            head = records.header("poses2d", inputs={"video": records.fingerprint(video)}, settings=shaping(config))
+            if not records.is_current(kept, head):
                 poses = detect(video, config=config, view=view, on_progress=on_progress)
-                records.save(kept, poses, inputs={"video": records.fingerprint(video)}, settings=config)
+                records.save(kept, poses, inputs=head["inputs"], settings=head["settings"])
             found[view] = records.load_as(kept, Poses2D)
         yield recording.with_detections(found)
 

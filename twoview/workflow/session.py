@@ -1,6 +1,6 @@
-"""The stages around a session folder: each loads what it needs, runs unless it is up to date, and saves its result.
+"""The stages on a session folder, behind the commands: each loads its inputs, runs unless up to date, and saves.
 
-The functions behind the four commands, so that the command line, the demo and a notebook do exactly the same.
+The command line, the demo and a notebook call the same functions.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def add_videos(
 
 
 def new_views(session: Session, take: str) -> list[str]:
-    """Views of this take that no other take has: the same phone under another name, perhaps."""
+    """Views of this take that no other take has; perhaps the same phone under another name."""
     others = {view for name, held in session.takes.items() if name != take for view in held}
     return [view for view in session.take(take) if others and view not in others]
 
@@ -181,7 +181,7 @@ def plan_session(
     triangulation: TriangulateConfig | None = None,
     on_progress: OnProgress | None = None,
 ) -> Plan:
-    """What adapting to a session's takes will mean, before anybody trains."""
+    """What adapting to a session's takes will take and may give, before training."""
     from twoview.lifting.model import load_model
     from twoview.training.planning import plan
 
@@ -198,7 +198,7 @@ def triangulate_session(
     config: TriangulateConfig | None = None,
     on_progress: OnProgress | None = None,
 ) -> list[tuple[Triangulation, list[Path]]]:
-    """Two-view 3D of every take; written as one Poses3D file a view beside the take's detections."""
+    """3D of every take from all views; written as one Poses3D file per view beside the take's detections."""
     from twoview.lifting.model import load_model
     from twoview.reconstruction.triangulation import triangulate_takes
 
@@ -224,7 +224,7 @@ def load(path: Path | str) -> Any:
 
 
 def present(file: ViewFile, view: str) -> Path:
-    """The path of a view's video. Raises SessionError if it is gone, or another file than the session knows."""
+    """The path of a view's video. Raises SessionError if the file is gone, or is not the one that the session knows."""
     if not file.path.exists():
         raise SessionError(
             f"the video of view {view!r} is gone: {file.path}",
@@ -239,7 +239,7 @@ def present(file: ViewFile, view: str) -> Path:
 
 
 def sync_header(files: Mapping[str, ViewFile], settings: Mapping[str, Any]) -> records.Header:
-    """What the header of a take's sync says of its inputs and settings."""
+    """The header of a take's sync, with its inputs and settings."""
     return records.header("sync", inputs={view: file.fingerprint for view, file in files.items()}, settings=settings)
 
 
