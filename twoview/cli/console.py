@@ -149,9 +149,9 @@ def show_sync(sync: Sync, take: str) -> None:
             parts.append(f"drift {clock.drift_ppm:+.0f}{'' if math.isnan(error) else f' ± {error:.0f}'} ppm")
         if quality is not None:
             used, total = quality.windows
-            parts += [f"{used} of {total} windows agree"] if total else []
+            parts += [f"{used} of {total} windows used"] if total else []
             sure = ">99.9%" if quality.confidence > 0.999 else f"{quality.confidence:.1%}"
-            parts.append(f"{sure} sure within half a frame")
+            parts.append(f"{sure} sure to half a frame")
             if not math.isnan(quality.motion_s) and "motion" not in sync.method:
                 parts.append(f"motion differs by {quality.motion_s * 1000:+.1f} ± {quality.motion_se_s * 1000:.1f} ms")
         result(" · ".join(parts))

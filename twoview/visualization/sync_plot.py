@@ -160,4 +160,4 @@ def _draw_windows(plot: Any, relation: Relation) -> None:
     near = np.abs(np.concatenate([off[used] - line[used], [0.2]]))
     reach = 4 * float(np.quantile(near, 0.9)) + float(np.abs(line).max())
     plot.set_ylim(-reach, reach)
-    plot.set_title(f"{used.sum()} of {len(used)} windows agree, drift {drift * 1e6:+.1f} ppm", color=_INK)
+    plot.set_title(f"{used.sum()} of {len(used)} windows used, drift {drift * 1e6:+.1f} ppm", color=_INK)
