@@ -18,7 +18,14 @@ import torch
 from twoview.datasets.motion import read_motions
 from twoview.training.bodies import BodyRange, coco_like, vary_bodies
 from twoview.training.phones import REHEARSAL
-from twoview.training.virtual_cameras import CameraRange, Chance, NoiseModel, detect_like, place_cameras
+from twoview.training.virtual_cameras import (
+    NEAREST_M,
+    CameraRange,
+    Chance,
+    NoiseModel,
+    place_cameras,
+    simulate_detector,
+)
 
 RATE = 30.0
 
@@ -34,7 +41,9 @@ def main(path: Path) -> None:
             where = CameraRange(distance=(3.0 * away, 8.0 * away), roll=1.5, off_center=0.3, crop=(0.9, 1.1))
             cameras = place_cameras(body, chance, where)
             joints = coco_like(body) if number % 4 < 2 else body
-            xy, score = detect_like(cameras.project(cameras.see(joints)), cameras.size, chance, noise)
+            xy, score = simulate_detector(
+                cameras.project(cameras.to_camera(joints), nearest=NEAREST_M), cameras.size, chance, noise
+            )
             if (score > 0).float().mean() > 0.93:
                 break
         found["xy"].append((xy[0] * 8).round().numpy().astype(np.int16))

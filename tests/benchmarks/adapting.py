@@ -46,24 +46,24 @@ SIX = ("soccer_kick", "golf_swing", "baseball", "basketball", "jump", "martial_a
 
 
 @dataclass(frozen=True)
-class Shoot:
+class Conditions:
     """How clips are filmed.
 
     angles   degrees of the other views from the first, in turn
     level    standard deviation of the 2D errors, share of the athlete's box
-    late_s   how much later than its clock says the second view shows the scene
+    delay_s  how much later than its clock says the second view shows the scene
     travel_m  how far the athlete travels away from the first phone over the clip, besides what he does anyway
     sports   joints as a COCO detector's, converted (the target's definition differs from the source's, as in the paper)
     """
 
     angles: tuple[float, ...] = (90.0,)
     level: float = 0.007
-    late_s: float = 0.0
+    delay_s: float = 0.0
     travel_m: float = 0.0
     sports: bool = True
 
 
-def film(motion: Motion, how: Shoot, seed: int) -> Take:
+def render_take(motion: Motion, how: Conditions, seed: int) -> Take:
     """One clip by all phones, with the truth."""
     chance = Chance(torch.Generator().manual_seed(seed))
     body = torch.from_numpy(motion.joints[:: max(round(motion.rate / RATE), 1)]).float()[None]
@@ -77,8 +77,8 @@ def film(motion: Motion, how: Shoot, seed: int) -> Take:
     poses, truth, focal = {}, {}, {}
     for view, further in zip(NAMES, (0.0, *how.angles), strict=False):
         azimuth = first if view == "a" else first + further + float(chance.uniform(-5, 5, 1))
-        late = how.late_s if view == "b" else 0.0
-        seen = _delayed(body, late * RATE)
+        delay = how.delay_s if view == "b" else 0.0
+        seen = _delayed(body, delay * RATE)
         cameras = place(seen, azimuth, chance)
         points = cameras.to_camera(seen)
         xy, score = simulate_detector(cameras.project(points, nearest=NEAREST_M), cameras.size, chance, noise)
@@ -114,12 +114,12 @@ def _delayed(body: Tensor, frames: float) -> Tensor:
     return body[:, low] * (1 - share) + body[:, low + 1] * share
 
 
-def film_all(name: str, how: Shoot, seed: int, *, only: Sequence[str] | None = None) -> dict[str, list[Take]]:
+def render_takes(name: str, how: Conditions, seed: int, *, only: Sequence[str] | None = None) -> dict[str, list[Take]]:
     """Every clip of a prepared file by class."""
     found: dict[str, list[Take]] = {}
     for number, motion in enumerate(read_motions(MOCAP / name)):
         if only is None or motion.kind in only:
-            found.setdefault(motion.kind, []).append(film(motion, how, 1000 * seed + number))
+            found.setdefault(motion.kind, []).append(render_take(motion, how, 1000 * seed + number))
     return found
 
 
@@ -201,7 +201,7 @@ def interval(clips: Sequence[Sequence[np.ndarray]], summary: Callable, *, draws:
     return np.percentile(values, [2.5, 97.5], axis=0)
 
 
-def remembered(model: Model) -> float:
+def everyday_error(model: Model) -> float:
     """MPJPE, mm, on everyday movement of people that the lifter never saw, from any side: what forgetting costs."""
     bank = MotionBank(read_motions(MOCAP / "source_val"), model.device)
     return float(score_lifter(model.lifter, bank)["mpjpe"].mean())

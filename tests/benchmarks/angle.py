@@ -3,10 +3,10 @@
 python tests/benchmarks/angle.py [--quick]
 """
 
-from adapting import Shoot
+from adapting import Conditions
 from sweep import sweep
 
 if __name__ == "__main__":
     angles = (15, 30, 60, 90, 120, 150, 165)
-    settings = {float(angle): Shoot(angles=(float(angle),)) for angle in angles}
+    settings = {float(angle): Conditions(angles=(float(angle),)) for angle in angles}
     sweep("angle between the views, degrees", __doc__, settings, (30.0, 90.0), ("L_2Dcon (paper)", "phones"))

@@ -17,7 +17,7 @@ from unittest import mock
 
 import numpy as np
 import torch
-from adapting import MOCAP, RATE, Shoot, film
+from adapting import MOCAP, RATE, Conditions, render_take
 from numpy import ndarray as Array
 
 from twoview.datasets.motion import read_motions
@@ -80,7 +80,7 @@ def main() -> None:
     motions = [
         m for name in ("source_val", "target_test") for m in read_motions(MOCAP / name) if m.seconds > 1.5 * longest
     ]
-    takes = [film(motion, Shoot(), seed) for seed, motion in enumerate(motions[:: 8 if given.quick else 1])]
+    takes = [render_take(motion, Conditions(), seed) for seed, motion in enumerate(motions[:: 8 if given.quick else 1])]
     print("| lifter | windows | at borders | same frames, windows cut elsewhere | ratio |\n|---|---|---|---|---|")
     for name, model in models.items():
         calm = [jolts(model, take, elsewhere) for take in takes]

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from adapting import RESULTS, SIX, Shoot, adapt, cut_all, film_all, mean, measure
+from adapting import RESULTS, SIX, Conditions, adapt, cut_all, mean, measure, render_takes
 from rows import OURS, PAPER, bare, phones, solved
 from scipy.stats import spearmanr
 
@@ -43,7 +43,7 @@ def main() -> None:
     steps, every = (24, 4) if given.quick else (100, 1)
     names = ["phones", "phones, rate x 5", "L_2Dcon", "L_2D"] if given.quick else list(RUNS)
     model = load_model("twoview-small", device=given.device)
-    takes = [t for clips in film_all("target_train", Shoot(), 0, only=SIX).values() for t in clips][::every]
+    takes = [t for clips in render_takes("target_train", Conditions(), 0, only=SIX).values() for t in clips][::every]
     held, train = takes[::4], [take for n, take in enumerate(takes) if n % 4]
     found = solved(takes, model)
     clips, held_clips = cut_all(train), cut_all(bare(held))

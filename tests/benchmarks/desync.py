@@ -3,9 +3,9 @@
 python tests/benchmarks/desync.py [--quick]
 """
 
-from adapting import Shoot
+from adapting import Conditions
 from sweep import sweep
 
 if __name__ == "__main__":
-    settings = {float(late): Shoot(late_s=late / 1000) for late in (0, 10, 20, 33, 50, 67, 100)}
+    settings = {float(delay): Conditions(delay_s=delay / 1000) for delay in (0, 10, 20, 33, 50, 67, 100)}
     sweep("offset error, ms", __doc__, settings, (0.0, 67.0), ("L_2Dcon (paper)", "phones"))

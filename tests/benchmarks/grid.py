@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from adapting import SIX, Shoot, errors, film_all, mean, measure, remembered
+from adapting import SIX, Conditions, errors, everyday_error, mean, measure, render_takes
 from rows import PHONES, solved, train
 
 from twoview.lifting.model import load_model
@@ -30,7 +30,7 @@ class Cell:
     """One row trained on clips that are filmed one way, and tested by one phone; `filmed` names the way in files."""
 
     filmed: str
-    how: Shoot
+    how: Conditions
     row: str
     seed: int = 0
     steps: int = 200
@@ -38,7 +38,7 @@ class Cell:
 
     def takes(self) -> list[Take]:
         """The takes to train on."""
-        found = film_all("target_train", self.how, self.seed)
+        found = render_takes("target_train", self.how, self.seed)
         return [take for clips in found.values() for take in clips][:: self.every]
 
     def kept(self, work: Path, row: str = "") -> Path:
@@ -115,13 +115,13 @@ def _train(cell: Cell, machine: Machine) -> str:
     found = pickle.loads(cell.kept(machine.work, "two views").read_bytes())[0] if cell.row in PHONES else []
     adapted = train(cell.row, model, takes, found, steps=cell.steps, seed=cell.seed)
     spent = time.process_time() - started
-    test = partial(film_all, how=Shoot(sports=cell.how.sports))
+    test = partial(render_takes, how=Conditions(sports=cell.how.sports))
     new = measure(adapted, test("target_test", seed=100 + cell.seed))
     same = measure(adapted, test("target_test_same", seed=200 + cell.seed))
     every: Scores = {**same, **new}
     for name, part in (("all new", new), ("new trials", same)):
         every[name] = [clip for clips in part.values() for clip in clips]
-    _write(cell.kept(machine.work), (every, remembered(adapted)))
+    _write(cell.kept(machine.work), (every, everyday_error(adapted)))
     own = six(every)
     return f"{cell.filmed}, seed {cell.seed}, {cell.row}: six sports {own[0]:.1f} / {own[1]:.1f}, {spent:.0f} core-s"
 

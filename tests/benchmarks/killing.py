@@ -3,7 +3,7 @@
     python tests/benchmarks/killing.py                       20 minutes of video, killed three times
     python tests/benchmarks/killing.py --minutes 2 --seed 5
 
-The video is the real clip of the shared folder, forwards and backwards, small and at 4 frames a second, so that this
+The video is the real clip of the shared folder, forwards and backwards, small and at 4 frames per second, so that this
 takes as long as the detector that ships needs for its frames. Killed means SIGKILL, as by the system or by a power cut.
 """
 
@@ -27,13 +27,13 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from twoview.config import DetectConfig
-from twoview.detection import detect
-from twoview import records
+from twoview.detection.pipeline import detect
+from twoview.storage import records
 video, partial, out = map(Path, sys.argv[1:4])
-def tell(event):
+def show(event):
     print(int(event.done), flush=True)
 poses = detect(video, config=DetectConfig(detector="movenet", device="cpu", save_every_s=float(sys.argv[4])),
-               partial=partial, on_progress=tell)
+               partial=partial, on_progress=show)
 records.save(out, poses)
 """
 

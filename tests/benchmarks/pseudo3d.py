@@ -1,4 +1,4 @@
-"""How good is the two-view 3D of the filmed takes themselves? By angle, noise and lateness, against the lifter alone.
+"""How good is the two-view 3D of the filmed takes themselves? By angle, noise and delay, against the lifter alone.
 
 python tests/benchmarks/pseudo3d.py [--quick]      prints a table; without --quick also writes docs/results/pseudo3d.md
 """
@@ -10,29 +10,29 @@ import time
 
 import numpy as np
 import torch
-from adapting import RESULTS, Shoot, errors, film_all, mean
+from adapting import RESULTS, Conditions, errors, mean, render_takes
 
 from twoview.lifting.inference import lift
 from twoview.lifting.model import load_model
 from twoview.reconstruction.triangulation import triangulate_takes
 
 ROWS = {
-    "as captured": Shoot(sports=False),
-    "COCO-like joints": Shoot(),
-    "  2D noise doubled": Shoot(level=0.014),
-    "  views 45 degrees apart": Shoot(angles=(45.0,)),
-    "  views 20 degrees apart": Shoot(angles=(20.0,)),
-    "  view b 17 ms late": Shoot(late_s=0.017),
-    "  view b 67 ms late": Shoot(late_s=0.067),
-    "  traveling 3 m through depth": Shoot(travel_m=3.0),
-    "  three views": Shoot(angles=(60.0, 120.0)),
+    "as captured": Conditions(sports=False),
+    "COCO-like joints": Conditions(),
+    "  2D noise doubled": Conditions(level=0.014),
+    "  views 45 degrees apart": Conditions(angles=(45.0,)),
+    "  views 20 degrees apart": Conditions(angles=(20.0,)),
+    "  view b 17 ms late": Conditions(delay_s=0.017),
+    "  view b 67 ms late": Conditions(delay_s=0.067),
+    "  traveling 3 m through depth": Conditions(travel_m=3.0),
+    "  three views": Conditions(angles=(60.0, 120.0)),
 }
 
 
-def row(how: Shoot, every: int) -> list[float]:
+def row(how: Conditions, every: int) -> list[float]:
     """Unadapted and two-view errors of view a, the worst tenth, the rotation's error, seconds a window pair."""
     model = load_model("twoview-small")
-    takes = [t for found in film_all("target_train", how, 0).values() for t in found][::every]
+    takes = [t for found in render_takes("target_train", how, 0).values() for t in found][::every]
     before = [errors(lift(model, t.poses["a"]), t) for t in takes]
     started = time.process_time()
     found = [triangulate_takes([t], model)[0] for t in takes]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from unittest import mock
 
 from adapting import RATE, adapt, cut_all
 
@@ -72,7 +73,9 @@ def phones(
     """The objective of the method phones on takes whose two-view 3D was `found`."""
     grids = [resample(take, RATE) for take in bare([*takes, *held_out])]
     train, held = (cut_all(bare(part)) for part in (takes, held_out))
-    return prepare(grids, train, held, model, config, found=found)
+    known = {result.take: result for result in found}
+    with mock.patch("twoview.training.phones.triangulate_takes", lambda some, *_, **__: [known[t.name] for t in some]):
+        return prepare(grids, train, held, model, config)
 
 
 def bare(takes: Sequence[Take]) -> list[Take]:

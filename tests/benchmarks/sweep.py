@@ -1,4 +1,4 @@
-"""One number varied, everything else fixed: what the benchmarks of angle, lateness and number of views share."""
+"""One number varied, everything else fixed: what the benchmarks of angle, delay and number of views share."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from adapting import RESULTS, Shoot
+from adapting import RESULTS, Conditions
 from grid import Cell, Machine, fill, scores, six, two_views
 
 ONE_VIEW = ("L_2D", "L_3D")  # rows that one view can teach
 
 
-def sweep(name: str, about: str, settings: Mapping[float, Shoot], quick: Sequence[float], rows: Sequence[str]) -> None:
+def sweep(
+    name: str, about: str, settings: Mapping[float, Conditions], quick: Sequence[float], rows: Sequence[str]
+) -> None:
     """Adapt each row at each setting, print six sports' errors; write a table and a plot into docs/results."""
     key = name.split(",")[0].replace(" ", "-")
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -25,7 +27,7 @@ def sweep(name: str, about: str, settings: Mapping[float, Shoot], quick: Sequenc
     given = parser.parse_args()
     machine = Machine.of(given)
     steps, every = (60, 3) if given.quick else (given.steps, given.every)
-    start = Cell(_filmed(Shoot()), Shoot(), "unadapted", steps=steps, every=every)
+    start = Cell(_filmed(Conditions()), Conditions(), "unadapted", steps=steps, every=every)
     cells = {
         value: [
             Cell(_filmed(how), how, row, steps=steps, every=every) if how.angles or row in ONE_VIEW else None
@@ -54,9 +56,9 @@ def sweep(name: str, about: str, settings: Mapping[float, Shoot], quick: Sequenc
         plot(RESULTS / f"{key}.png", name, curves, labels, unadapted[0])
 
 
-def _filmed(how: Shoot) -> str:
+def _filmed(how: Conditions) -> str:
     """A name for files: sweeps that film alike in places share what is finished."""
-    return "-".join(f"{value:g}" for value in (how.late_s, how.travel_m, *how.angles))
+    return "-".join(f"{value:g}" for value in (how.delay_s, how.travel_m, *how.angles))
 
 
 def _errors(cell: Cell | None, work: Path) -> np.ndarray:

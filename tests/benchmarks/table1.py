@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from adapting import RESULTS, SIX, Shoot, interval, mean
+from adapting import RESULTS, SIX, Conditions, interval, mean
 from grid import Cell, Machine, Scores, fill, scores, six
 from rows import ROWS
 
@@ -27,7 +27,7 @@ CLASSES = (*SIX, "dance", "acrobatics")
 
 def cells(protocol: str, row: str, seeds: Sequence[int], steps: int, every: int) -> list[Cell]:
     """One row of a protocol, a cell a seed."""
-    how = Shoot(sports=protocol == "sports")
+    how = Conditions(sports=protocol == "sports")
     return [Cell(protocol, how, row, seed, steps, every) for seed in seeds]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 
-from adapting import RESULTS, Shoot
+from adapting import RESULTS, Conditions
 from grid import Cell, Machine, fill, scores, six
 from rows import FEW, MIXED, SHARES
 
@@ -25,7 +25,7 @@ def main() -> None:
     steps, every = (60, 3) if given.quick else (given.steps, 1)
     picked = slice(1, 2) if given.quick else slice(None)
     names = [("unadapted", few, both, "phones", "L_3D") for few, both in zip(FEW, MIXED, strict=True)][picked]
-    table = [[Cell("sports", Shoot(), row, steps=steps, every=every) for row in row_names] for row_names in names]
+    table = [[Cell("sports", Conditions(), row, steps=steps, every=every) for row in row_names] for row_names in names]
     fill(list(dict.fromkeys(cell for row in table for cell in row)), machine)
     lines = [
         "| clips with 3D | unadapted | L_3D on these alone | and 2D of all, L_con | phones, no 3D | L_3D on all |",

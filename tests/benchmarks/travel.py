@@ -3,9 +3,9 @@
 python tests/benchmarks/travel.py [--quick]
 """
 
-from adapting import Shoot
+from adapting import Conditions
 from sweep import sweep
 
 if __name__ == "__main__":
-    settings = {float(meters): Shoot(travel_m=float(meters)) for meters in (0, 1, 2, 3, 4)}
+    settings = {float(meters): Conditions(travel_m=float(meters)) for meters in (0, 1, 2, 3, 4)}
     sweep("travel, m", __doc__, settings, (0.0, 3.0), ("L_2Dcon (paper)", "phones"))

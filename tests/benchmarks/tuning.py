@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 import rows as benchmark
 import torch
-from adapting import MOCAP, Shoot, film, mean, measure, remembered
+from adapting import MOCAP, Conditions, everyday_error, mean, measure, render_take
 from rows import PHONES, solved, train
 
 from twoview.datasets.motion import read_motions
@@ -26,11 +26,11 @@ NEW = {"cmu_60", "cmu_135", "cmu_10"}
 MANY = ("jump", "basketball", "dance", "acrobatics")
 
 
-def split(how: Shoot) -> tuple[list[Take], dict[str, list[Take]]]:
+def split(how: Conditions) -> tuple[list[Take], dict[str, list[Take]]]:
     """The takes that teach, and the others by "new" or "known" and activity."""
     taught, asked = [], {}
     for number, motion in enumerate(read_motions(MOCAP / "target_train")):
-        take = film(motion, how, number)
+        take = render_take(motion, how, number)
         if motion.subject in NEW:
             asked.setdefault(f"new {motion.kind}", []).append(take)
         elif motion.kind in MANY and sum(map(ord, motion.name)) % 4 == 0:
@@ -52,7 +52,7 @@ def main() -> None:
     if given.rehearsal is not None:
         benchmark.PHONES |= {name: replace(row, rehearsal=given.rehearsal) for name, row in PHONES.items()}
     model = load_model("twoview-small")
-    taught, asked = split(Shoot(sports=given.protocol == "sports"))
+    taught, asked = split(Conditions(sports=given.protocol == "sports"))
     found = solved(taught, model)
     print(
         "| row | new people | known people | mean of activities | everyday after | core-s |\n|---|---|---|---|---|---|"
@@ -68,7 +68,7 @@ def main() -> None:
         ]
         cells.append(np.mean([mean(clips) for clips in scores.values()], axis=0))
         shown = " | ".join(f"{a:.1f} / {b:.1f}" for a, b in cells)
-        print(f"| {name} | {shown} | {remembered(adapted):.1f} | {spent:.0f} |", flush=True)
+        print(f"| {name} | {shown} | {everyday_error(adapted):.1f} | {spent:.0f} |", flush=True)
 
 
 if __name__ == "__main__":

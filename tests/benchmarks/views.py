@@ -3,10 +3,10 @@
 python tests/benchmarks/views.py [--quick]
 """
 
-from adapting import Shoot
+from adapting import Conditions
 from sweep import sweep
 
 if __name__ == "__main__":
     rest = (90.0, 180.0, 45.0, 135.0, 225.0)
-    settings = {float(count): Shoot(angles=rest[: count - 1]) for count in range(1, 7)}
+    settings = {float(count): Conditions(angles=rest[: count - 1]) for count in range(1, 7)}
     sweep("views", __doc__, settings, (1.0, 2.0), ("L_2D", "L_2Dcon (paper)", "L_3D", "L_3Dcon", "phones"))

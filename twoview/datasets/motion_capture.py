@@ -5,7 +5,7 @@ A .bvh has skeleton and joint angles in one file; an .asf has the skeleton, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -128,6 +128,7 @@ def _bvh_positions(joints: list[_Joint], values: Array) -> dict[str, Array]:
     for joint in joints:
         own = values[:, column : column + len(joint.channels)]
         column += len(joint.channels)
+        above = turns[joint.parent] if joint.parent >= 0 else np.eye(3)
         shift = np.tile(joint.offset, (len(values), 1))
         axes, angles = [], []
         for index, channel in enumerate(joint.channels):
@@ -140,13 +141,8 @@ def _bvh_positions(joints: list[_Joint], values: Array) -> dict[str, Array]:
                 axes.append(axis)
                 angles.append(own[:, index])
         turn = rotation(axes, np.stack(angles, axis=-1)) if axes else np.eye(3)
-        if joint.parent < 0:
-            places.append(shift)
-            turns.append(np.broadcast_to(turn, (len(values), 3, 3)))
-        else:
-            above = turns[joint.parent]
-            places.append(places[joint.parent] + (above @ shift[..., None])[..., 0])
-            turns.append(above @ turn)
+        places.append((above @ shift[..., None])[..., 0] + (places[joint.parent] if joint.parent >= 0 else 0))
+        turns.append(above @ turn)
     return {joint.name: place for joint, place in zip(joints, places, strict=True)}
 
 
@@ -154,7 +150,7 @@ def _parse(text: str) -> tuple[list[_Joint], Array, float]:
     head, motion, body = text.partition("MOTION")
     if not motion:
         raise ValueError("no MOTION")
-    joints = list(_hierarchy(head.split()))
+    joints = _hierarchy(head.split())
     lines = body.strip().splitlines()
     frames = int(lines[0].split(":")[1])
     frame_time = float(lines[1].split(":")[1])
@@ -165,31 +161,27 @@ def _parse(text: str) -> tuple[list[_Joint], Array, float]:
     return joints, values.reshape(frames, width), frame_time
 
 
-def _hierarchy(words: list[str]) -> Iterator[_Joint]:
+def _hierarchy(words: list[str]) -> list[_Joint]:
     """Joints in file order. End sites are named after their joint: "Head end"."""
+    joints: list[_Joint] = []
     stack: list[int] = []
-    count, joint, at = 0, None, iter(words)
-    names: list[str] = []
+    at = iter(words)
     for word in at:
         if word in ("ROOT", "JOINT", "End"):
-            if joint is not None:
-                yield joint
             name = next(at)
-            name = f"{names[stack[-1]]} end" if word == "End" else name
-            joint = _Joint(name, stack[-1] if stack else -1)
-            names.append(name)
+            name = f"{joints[stack[-1]].name} end" if word == "End" else name
+            joints.append(_Joint(name, stack[-1] if stack else -1))
         elif word == "{":
-            stack.append(count)
-            count += 1
+            stack.append(len(joints) - 1)
         elif word == "}":
             stack.pop()
-        elif word == "OFFSET" and joint is not None:
-            joint.offset = np.array([float(next(at)) for _ in range(3)])
-        elif word == "CHANNELS" and joint is not None:
-            joint.channels = tuple(next(at) for _ in range(int(next(at))))
-    if stack or joint is None:
+        elif word == "OFFSET":
+            joints[-1].offset = np.array([float(next(at)) for _ in range(3)])
+        elif word == "CHANNELS":
+            joints[-1].channels = tuple(next(at) for _ in range(int(next(at))))
+    if stack or not joints:
         raise ValueError("the skeleton is not closed")
-    yield joint
+    return joints
 
 
 # --- Acclaim ---------------------------------------------------------------------------------------------------------

@@ -65,8 +65,7 @@ def _recording(
         xy: Array = np.asarray(row["data_2d"], np.float64)[: len(time), _TO_H36M]
         points = np.asarray(row["data_3d"], np.float64)[: len(time), _TO_H36M] / 1000
         seen = np.isfinite(xy).all(axis=-1)
-        score = np.where(seen, np.float32(1), np.float32(0))
-        poses[view] = Poses2D(xy, score, time, H36M17, size, view)
+        poses[view] = Poses2D(xy, seen, time, H36M17, size, view)
         truth[view] = Poses3D(points, time, H36M17, "camera", "m", view)
         cameras[view] = fitted_lens(points[seen], xy[seen], size)
     return Recording(name.replace(" ", "_"), subject, "", split, poses, truth, cameras)

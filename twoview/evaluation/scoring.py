@@ -174,7 +174,7 @@ def summarize(clips: Sequence[Matched], *, meters: bool = True) -> Report:
         raise ValueError("summarize: expected at least one clip, got none")
     kinds = ("MPJPE", "PA-MPJPE", "N-MPJPE") if meters else ("PA-MPJPE", "N-MPJPE")
     errors = {kind: [clip.errors(kind) for clip in clips] for kind in kinds}
-    blocks = _blocks(clips)
+    blocks = [((clip.time - clip.time[0]) / BLOCK_S).floor().int().numpy() for clip in clips]
     rows = [_with_interval(kind, [e.nanmean(dim=1).numpy() for e in errors[kind]], blocks) for kind in kinds]
     notes: list[str] = []
     activities = list(dict.fromkeys(clip.activity for clip in clips))
@@ -292,13 +292,11 @@ def compare_views(poses: Mapping[str, Poses3D], sync: Sync) -> Report:
 # --- confidence ----------------------------------------------------------------------------------------------------
 
 
-def _blocks(clips: Sequence[Matched]) -> list[Array]:
-    """For each clip, the block (T,) of `BLOCK_S` seconds that each frame is in."""
-    return [((clip.time - clip.time[0]) / BLOCK_S).floor().int().numpy() for clip in clips]
-
-
 def _with_interval(name: str, errors: Sequence[Array], blocks: Sequence[Array]) -> Metric:
-    """Mean over frames with its bootstrap interval: clips are resampled, or seconds where there are few clips."""
+    """Mean over frames with its bootstrap interval: clips are resampled, or their blocks where there are few clips.
+
+    blocks  for each clip, the number (T,) of the `BLOCK_S` seconds that each frame is in
+    """
     value = float(np.nanmean(np.concatenate(errors)))
     if len(errors) >= 5:
         parts: Iterable[Array] = errors

@@ -26,8 +26,7 @@ def marker_names(skeleton: Skeleton) -> list[str]:
 
 def y_up(xyz: Array) -> Array:
     """Turn camera axes (..., 3) (x right, y down, z away) to x right, y up, z towards the camera; right-handed."""
-    turned: Array = xyz * np.array([1.0, -1.0, -1.0])
-    return turned
+    return np.asarray(xyz * np.array([1.0, -1.0, -1.0]))
 
 
 def at_even_rate(poses: Poses3D) -> tuple[Poses3D, float]:

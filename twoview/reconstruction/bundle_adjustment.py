@@ -181,20 +181,16 @@ def linearize(problem: Problem, state: State, blur: float = 1.0) -> Normal:
 
     cost += _add_bones(state, noise, blur, inner, mixed, outer_frames, gx, gp)
     cost += _add_shape(problem, state, inner, gx)
-    index = _index(problem.group, groups, views, joints)
-    total = CAMERA * (views - 1) * groups + views + joints - 1
+    own = CAMERA * (views - 1)
+    total = own * groups + views + joints - 1
+    shared = np.tile(np.arange(own * groups, total), (frames, 1))
+    index = np.concatenate([own * problem.group[:, None] + np.arange(own), shared], axis=1)
     outer, outer_grad = np.zeros((total, total)), np.zeros(total)
     scatter(outer, outer_grad, index, outer_frames, gp)
     cost += _add_priors(problem, state, outer, outer_grad)
     size = 3 * joints
     return Normal(inner.reshape(frames, size, size), mixed.reshape(frames, size, local), outer,
                   gx.reshape(frames, size), outer_grad, index, cost)  # fmt: skip
-
-
-def _index(group: Array, groups: int, views: int, joints: int) -> Array:
-    own = CAMERA * (views - 1)
-    shared = own * groups + np.arange(views + joints - 1)
-    return np.concatenate([own * group[:, None] + np.arange(own), np.tile(shared, (len(group), 1))], axis=1)
 
 
 def scatter(outer: Array, grad: Array, index: Array, blocks: Array, gradients: Array) -> None:
@@ -305,11 +301,7 @@ def step(normal: Normal, damping: float, cameras: bool) -> tuple[Array, Array]:
 def smooth_step(problem: Problem, state: State, normal: Normal, damping: float, cameras: bool) -> tuple[Array, Array]:
     """The same with accelerations held small over time: one take, evenly spaced frames, a banded system."""
     frames, size = normal.inner_grad.shape
-    joints = state.joints.reshape(frames, size)
-    deviation = problem.noise.acceleration * problem.step_s**2
-    bend = joints[:-2] - 2 * joints[1:-1] + joints[2:]
-    squared = (bend.reshape(frames - 2, -1, 3) ** 2).sum(-1) / deviation**2
-    weight = np.repeat(huber_cost(squared, problem.noise.cauchy)[1] / deviation**2, 3, axis=1)
+    bend, _, weight = _accelerations(problem, state)
     inner, grad = normal.inner.copy(), normal.inner_grad.copy()
     every = np.arange(size)
     for offset, factor in ((0, 1.0), (1, -2.0), (2, 1.0)):
@@ -337,11 +329,12 @@ def smooth_step(problem: Problem, state: State, normal: Normal, damping: float, 
     return inner_step, ordered
 
 
-def acceleration_cost(problem: Problem, state: State) -> float:
-    """The cost of `smooth_step`'s extra term."""
+def _accelerations(problem: Problem, state: State) -> tuple[Array, float, Array]:
+    """Second differences (T - 2, 3J) m of the joints, the cost of them, and their weights (T - 2, 3J)."""
     bend = state.joints[:-2] - 2 * state.joints[1:-1] + state.joints[2:]
-    squared = (bend**2).sum(-1) / (problem.noise.acceleration * problem.step_s**2) ** 2
-    return huber_cost(squared, problem.noise.cauchy)[0]
+    deviation = problem.noise.acceleration * problem.step_s**2
+    cost, robust = huber_cost((bend**2).sum(-1) / deviation**2, problem.noise.cauchy)
+    return bend.reshape(len(bend), -1), cost, np.repeat(robust / deviation**2, 3, axis=1)
 
 
 def moved(state: State, inner_step: Array, outer_step: Array) -> State:
@@ -392,7 +385,7 @@ def minimize(
 
     def judge(candidate: State) -> tuple[float, Normal]:
         normal = linearize(problem, candidate, blur)
-        return normal.cost + (acceleration_cost(problem, candidate) if smooth else 0.0), normal
+        return normal.cost + (_accelerations(problem, candidate)[1] if smooth else 0.0), normal
 
     damping, (cost, normal) = 1e-3, judge(state)
     for _ in range(steps):

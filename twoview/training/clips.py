@@ -96,7 +96,8 @@ def cut(grid: ResampledTake, *, length: int, stride: float = 0.5) -> list[Clip]:
     truth, weight = _truth(grid)
     focal_px = None if truth is None or not focal else np.array([focal[view] for view in grid.views], np.float32)
     clips = []
-    for start in _starts(len(grid.time), length, stride):
+    last = max(len(grid.time) - length, 0)
+    for start in [*range(0, last, max(round(length * stride), 1)), last]:
         window = slice(start, start + length)
         if (grid.score[:, window] > 0).mean(axis=(1, 2)).min() < MIN_SEEN:
             continue
@@ -113,13 +114,6 @@ def cut(grid: ResampledTake, *, length: int, stride: float = 0.5) -> list[Clip]:
         )
         clips.append(clip)
     return clips
-
-
-def _starts(count: int, length: int, stride: float) -> list[int]:
-    if count <= length:
-        return [0]
-    step = max(round(length * stride), 1)
-    return sorted({*range(0, count - length, step), count - length})
 
 
 def _padded(values: Array, length: int) -> Array:
@@ -139,32 +133,26 @@ def _truth(grid: ResampledTake) -> tuple[Array | None, Array | None]:
 
 
 def collate(clips: Sequence[Clip], rule: Rule) -> PairBatch:
-    """Clips with the same number of views as one batch, framed by the lifter's rule.
+    """Clips with the same number of views, all labeled or none, as one batch, framed by the lifter's rule.
 
     Labels are taken as of a camera with the default focal length unless the clip names its own.
     """
-    xy = torch.from_numpy(np.stack([c.xy for c in clips])).float()
-    score = torch.from_numpy(np.stack([c.score for c in clips])).float()
-    size = torch.from_numpy(np.stack([c.size for c in clips])).float().flatten(0, 1)
-    views = score.shape[1]
-    framing = frame_clip(xy.flatten(0, 1), score.flatten(0, 1), size, rule)
+
+    def stacked(name: str) -> Tensor:
+        return torch.from_numpy(np.stack([getattr(clip, name) for clip in clips]))
+
+    xy, score, size = (stacked(name).float() for name in ("xy", "score", "size"))
+    framing = frame_clip(xy.flatten(0, 1), score.flatten(0, 1), size.flatten(0, 1), rule)
     screen = to_screen(xy.flatten(0, 1), framing).view_as(xy)
     screen = torch.where((score > 0)[..., None], screen, torch.zeros(()))
     target, weight = None, None
-    if any(c.truth is not None for c in clips):
-        blank = np.zeros((*clips[0].score.shape, 3), np.float32)
-        points = torch.from_numpy(np.stack([blank if c.truth is None else c.truth for c in clips])).float()
-        known = [np.zeros_like(c.score) if c.truth_weight is None else c.truth_weight for c in clips]
-        weight = torch.from_numpy(np.stack(known)).float()
-        focal = framing.focal
-        if all(c.focal is not None for c in clips if c.truth is not None):
-            own = [np.zeros(views) if c.focal is None else c.focal for c in clips]
-            named = torch.from_numpy(np.concatenate(own)).float()
-            focal = torch.where(named > 0, named, focal)
+    if clips[0].truth is not None:
+        points, weight = stacked("truth").float(), stacked("truth_weight").float()
+        named = all(clip.focal is not None for clip in clips)
+        focal = stacked("focal").float().flatten() if named else framing.focal
         answer = from_camera(points.flatten(0, 1), focal, framing).view_as(points)
         target = torch.where((weight > 0)[..., None], answer, torch.zeros(()))
-    time = torch.from_numpy(np.stack([c.time for c in clips]))
-    return PairBatch(screen, score, time, framing, target, weight)
+    return PairBatch(screen, score, stacked("time"), framing, target, weight)
 
 
 def hold_out(clips: Sequence[Clip], share: float) -> tuple[list[Clip], list[Clip]]:

@@ -17,6 +17,7 @@ from twoview.config import ConsistencyConfig, FinetuneConfig
 from twoview.errors import TrainingError
 from twoview.geometry.similarity import bone_lengths, fit_similarity, mirrored_fit, rooted
 from twoview.lifting.model import Model
+from twoview.reconstruction.triangulation import SHARP_DEG, WIDE_DEG
 from twoview.training import losses
 from twoview.training.clips import Clip, PairBatch, collate, order
 from twoview.training.losses import consistency, reprojection, rooted_weight
@@ -25,19 +26,11 @@ COLLAPSED = 0.6  # of its size, or of its depth to width: a smaller body has col
 REVERSED = 0.25  # share of clips whose two views are mirror images
 TURNED_DEG = 25.0  # change of the angle between the views against the unadapted lifter
 LOOSE_BONES = 1.5  # growth of the spread of bone lengths
-SHARP_DEG, WIDE_DEG = 30.0, 150.0
 FEW_CLIPS = 8
 
 
 class Objective(Protocol):
-    """What a run minimizes.
-
-    steps   training steps per epoch
-    terms   the weighted loss terms of one step, whose sum is minimized; a pure function of epoch and step, so that a
-            resumed run draws the same
-    validate  numbers on held-out clips; "criterion" among them (lower is better, no 3D truth) chooses the epoch
-    warnings  plain sentences about the takes, for the person who filmed them
-    """
+    """What a run minimizes. Its warnings are plain sentences about the takes, for the person who filmed them."""
 
     warnings: tuple[str, ...]
 
@@ -46,10 +39,10 @@ class Objective(Protocol):
         """Training steps per epoch."""
 
     def terms(self, lifter: nn.Module, epoch: int, step: int) -> Mapping[str, Tensor]:
-        """Weighted terms of one step."""
+        """Weighted terms of one step, whose sum is minimized: a function of epoch and step, so that runs resume."""
 
     def validate(self, lifter: nn.Module) -> dict[str, float]:
-        """Held-out numbers."""
+        """Held-out numbers; the lowest "criterion" chooses the epoch, without 3D truth."""
 
 
 class Paper:

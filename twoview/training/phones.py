@@ -96,11 +96,10 @@ def prepare(
     config: FinetuneConfig,
     *,
     triangulation: TriangulateConfig | None = None,
-    found: Sequence[Triangulation] | None = None,
     folder: Path | None = None,
     on_progress: OnProgress | None = None,
 ) -> Phones:
-    """Triangulate the resampled takes, unless they are `found` already, and make the objective.
+    """Triangulate the resampled takes and make the objective.
 
     train, held_out  clips of the takes; with none held out, validation is on the training clips
     folder           where the pseudo-labels are kept, to be read clip by clip; None: in memory
@@ -112,17 +111,12 @@ def prepare(
     short = [grid.take.name for grid in grids if len(grid.time) < config.phones.frames]
     grids = [grid for grid in grids if grid.take.name not in short]
     warnings = [f"take {name} is left out: its views share fewer than {config.phones.frames} frames" for name in short]
-    known = {result.take: result for result in found or ()}
     for_training, for_validation = spans(train), spans(held_out or train)
     labels, validation = ClipStore(folder), ClipStore(None)
     for start in range(0, len(grids), TAKES_AT_ONCE):
         some = grids[start : start + TAKES_AT_ONCE]
         takes = [grid.take for grid in some]
-        solved = (
-            [known[take.name] for take in takes]
-            if known
-            else triangulate_takes(takes, model, grids=some, config=triangulation, on_progress=on_progress)
-        )
+        solved = triangulate_takes(takes, model, grids=some, config=triangulation, on_progress=on_progress)
         warnings += [f"take {result.take}: {sentence}" for result in solved for sentence in result.warnings]
         labels.add(pseudo_labels(some, solved, for_training, config.phones))
         validation.add(pseudo_labels(some, solved, for_validation, config.phones))

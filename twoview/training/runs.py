@@ -95,7 +95,13 @@ class RunFolder:
             records.write_json(self.path / "config.json", {**records.header("run"), **settings})
             _write_log(self.path, [])
         if self.writes and self._config.tensorboard:
-            self._board = _summary_writer(self.path)
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError as error:
+                raise MissingBackend(
+                    "TensorBoard is not installed", hint='pip install "twoview[tensorboard]"'
+                ) from error
+            self._board = SummaryWriter(str(self.path))
 
     def save(self, state: RunState) -> None:
         """Write the state and the best lifter so far."""
@@ -229,11 +235,3 @@ def _write_log(folder: Path, lines: Sequence[Row]) -> None:
         table = csv.DictWriter(file, names)
         table.writeheader()
         table.writerows(lines)
-
-
-def _summary_writer(folder: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise MissingBackend("TensorBoard is not installed", hint='pip install "twoview[tensorboard]"') from error
-    return SummaryWriter(str(folder))

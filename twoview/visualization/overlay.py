@@ -109,14 +109,9 @@ def contact_sheet(
     for row, figure in enumerate(content.figures, 1):
         write_text(page, figure.title, (10, _MARGIN + row * CELL[1] + 20), size=0.45)
     _write_corner(page, content.space.note)
-    write_picture(path, page)
-    return path
-
-
-def write_picture(path: Path | str, rgb: Array) -> None:
-    """Write a picture (H, W, 3) uint8 as png or jpg, atomically."""
     with atomic(path) as temporary:
-        temporary.write_bytes(cv2.imencode(Path(path).suffix, rgb[..., ::-1])[1].tobytes())
+        temporary.write_bytes(cv2.imencode(path.suffix, page[..., ::-1])[1].tobytes())
+    return path
 
 
 def _write_corner(page: Array, text: str) -> None:

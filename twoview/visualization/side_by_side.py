@@ -49,9 +49,7 @@ def render_sync(
     grid = common_grid(sync, times, rate=rate)
     sizes = {view: (round(info.size[0] * height / info.size[1] / 2) * 2, height) for view, info in infos.items()}
     size = (sum(width for width, _ in sizes.values()), height + _BAR)
-    shown = {
-        view: _at_times(videos[view], times[view], sync.to_view(view, grid), sizes[view]) for view in videos
-    }  # fmt: skip
+    shown = {view: _at_times(videos[view], times[view], sync.to_view(view, grid), sizes[view]) for view in videos}
     sound = _sound(videos, infos, sync, (float(grid[0]), float(grid[-1])))
     with VideoWriter(path, size, rate, audio=sound) as writer:
         for done, moment in enumerate(grid.tolist(), 1):
@@ -62,8 +60,7 @@ def render_sync(
                 frame = next(pictures)
                 _paste(page, frame, left, f"{view}  {frame.time:.3f} s", flash=flash)
                 left += sizes[view][0]
-            stamp = f"session {moment:.3f} s"
-            write_text(page, stamp, (size[0] - 190, 21), size=0.48)
+            write_text(page, f"session {moment:.3f} s", (size[0] - 190, 21), size=0.48)
             writer.write(page, moment - grid[0])
             report(on_progress, Progress("render sync", done, len(grid), "frames"))
     return path
@@ -113,5 +110,4 @@ def _on_session_clock(sound: Audio, clock: ClockMap, span: tuple[float, float]) 
     moments = np.arange(span[0], span[1], 1 / _SOUND_RATE)
     place = (clock.to_view(moments) - sound.start_s) * sound.rate
     loudest = int(np.argmax(np.square(sound.samples).sum(axis=0)))
-    samples: Array = np.interp(place, np.arange(len(sound.samples)), sound.samples[:, loudest], left=0.0, right=0.0)
-    return samples
+    return np.interp(place, np.arange(len(sound.samples)), sound.samples[:, loudest], left=0.0, right=0.0)

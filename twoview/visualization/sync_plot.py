@@ -73,8 +73,7 @@ def _normalized(level: Array) -> Array:
     if not len(level):
         return level
     low, high = np.quantile(level, 0.2), level.max()
-    normalized: Array = np.clip((level - low) / max(float(high - low), 1e-9), 0, 1)
-    return normalized
+    return np.asarray(np.clip((level - low) / max(float(high - low), 1e-9), 0, 1))
 
 
 def _headline(sync: Sync) -> str:
@@ -141,8 +140,7 @@ def _thinned(x: Array, y: Array) -> Trace:
         return x, y
     whole = len(y) // count * count
     rows = y[:whole].reshape(-1, count)
-    at = rows.argmax(axis=1)
-    pick = np.arange(len(rows)) * count + at
+    pick = np.arange(len(rows)) * count + rows.argmax(axis=1)
     return x[pick], y[pick]
 
 
