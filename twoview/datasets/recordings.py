@@ -109,7 +109,7 @@ def read_pickle(path: Path | str) -> Any:
     """The content of a pickle file. Raises FormatError for a missing or damaged one, or one that could run code."""
     try:
         with Path(path).open("rb") as file:
-            return _load(file)
+            return _Reader(file, encoding="latin1").load()
     except (OSError, pickle.UnpicklingError, EOFError, ValueError, AttributeError, IndexError, TypeError) as error:
         raise FormatError(f"{path} cannot be read as a pickled data set: {error}", hint=_HINT) from error
 
@@ -131,10 +131,6 @@ def _array(content: bytes) -> Any:
     version = npy.read_magic(file)
     _, _, dtype = npy.read_array_header_1_0(file) if version == (1, 0) else npy.read_array_header_2_0(file)
     if dtype.hasobject:
-        return _load(file)
+        return _Reader(file, encoding="latin1").load()
     file.seek(0)
     return np.load(file, allow_pickle=False)
-
-
-def _load(file: Any) -> Any:
-    return _Reader(file, encoding="latin1").load()

@@ -66,10 +66,15 @@ def read(
     """
     if split not in ("all", "train", *SPLITS):
         raise ValueError(f"expected a split among all, train, {', '.join(SPLITS)}, got {split!r}")
-    root, found = Path(folder), False
-    for calibration in sorted((root / "data").glob("*door*/S[0-9][0-9]/calib.pkl")):
+    root = Path(folder)
+    calibrations = sorted((root / "data").glob("*door*/S[0-9][0-9]/calib.pkl"))
+    if not calibrations:
+        raise FormatError(
+            f"no SportsPose takes in {root}: expected {root}/data/indoors/S00/calib.pkl and so on",
+            hint="docs/howto/reproduce-the-paper.md says where to get them and how to lay them out",
+        )
+    for calibration in calibrations:
         place, subject = calibration.parts[-3:-1]
-        found = True
         if split not in ("all", split_of(subject)):
             continue
         content = read_pickle(calibration)
@@ -77,11 +82,6 @@ def read(
         for path in sorted(calibration.parent.glob("*/*.npy")):
             if re.fullmatch(r"[a-z_]+[0-9]{4}\.npy", path.name):
                 yield _take(root, path, place, subject, cameras, head)
-    if not found:
-        raise FormatError(
-            f"no SportsPose takes in {root}: expected {root}/data/indoors/S00/calib.pkl and so on",
-            hint="docs/howto/reproduce-the-paper.md says where to get them and how to lay them out",
-        )
 
 
 def _camera(content: Mapping[str, Any], index: int, path: Path) -> Camera[Array]:

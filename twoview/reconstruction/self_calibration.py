@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import combinations, product
 
 import numpy as np
 import torch
@@ -324,12 +324,10 @@ def _fundamental(rotation: Array, translation: Array, focal: Array) -> Array:
     views = len(focal)
     result = np.zeros((views, views, 3, 3))
     inverse = [np.diag([1 / f, 1 / f, 1.0]) for f in focal]
-    for a in range(views):
-        for b in range(views):
-            turn = rotation[b] @ rotation[a].T
-            result[a, b] = (
-                inverse[b] @ bundle_adjustment.cross(translation[b] - turn @ translation[a]) @ turn @ inverse[a]
-            )
+    for a, b in product(range(views), repeat=2):
+        turn = rotation[b] @ rotation[a].T
+        across = bundle_adjustment.cross(translation[b] - turn @ translation[a])
+        result[a, b] = inverse[b] @ across @ turn @ inverse[a]
     return result
 
 
@@ -358,11 +356,8 @@ def _course(uv: Array, seen: Array, body: Array, fundamental: Array, pairs: tupl
     alone = np.zeros((frames, len(states)))
     for s, state in enumerate(states):
         alone[:, s] = SWAP_COST * sum(state)
-        for a in range(views):
-            for b in range(a + 1, views):
-                alone[:, s] += _disagreement(
-                    uv, seen, body, fundamental[a, b], (a, order[state[a]]), (b, order[state[b]])
-                )
+        for a, b in combinations(range(views), 2):
+            alone[:, s] += _disagreement(uv, seen, body, fundamental[a, b], (a, order[state[a]]), (b, order[state[b]]))
     stay = np.stack([_movement(uv[v], seen[v], body[v], plain, plain) for v in range(views)])
     change = np.stack([_movement(uv[v], seen[v], body[v], plain, swapped) for v in range(views)])
     flips = np.array([[[x != y for x, y in zip(p, q, strict=True)] for q in states] for p in states])

@@ -183,21 +183,16 @@ def _take_arrays(grid: ResampledTake, lift: Lift) -> TakeArrays:
     start = []
     for view, own in take.poses.items():
         lifted = lift(own.to(H36M17)).at(grid.view_time[view], max_gap=np.inf).xyz
-        if not np.isfinite(lifted).all(axis=(1, 2)).any():
+        whole = np.flatnonzero(np.isfinite(lifted).all(axis=(1, 2)))
+        if not len(whole):
             raise DetectorError(
                 f"take {take.name}: nobody is seen in view {view} while the other views see somebody",
                 hint="look at its detections with `twoview show`, or leave this take out",
             )
-        start.append(_without_gaps(lifted))
+        nearest = np.abs(np.arange(len(lifted))[:, None] - whole).argmin(axis=1)
+        start.append(lifted[whole[nearest]])  # a frame with a gap gets the nearest whole pose
     xy = np.where(grid.score[..., None] > 0, grid.xy, np.nan)
     return TakeArrays(xy, grid.score, grid.time, grid.size, np.stack(start))
-
-
-def _without_gaps(xyz: Array) -> Array:
-    """Poses (T, J, 3) with frames that hold a NaN replaced by the nearest whole one."""
-    whole = np.flatnonzero(np.isfinite(xyz).all(axis=(1, 2)))
-    nearest = np.abs(np.arange(len(xyz))[:, None] - whole).argmin(axis=1)
-    return np.asarray(xyz[whole[nearest]])
 
 
 def _triangulation(grid: ResampledTake, solution: Solution, config: TriangulateConfig) -> Triangulation:

@@ -19,20 +19,10 @@ _PARENT = [max(parent, 0) for parent in H36M17.parents]
 # Which factor scales each bone, by its child joint: 1 hips, 2 thighs, 3 shins, 4 trunk, 5 head, 6 shoulders, 7 arms
 # (0 for the root)
 _BUILD = [0, 1, 2, 3, 1, 2, 3, 4, 4, 5, 5, 6, 7, 7, 6, 7, 7]
-
-
-def _ancestors() -> Tensor:
-    """(17, 17): joint = sum over its row of bones, the root's own bone being its position."""
-    table = torch.zeros(17, 17)
-    for joint in range(17):
-        at = joint
-        while at >= 0:
-            table[joint, at] = 1
-            at = H36M17.parents[at]
-    return table
-
-
-_CHAIN = _ancestors()
+# (17, 17): a joint is the sum over its row of bones, the root's own bone being its position. Parents come first.
+_CHAIN = torch.eye(17)
+for _parent, _child in H36M17.bones:
+    _CHAIN[_child] += _CHAIN[_parent]
 
 
 @dataclass(frozen=True)

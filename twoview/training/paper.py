@@ -121,7 +121,8 @@ def monitors(batch: PairBatch, predicted: Tensor) -> dict[str, float]:
     for other, other_weight in flat[1:]:
         both = first_weight * other_weight
         fitted = fit_similarity(first, other, both)
-        turns.append(_angle(fitted.rotation))
+        trace = fitted.rotation.diagonal(dim1=-2, dim2=-1).sum(dim=-1)
+        turns.append(torch.acos(((trace - 1) / 2).clamp(-1, 1)))
         scales.append(fitted.scale)
         mirrored.append(mirrored_fit(first, other, both).double())
     deviation = points.std(dim=(2, 3))
@@ -137,12 +138,6 @@ def monitors(batch: PairBatch, predicted: Tensor) -> dict[str, float]:
         "scale": float(torch.stack(scales).median()) if scales else float("nan"),
         "mirrored": float(torch.stack(mirrored).mean()) if mirrored else 0.0,
     }
-
-
-def _angle(rotation: Tensor) -> Tensor:
-    """Rotation angle (B,), radians."""
-    trace = rotation.diagonal(dim1=-2, dim2=-1).sum(dim=-1)
-    return torch.acos(((trace - 1) / 2).clamp(-1, 1))
 
 
 def criterion(means: Mapping[str, float]) -> float:

@@ -129,7 +129,8 @@ def place_cameras(motion: Tensor, chance: Chance, where: CameraRange | None = No
     nearest = standing * chance.uniform(*where.crop, batch)
     distance = chance.log_uniform(*where.distance, batch).maximum(nearest)
     center = motion.mean(dim=(1, 2))
-    angle = chance.uniform(*where.azimuth, batch).deg2rad() + _right_of(motion)
+    right_side = (motion[:, :, J["right_hip"]] - motion[:, :, J["left_hip"]]).mean(dim=1)
+    angle = chance.uniform(*where.azimuth, batch).deg2rad() + torch.atan2(right_side[:, 1], right_side[:, 0])
     position = center + distance[:, None] * torch.stack([angle.cos(), angle.sin(), torch.zeros_like(angle)], dim=-1)
     position[:, 2] = chance.uniform(*where.height, batch)
 
@@ -142,12 +143,6 @@ def place_cameras(motion: Tensor, chance: Chance, where: CameraRange | None = No
     roll = math.radians(where.roll) * chance.normal(batch, 1) * upwards
     rotation = turn_towards(aside).mT @ rotation_matrix(roll) @ level
     return Camera(rotation, position, focal, principal_point(size), size)
-
-
-def _right_of(motion: Tensor) -> Tensor:
-    """Direction (B,) in radians, seen from above, of the athlete's right side over the clip."""
-    across = (motion[:, :, J["right_hip"]] - motion[:, :, J["left_hip"]]).mean(dim=1)
-    return torch.atan2(across[:, 1], across[:, 0])
 
 
 def rotation_matrix(vector: Tensor) -> Tensor:

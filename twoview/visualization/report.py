@@ -105,13 +105,9 @@ def _verdict(rows: Sequence[Row], before: Mapping[str, float], after: Mapping[st
 def _warnings(sentences: Sequence[str]) -> str:
     if not sentences:
         return ""
-    items = "".join(f"<li>{escape(_sentence(text))}</li>" for text in sentences)
+    whole = ((text[:1].upper() + text[1:]).rstrip(".") + "." for text in sentences)
+    items = "".join(f"<li>{escape(text)}</li>" for text in whole)
     return f"<section class=warnings><h2>Warnings</h2><ul>{items}</ul></section>"
-
-
-def _sentence(text: str) -> str:
-    """The text with a capital and a full stop."""
-    return (text[:1].upper() + text[1:]).rstrip(".") + "."
 
 
 def _before_and_after(before: Mapping[str, float], after: Mapping[str, float]) -> str:
