@@ -21,6 +21,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -31,9 +32,10 @@ from beside import ROOT
 from numpy import ndarray as Array
 
 from twoview.config import DetectConfig, InferConfig
-from twoview.datasets import Motion, motion
+from twoview.datasets.motion import Motion, read_motions
 from twoview.datasets.rendered import read_scene
 from twoview.evaluation import metrics
+from twoview.geometry.similarity import mirror
 from twoview.lifting.inference import lift
 from twoview.lifting.model import LIFTERS_FOLDER, Model, load_model
 from twoview.poses import Poses2D, Poses3D
@@ -77,8 +79,8 @@ def heading(text: str, title: str) -> None:
 
 def on_mocap(models: Mapping[str, Model], *, quick: bool, noise: NoiseModel | None, flip: bool, classes: bool) -> None:
     """One table a view and set, and one by class."""
-    options = {"flip": flip, "cameras": 1 if quick else 2} | ({} if noise is None else {"noise": noise})
-    sets = {name: motion.read(MOCAP / name) for name in SETS}
+    options = {"cameras": 1 if quick else 2} | ({} if noise is None else {"noise": noise})
+    sets = {name: read_motions(MOCAP / name) for name in SETS}
     if quick:
         sets = {name: found[:: 4 if len(found) > 20 else 1] for name, found in sets.items()}
     by_class: dict[str, dict[str, list[float]]] = {}
@@ -91,8 +93,9 @@ def on_mocap(models: Mapping[str, Model], *, quick: bool, noise: NoiseModel | No
             bank = MotionBank(motions)
             for title, model in models.items():
                 frames = min(27, model.clip_length)
+                lifter = partial(flipped, model.lifter) if flip else model.lifter
                 found = score_lifter(
-                    model.lifter, bank, rule=model.framing, frames=frames, rate=model.rate_hz, where=where, **options
+                    lifter, bank, rule=model.framing, frames=frames, rate=model.rate_hz, where=where, **options
                 )
                 print(row(title, [float(found[key].mean()) if key in found else np.nan for key in KEYS]), flush=True)
                 if view == "any":
@@ -101,6 +104,12 @@ def on_mocap(models: Mapping[str, Model], *, quick: bool, noise: NoiseModel | No
         heading("class | " + " | ".join(models), "By class, any view, MPJPE / PA-MPJPE")
         for kind, found in by_class.items():
             print(f"| {kind} | " + " | ".join(f"{a:.1f} / {b:.1f}" for a, b in found.values()) + " |")
+
+
+@torch.inference_mode()
+def flipped(lifter: torch.nn.Module, seen: torch.Tensor) -> torch.Tensor:
+    """The mean of the answers to the input and to its mirror image, as `infer` makes it."""
+    return (lifter(seen) + mirror(lifter(mirror(seen)))) / 2
 
 
 def _collect(table: dict, name: str, title: str, motions: Sequence[Motion], found: Mapping) -> None:

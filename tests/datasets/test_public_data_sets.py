@@ -15,11 +15,11 @@ from data_set_files import FRAMES, to_3dhp, write_c3d, write_human36m, write_spo
 from numpy import ndarray as Array
 
 from twoview.datasets import aspset, human36m, mpi_inf_3dhp, sportspose
-from twoview.datasets.recordings import h36m_points, read_objects, read_pickle
+from twoview.datasets.recordings import read_objects, read_pickle
 from twoview.errors import FormatError, MissingBackend
 from twoview.geometry.cameras import Camera, turned
 from twoview.poses import Poses2D
-from twoview.skeleton import COCO17
+from twoview.skeleton import COCO17, to_h36m
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_sportspose_is_projected_turned_and_timed(tmp_path, rng):
     for view in take.views:
         plain = cameras[index[view]]
         camera = turned(plain, turns[index[view]])
-        points = camera.to_camera(h36m_points(world))
+        points = camera.to_camera(to_h36m(world, np.ones(world.shape[:2], np.float32), COCO17)[0])
         np.testing.assert_allclose(take.truth[view].xyz, points, atol=1e-5)
         np.testing.assert_allclose(take.poses[view].xy, camera.project(points), atol=1e-3)
         assert take.poses[view].size == (1216, 1936)

@@ -125,15 +125,14 @@ def pretrain(
     sets: Annotated[list[str] | None, set_option("pretrain")] = None,
 ) -> None:
     """Train a lifter from motion capture rendered in virtual cameras."""
-    from twoview.datasets.motion import read_motion_files, read_motions
+    from twoview.datasets.motion import read_motions
     from twoview.training.pretraining import pretrain
 
     settings = resolve("pretrain", file=config, sets=sets or ()).pretrain
     validation = {Path(path).stem: read_motions(path) for path in settings.validation}
     with console.progress() as on_progress:
-        model = pretrain(
-            settings, read_motion_files(settings.data), out=out, validation=validation, on_progress=on_progress
-        )
+        motions = [motion for path in settings.data for motion in read_motions(path)]
+        model = pretrain(settings, motions, out=out, validation=validation, on_progress=on_progress)
     console.table(["what", "value"], [[k, str(v)] for k, v in model.card.items() if not isinstance(v, dict | list)])
     console.saved(out / "model.pt", next=f"twoview finetune --views a,b --weights {console.short(out / 'model.pt')}")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,11 +68,6 @@ def read_motions(path: Path | str) -> list[Motion]:
             f"{path} and {path.with_suffix('.json').name} cannot be read as prepared motion capture: {error}",
             hint="make them again from the originals, see docs/howto/pretrain.md",
         ) from error
-
-
-def read_motion_files(paths: Iterable[Path | str]) -> list[Motion]:
-    """The motions of several prepared files, one after the other."""
-    return [motion for path in paths for motion in read_motions(path)]
 
 
 def write_motions(path: Path | str, motions: Sequence[Motion]) -> None:

@@ -20,7 +20,7 @@ from numpy.lib import format as npy
 from twoview.errors import FormatError
 from twoview.geometry.cameras import Camera
 from twoview.poses import Poses2D, Poses3D
-from twoview.skeleton import COCO17, H36M17, HeadRule, to_h36m
+from twoview.skeleton import H36M17
 from twoview.timeline import ClockMap, Sync
 
 
@@ -61,11 +61,6 @@ class Recording:
         """The same take with 2D detected in the videos, in any known skeleton, instead of projected truth."""
         rows = {view: found[view].to(H36M17).at(self.video_time[view]) for view in self.views}
         return replace(self, poses={v: replace(row, time=self.poses[v].time, view=v) for v, row in rows.items()})
-
-
-def h36m_points(coco: Array, *, head: HeadRule = "eyes") -> Array:
-    """Human3.6M joints (T, 17, 3) of 3D points in COCO order, by the rule that detections go through as well."""
-    return to_h36m(coco, np.ones(coco.shape[:2], np.float32), COCO17, head=head)[0]
 
 
 def seen_by(

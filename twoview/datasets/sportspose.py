@@ -18,10 +18,10 @@ import numpy as np
 from numpy import ndarray as Array
 from scipy.spatial.transform import Rotation
 
-from twoview.datasets.recordings import Recording, h36m_points, read_pickle, seen_by
+from twoview.datasets.recordings import Recording, read_pickle, seen_by
 from twoview.errors import ConfigError, FormatError
 from twoview.geometry.cameras import Camera, turned
-from twoview.skeleton import HeadRule
+from twoview.skeleton import COCO17, HeadRule, to_h36m
 
 VIEWS = ("front-right", "right", "back-right", "back", "back-left", "left", "front-left")
 SPLITS = {  # paper section 4.1; all others are for training
@@ -110,7 +110,8 @@ def _take(
         time = (stamps - stamps[0]) / 1000
         if world.shape[1:] != (17, 3) or {len(world)} != {len(time), *map(len, seconds.values())}:
             raise ValueError(f"{world.shape} joints, {len(time)} times")
-        poses, truth = seen_by(cameras, h36m_points(world, head=head), time)
+        joints, _ = to_h36m(world, np.ones(world.shape[:2], np.float32), COCO17, head=head)
+        poses, truth = seen_by(cameras, joints, time)
     except (OSError, KeyError, IndexError, TypeError, ValueError) as error:
         raise FormatError(f"{path} and {timing_path.name} do not make a take: {error}") from error
     return Recording(

@@ -45,10 +45,6 @@ class Metric:
     high: float = float("nan")
     part: str = ""
 
-    def of(self, part: str) -> Metric:
-        """The same number, of `part`."""
-        return replace(self, part=part)
-
 
 @dataclass(frozen=True)
 class Report:

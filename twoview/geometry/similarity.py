@@ -70,17 +70,16 @@ def _fit(a: Tensor, b: Tensor, weight: Tensor, rigid: bool) -> _Fitted:
     return _Fitted(a, b, weight, rotation, vt.mT, sigma, power, scale, mean_a[..., 0].double(), mean_b[..., 0].double())
 
 
+@torch.no_grad()
 def fit_similarity(a: Tensor, b: Tensor, weight: Tensor | None = None, *, rigid: bool = False) -> Similarity:
     """The similarity (or rigid motion) that brings a closest to b in weighted least squares. Paper equation 3.
 
     a, b (B, N, 3); weight (B, N) >= 0; points of weight 0 may be NaN. Without gradient; `residuals` has one.
     Reflections are never used.
     """
-    with torch.no_grad():
-        fitted = _fit(*_prepared(a, b, weight), rigid)
-        rotation = fitted.rotation.mT
-        moved = fitted.scale[:, None] * torch.einsum("bi,bij->bj", fitted.mean_a, rotation)
-        translation = fitted.mean_b - moved
+    fitted = _fit(*_prepared(a, b, weight), rigid)
+    rotation = fitted.rotation.mT
+    translation = fitted.mean_b - fitted.scale[:, None] * torch.einsum("bi,bij->bj", fitted.mean_a, rotation)
     return Similarity(fitted.scale.to(a), rotation.to(a), translation.to(a))
 
 
@@ -95,10 +94,10 @@ def residuals(
     return left.mT.to(a.dtype)
 
 
+@torch.no_grad()
 def mirrored_fit(a: Tensor, b: Tensor, weight: Tensor | None = None) -> Tensor:
     """Whether a reflection would fit better, (B,) bool: a sign of depth reversal in one of the two."""
-    with torch.no_grad():
-        return _fit(*_prepared(a, b, weight), False).sigma[:, 2] < 0
+    return _fit(*_prepared(a, b, weight), False).sigma[:, 2] < 0
 
 
 def _prepared(a: Tensor, b: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:

@@ -231,7 +231,9 @@ class TrainingSet:
     def draw(self, step: int) -> list[LabeledBatch]:
         """One batch of each kind."""
         chance, config = Chance(torch.Generator().manual_seed(step_seed(self.seed, step))), self.config
-        batches = [LabeledBatch("pseudo", self._pseudo(chance), 1.0)]
+        at, others = (pick(len(self.labels), config.batch, chance) for _ in range(2))
+        own = swap_residuals(self.labels[at], self.labels[others], chance, config.swap)
+        batches = [LabeledBatch("pseudo", self._batch(own, chance), 1.0)]
         if config.turned > 0:
             turned = self.labels[pick(len(self.labels), config.virtual, chance)]
             batch = self._virtual(to_room(turned.points), turned.weight, chance)
@@ -241,11 +243,6 @@ class TrainingSet:
             batch = self._virtual(motion, torch.ones(motion.shape[:3]), chance)
             batches.append(LabeledBatch("rehearsal", batch, config.rehearsal))
         return batches
-
-    def _pseudo(self, chance: Chance) -> PairBatch:
-        at, others = (pick(len(self.labels), self.config.batch, chance) for _ in range(2))
-        own = swap_residuals(self.labels[at], self.labels[others], chance, self.config.swap)
-        return self._batch(own, chance)
 
     def _virtual(self, motion: Tensor, weight: Tensor, chance: Chance) -> PairBatch:
         tilt = rotation_matrix(math.radians(TILT_DEG) * chance.normal(len(motion), 3))

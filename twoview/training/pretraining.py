@@ -10,7 +10,7 @@ import copy
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -25,7 +25,7 @@ from twoview.datasets.motion import Motion
 from twoview.errors import TrainingError
 from twoview.evaluation.metrics import aligned_errors, joint_errors, scaled_errors
 from twoview.geometry.framing import LabeledClips, Rule, to_camera
-from twoview.geometry.similarity import mirror, rooted
+from twoview.geometry.similarity import rooted
 from twoview.lifting.model import Model, load_model, save_model
 from twoview.machine import keep_memory, torch_device
 from twoview.progress import OnProgress, Progress, report
@@ -62,7 +62,7 @@ _BENCHMARK_NOISE = NoiseModel(level=(0.007, 0.007), blind=0.0, swaps=0.0)
 
 @torch.inference_mode()
 def score_lifter(
-    lifter: nn.Module,
+    lifter: Callable[[Tensor], Tensor],
     bank: MotionBank,
     *,
     rule: Rule = "box",
@@ -70,7 +70,6 @@ def score_lifter(
     rate: float = 30.0,
     cameras: int = 2,
     seed: int = 1,
-    flip: bool = False,
     converted: bool = False,
     where: CameraRange = BENCHMARK,
     noise: NoiseModel = _BENCHMARK_NOISE,
@@ -81,15 +80,14 @@ def score_lifter(
     protocol, but against the true pose instead of its 2.5D projection. Keys: mpjpe, pa_mpjpe, n_mpjpe, mpjve (mm a
     second), and `which` motion it is.
 
-    flip       average with the prediction of the mirrored input, as `infer` does
     converted  joints of a COCO detector after conversion, instead of those that were captured
     """
     motion, which = bank.windows(frames, rate)
     motion = center_motion(motion.repeat(cameras, 1, 1, 1))
     motion = coco_like(motion) if converted else motion
-    seen = render(motion, _chance(seed, bank.device), noise, where)
+    seen = render(motion, Chance(torch.Generator(bank.device).manual_seed(seed)), noise, where)
     clips = seen.labeled(rule)
-    answer = torch.cat([_answer(lifter, part, flip) for part in torch.split(clips.input, 256)])
+    answer = torch.cat([lifter(part) for part in torch.split(clips.input, 256)])
     root = seen.points[:, :, _ROOT : _ROOT + 1]
     meters = root[..., 2:] * (seen.cameras.size[:, 0] / 2 / seen.cameras.focal)[:, None, None, None]
     pose, truth = to_camera(answer, clips.framing) * meters * 1000, (seen.points - root) * 1000
@@ -99,14 +97,6 @@ def score_lifter(
     if frames > 1:
         found["mpjve"] = (pose - truth).diff(dim=1).norm(dim=-1).mean((1, 2)) * rate
     return {**found, "which": which.repeat(cameras)}
-
-
-def _answer(lifter: nn.Module, seen: Tensor, flip: bool) -> Tensor:
-    return (lifter(seen) + mirror(lifter(mirror(seen)))) / 2 if flip else cast(Tensor, lifter(seen))
-
-
-def _chance(seed: int, device: torch.device) -> Chance:
-    return Chance(torch.Generator(device).manual_seed(seed))
 
 
 def learning_rate(config: PretrainConfig, step: int) -> float:
@@ -121,7 +111,7 @@ def draw_batch(
     bank: MotionBank, config: PretrainConfig, noises: Sequence[NoiseModel], step: int, clip_length: int = 81
 ) -> LabeledClips:
     """The clips of one step, all of one length up to `clip_length`; a pure function of (seed, step) on each device."""
-    chance = _chance(step_seed(config.seed, step), bank.device)
+    chance = Chance(torch.Generator(bank.device).manual_seed(step_seed(config.seed, step)))
     lengths, shares = zip(*((n, share) for n, share in _LENGTHS if n <= clip_length), strict=True)
     pick = np.random.default_rng((config.seed, step)).choice(len(lengths), p=np.divide(shares, sum(shares)))
     length = lengths[pick]

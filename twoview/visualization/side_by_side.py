@@ -110,4 +110,5 @@ def _on_session_clock(sound: Audio, clock: ClockMap, span: tuple[float, float]) 
     moments = np.arange(span[0], span[1], 1 / _SOUND_RATE)
     place = (clock.to_view(moments) - sound.start_s) * sound.rate
     loudest = int(np.argmax(np.square(sound.samples).sum(axis=0)))
-    return np.interp(place, np.arange(len(sound.samples)), sound.samples[:, loudest], left=0.0, right=0.0)
+    samples = np.interp(place, np.arange(len(sound.samples)), sound.samples[:, loudest], left=0.0, right=0.0)
+    return np.asarray(samples)

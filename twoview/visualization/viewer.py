@@ -51,7 +51,7 @@ def _thinned(poses: Poses3D) -> Array:
 
 def _z_up(xyz: Array) -> Array:
     """Camera axes to those of the page: x right, y away, z up; rounded to keep the page small."""
-    return np.round(xyz[..., [0, 2, 1]] * np.array([1, 1, -1]), 4)
+    return np.asarray((xyz[..., [0, 2, 1]] * np.array([1, 1, -1])).round(4))
 
 
 def _lines(skeleton: Skeleton, joints: Array, before: Array | None = None) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from twoview.errors import FormatError
@@ -55,7 +56,7 @@ def evaluate_takes(
     for take in load_takes(session, views):
         if take.name in wanted:
             found = compare_views({view: infer(poses, lifter) for view, poses in take.poses.items()}, take.sync)
-            rows += [m.of(f"{take.name} {m.part}") for m in found.rows]
+            rows += [replace(m, part=f"{take.name} {m.part}") for m in found.rows]
     return Report(tuple(rows), notes=("agreement is not accuracy: two views can agree on a wrong pose",))
 
 
