@@ -107,7 +107,12 @@ def finetune(
         folder.log({"epoch": epoch + 1, **losses, **figures, "seconds": time.monotonic() - started})
         folder.save(state)
 
-    state = replace(state, warnings=_warnings(state, objective, len(train)), finished=True)
+    warnings = [*objective.warnings, *paper.warnings(state.before, state.best.held_out, clips=len(train))]
+    if state.best.epoch == 0:
+        warnings.append(
+            "no epoch made the held-out clips better than the unadapted lifter, which is therefore kept as the model"
+        )
+    state = replace(state, warnings=tuple(warnings), finished=True)
     if fabric.is_global_zero:
         views_seen = dict.fromkeys(view for take in takes for view in take.views)
         about = {"takes": len(takes), "views": ",".join(views_seen), "clips": len(train)}
@@ -227,15 +232,6 @@ def _set_learning_rate(
     }[automatic if config.schedule == "auto" else config.schedule]
     for group in optimizer.param_groups:
         group["lr"] = config.lr * share
-
-
-def _warnings(state: RunState, objective: Objective, clips: int) -> tuple[str, ...]:
-    found = [*objective.warnings, *paper.warnings(state.before, state.best.held_out, clips=clips)]
-    if state.best.epoch == 0:
-        found.append(
-            "no epoch made the held-out clips better than the unadapted lifter, which is therefore kept as the model"
-        )
-    return tuple(found)
 
 
 def _write_model(out: Path, state: RunState, model: Model, config: FinetuneConfig, about: Mapping[str, Any]) -> None:

@@ -68,10 +68,18 @@ def plan(
     config = config or FinetuneConfig()
     check_views(takes)
     length = config.clip_length or model.clip_length
-    rows = tuple(
-        _plan_take(take, model, length=length, stride=config.stride, config=triangulation, on_progress=on_progress)
-        for take in takes
-    )
+    rows = []
+    for take in takes:
+        try:
+            grid = resample(take, model.rate_hz)
+            cuts = cut(grid, length=length, stride=config.stride)
+            found = triangulate_takes([take], model, grids=[grid], config=triangulation, on_progress=on_progress)[0]
+        except TwoViewError as error:
+            rows.append(TakePlan(take.name, 0.0, 0, float("nan"), 0.0, error.message))
+            continue
+        best = min((found.angle_deg[view] for view in found.views[1:]), key=lambda angle: abs(angle - 90.0))
+        shared, problem = float(found.time[-1] - found.time[0]), "; ".join(found.warnings)
+        rows.append(TakePlan(take.name, shared, len(cuts), best, float(found.reliable.mean()), problem))
     minutes = sum(row.seconds for row in rows) / 60
     clips = sum(row.clips for row in rows)
     steps = config.epochs * (config.phones.steps_per_epoch if config.method == "phones" else -(-clips // config.batch))
@@ -81,7 +89,7 @@ def plan(
         batch, frames = 2 * config.batch, length  # each clip with two views
     half = precision_of(config, model.name) != "fp32"
     seconds = steps * seconds_per_step(model, batch, frames, half=half)
-    return Plan(rows, minutes, clips, seconds / 60, tuple(_advice(rows, clips)))
+    return Plan(tuple(rows), minutes, clips, seconds / 60, tuple(_advice(rows, clips)))
 
 
 def seconds_per_step(model: Model, batch: int, frames: int, *, half: bool = False) -> float:
@@ -96,27 +104,6 @@ def seconds_per_step(model: Model, batch: int, frames: int, *, half: bool = Fals
         answer.float().square().mean().backward()
         taken.append(time.perf_counter() - started)
     return float(np.median(taken))
-
-
-def _plan_take(
-    take: Take,
-    model: Model,
-    *,
-    length: int,
-    stride: float,
-    config: TriangulateConfig | None,
-    on_progress: OnProgress | None,
-) -> TakePlan:
-    try:
-        grid = resample(take, model.rate_hz)
-        clips = cut(grid, length=length, stride=stride)
-        found = triangulate_takes([take], model, grids=[grid], config=config, on_progress=on_progress)[0]
-    except TwoViewError as error:
-        return TakePlan(take.name, 0.0, 0, float("nan"), 0.0, error.message)
-    others = [found.angle_deg[view] for view in found.views[1:]]
-    best = min(others, key=lambda angle: abs(angle - 90.0))
-    seconds = float(found.time[-1] - found.time[0])
-    return TakePlan(take.name, seconds, len(clips), best, float(found.reliable.mean()), "; ".join(found.warnings))
 
 
 def _advice(rows: Sequence[TakePlan], clips: int) -> list[str]:

@@ -34,14 +34,12 @@ def draw_sync(sync: Sync, relations: Sequence[Relation], traces: Mapping[str, Tr
     traces  of each view, from `loudness` or `joint_speed`
     """
     from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     style: Any = {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 9,
                   "axes.titlelocation": "left", "axes.edgecolor": _PALE}  # fmt: skip
     with rc_context(style):
         figure = Figure(figsize=(13, 2.9 * len(relations) + 0.5), layout="constrained", dpi=110)
-        FigureCanvasAgg(figure)
         rows = figure.subplots(len(relations), 3, squeeze=False, width_ratios=(1.7, 1, 1))
         for (left, middle, right), relation in zip(rows, relations, strict=True):
             _draw_traces(left, sync, relation, traces)
