@@ -68,8 +68,3 @@ def test_a_missing_frame_is_refused(tmp_path):
     frames = np.arange(9) / 30
     with pytest.raises(SyncError, match="10 times for view a, and its video has 9 frames"):
         by_timestamps({"a": tmp_path / "t.csv"}, {"a": frames}, "a")
-
-
-def test_an_event_of_the_reference_is_needed():
-    with pytest.raises(SyncError, match="no moment is given for the reference a"):
-        by_event({"b": 1.0}, "a")

@@ -115,10 +115,9 @@ def choose_together(views: Mapping[str, tuple[People, tuple[int, int]]], sync: S
     """
     tied: dict[str, list[TrackSummary]] = {}
     for view, (people, size) in views.items():
-        best = choose(people, size)
+        choose(people, size)  # raises where nobody was found
         ranked = summarize(people, size)
-        least = TIE * next(row.athlete for row in ranked if row.track == best)
-        tied[view] = [row for row in ranked if row.athlete >= least][:MOST_TIED]
+        tied[view] = [row for row in ranked if row.athlete >= TIE * ranked[0].athlete][:MOST_TIED]
     motion = {
         (view, row.track): _activity(views[view][0].of(row.track), sync, view) for view in tied for row in tied[view]
     }

@@ -10,10 +10,11 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy import ndarray as Array
@@ -25,6 +26,7 @@ from twoview.detection.tracking import People, Tracker, join
 from twoview.detectors import Person
 from twoview.detectors.crops import around
 from twoview.errors import FormatError
+from twoview.media.video import probe, timeline
 from twoview.poses import Poses2D, Source
 from twoview.skeleton import COCO17, HALPE26, Skeleton
 from twoview.storage import records
@@ -59,35 +61,42 @@ class ImportedPeople:
     tool: str
 
 
-class _Rows:
-    """Collects the rows of one file."""
+class Row(NamedTuple):
+    """One person in one frame of a file.
 
-    def __init__(self, path: Path, tool: str) -> None:
-        self.path, self.tool = path, tool
-        self.rows: list[tuple[int, int, Array]] = []
+    values  x, y and score of every joint, flat or in rows
+    names   of the joints; () where the file does not name them
+    """
 
-    def add(self, frame: int, person: int, values: Any) -> None:
-        """One person: x, y and score of every joint, flat or in rows."""
+    frame: int
+    person: int
+    values: Any
+    names: tuple[str, ...] = ()
+
+
+def _gathered(rows: Iterable[Row], path: Path, tool: str) -> ImportedPeople:
+    """All rows of a file in one of our skeletons."""
+    frame, person, joints, names = [], [], [], ()  # type: list[int], list[int], list[Array], tuple[str, ...]
+    for row in rows:
         try:
-            self.rows.append((frame, person, np.asarray(values, dtype=np.float64).reshape(-1, 3)))
+            joints.append(np.asarray(row.values, dtype=np.float64).reshape(-1, 3))
         except ValueError as error:
-            raise FormatError(f"{self.path}: frame {frame}: joints are not triples of x, y, score") from error
-
-    def done(self, names: Callable[[int], tuple[str, ...]]) -> ImportedPeople:
-        """All rows in one of our skeletons; `names` gives the names of the joints for their number."""
-        if not self.rows:
-            raise FormatError(f"{self.path} holds no person", hint="is it the right file?")
-        counts = {len(values) for *_, values in self.rows}
-        if len(counts) > 1:
-            raise FormatError(f"{self.path} mixes people of {', '.join(map(str, sorted(counts)))} joints")
-        skeleton, order = _arrange(names(counts.pop()), self.path)
-        values = np.stack([values for *_, values in self.rows])
-        picked = np.where((order >= 0)[None, :, None], values[:, np.maximum(order, 0)], 0.0)
-        score = np.clip(np.nan_to_num(picked[..., 2]), 0.0, 1.0)
-        unseen = (score == 0) | ~np.isfinite(picked[..., :2]).all(axis=-1)
-        frame, person = (np.array([row[i] for row in self.rows], dtype=np.int64) for i in (0, 1))
-        xy = np.where(unseen[..., None], np.nan, picked[..., :2])
-        return ImportedPeople(frame, person, xy, np.where(unseen, 0.0, score), skeleton, self.tool)
+            raise FormatError(f"{path}: frame {row.frame}: joints are not triples of x, y, score") from error
+        frame.append(row.frame)
+        person.append(row.person)
+        names = row.names
+    if not joints:
+        raise FormatError(f"{path} holds no person", hint="is it the right file?")
+    counts = sorted({len(values) for values in joints})
+    if len(counts) > 1:
+        raise FormatError(f"{path} mixes people of {', '.join(map(str, counts))} joints")
+    skeleton, order = _arrange(names if len(names) == counts[0] else _usual_names(counts[0], tool), path)
+    values = np.stack(joints)
+    picked = np.where((order >= 0)[None, :, None], values[:, np.maximum(order, 0)], 0.0)
+    score = np.clip(np.nan_to_num(picked[..., 2]), 0.0, 1.0)
+    unseen = (score == 0) | ~np.isfinite(picked[..., :2]).all(axis=-1)
+    xy = np.where(unseen[..., None], np.nan, picked[..., :2])
+    return ImportedPeople(np.array(frame), np.array(person), xy, np.where(unseen, 0.0, score), skeleton, tool)
 
 
 def _arrange(names: tuple[str, ...], path: Path) -> tuple[Skeleton, Array]:
@@ -102,21 +111,19 @@ def _arrange(names: tuple[str, ...], path: Path) -> tuple[Skeleton, Array]:
             f"{path} lacks {', '.join(body[:4])}; it has {', '.join(names[:8])} ...",
             hint="name the joints as COCO does, for instance left_shoulder",
         )
-    return COCO17, np.array([names.index(joint) if joint in names else -1 for joint in COCO17.joints])
+    return skeleton, order
 
 
-def _own_names(count: int) -> tuple[str, ...]:
-    for skeleton in (COCO17, HALPE26):
-        if count == len(skeleton):
-            return skeleton.joints
-    raise FormatError(f"people have {count} joints; expected 17 (COCO) or 26 (Halpe)")
-
-
-def _openpose_names(count: int) -> tuple[str, ...]:
-    for names in (BODY25, OPENPOSE_COCO18):
+def _usual_names(count: int, tool: str) -> tuple[str, ...]:
+    """The names of so many joints in the files of a tool that does not name them."""
+    usual = {"COCO": COCO17.joints, "Halpe": HALPE26.joints}
+    if tool == "openpose":
+        usual = {"BODY_25": BODY25, "COCO": OPENPOSE_COCO18}
+    for names in usual.values():
         if count == len(names):
             return names
-    raise FormatError(f"people have {count} joints; expected 25 (BODY_25) or 18 (COCO)")
+    expected = " or ".join(f"{len(names)} ({order})" for order, names in usual.items())
+    raise FormatError(f"people have {count} joints; expected {expected}")
 
 
 def read_detections(path: Path | str, tool: str | None = None) -> ImportedPeople:
@@ -130,7 +137,7 @@ def read_detections(path: Path | str, tool: str | None = None) -> ImportedPeople
     if tool not in READERS:
         raise FormatError(f"unknown format of detections {tool!r}; known: {', '.join(READERS)}")
     try:
-        return READERS[tool](path)
+        return _gathered(READERS[tool](path), path, tool)
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise FormatError(f"{path} is not in the format that {tool} writes ({error!r})") from error
 
@@ -171,37 +178,31 @@ def _frame_number(name: str, path: Path) -> int:
     return int(found[-1])
 
 
-def _read_openpose(path: Path) -> ImportedPeople:
-    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
-    rows = _Rows(path, "openpose")
-    for file in files:
+def _read_openpose(path: Path) -> Iterator[Row]:
+    for file in sorted(path.glob("*.json")) if path.is_dir() else [path]:
         frame = _frame_number(re.sub(r"_keypoints$", "", file.stem), file)
         for person in _json(file)["people"]:
             tracked = person.get("person_id", [-1])
-            rows.add(frame, int(tracked[0]) if tracked else -1, person["pose_keypoints_2d"])
-    return rows.done(_openpose_names)
+            yield Row(frame, int(tracked[0]) if tracked else -1, person["pose_keypoints_2d"])
 
 
-def _read_alphapose(path: Path) -> ImportedPeople:
-    rows = _Rows(path, "alphapose")
+def _read_alphapose(path: Path) -> Iterator[Row]:
     for entry in _json(path):
         person = entry.get("idx", -1)
         while isinstance(person, list):  # its tracker sometimes nests the id
             person = person[0] if person else -1
-        rows.add(_frame_number(str(entry["image_id"]), path), int(person), entry["keypoints"])
-    return rows.done(_own_names)
+        yield Row(_frame_number(str(entry["image_id"]), path), int(person), entry["keypoints"])
 
 
-def _read_coco(path: Path) -> ImportedPeople:
-    rows = _Rows(path, "coco")
-    first = min((entry["image_id"] for entry in _json(path)), default=0)
-    for entry in _json(path):
-        rows.add(entry["image_id"] - min(first, 1), int(entry.get("track_id", -1)), entry["keypoints"])
-    return rows.done(_own_names)
+def _read_coco(path: Path) -> Iterator[Row]:
+    entries = _json(path)
+    first = min((entry["image_id"] for entry in entries), default=0)
+    for entry in entries:
+        yield Row(entry["image_id"] - min(first, 1), int(entry.get("track_id", -1)), entry["keypoints"])
 
 
-def _read_mmpose(path: Path) -> ImportedPeople:
-    content, rows = _json(path), _Rows(path, "mmpose")
+def _read_mmpose(path: Path) -> Iterator[Row]:
+    content = _json(path)
     named = content.get("meta_info", {}).get("keypoint_id2name", {})
     names = tuple(name for _, name in sorted((int(i), name) for i, name in named.items()))
     first = min((frame["frame_id"] for frame in content["instance_info"]), default=0)  # MMPose's demo counts from 1
@@ -209,11 +210,10 @@ def _read_mmpose(path: Path) -> ImportedPeople:
         for one in frame["instances"]:
             values = np.column_stack([np.asarray(one["keypoints"], float)[:, :2], one["keypoint_scores"]])
             person = one.get("track_id", one.get("instance_id", -1))
-            rows.add(frame["frame_id"] - min(first, 1), int(person), values)
-    return rows.done(lambda count: names if len(names) == count else _own_names(count))
+            yield Row(frame["frame_id"] - min(first, 1), int(person), values, names)
 
 
-def _read_deeplabcut(path: Path) -> ImportedPeople:
+def _read_deeplabcut(path: Path) -> Iterator[Row]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             table = list(csv.reader(file))
@@ -224,15 +224,14 @@ def _read_deeplabcut(path: Path) -> ImportedPeople:
         raise FormatError(f"{path} has no `bodyparts` and `coords` rows at its top")
     parts, coords = [_our_name(part) for part in heads["bodyparts"]], heads["coords"]
     people = heads.get("individuals", [""] * len(parts))
-    names, rows = tuple(dict.fromkeys(parts)), _Rows(path, "deeplabcut")
+    names = tuple(dict.fromkeys(parts))
     column = {(who, part, axis): i for i, (who, part, axis) in enumerate(zip(people, parts, coords, strict=True))}
     for line in table[len(heads) :]:
         cells = [float(cell) if cell.strip() else float("nan") for cell in line[1:]]
         for number, who in enumerate(dict.fromkeys(people)):
             values = np.array([[cells[column[who, part, axis]] for axis in ("x", "y", "likelihood")] for part in names])
             if np.isfinite(values).all(axis=1).any():
-                rows.add(int(float(line[0])), number, values)
-    return rows.done(lambda _: names)
+                yield Row(int(float(line[0])), number, values, names)
 
 
 def _our_name(part: str) -> str:
@@ -243,7 +242,7 @@ def _our_name(part: str) -> str:
     return f"{'left' if short[1] == 'l' else 'right'}_{short[2]}" if short else words
 
 
-READERS: dict[str, Callable[[Path], ImportedPeople]] = {
+READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
     "openpose": _read_openpose,
     "alphapose": _read_alphapose,
     "coco": _read_coco,
@@ -273,11 +272,17 @@ def check_tool(tool: str) -> None:
         raise FormatError(f"unknown format of detections {tool!r}; known: {', '.join(WRITERS)}")
 
 
-def _triples(poses: Poses2D) -> Iterator[tuple[int, list[float], float]]:
-    """Frame number, flat x, y, score of all joints, and mean score of every frame with somebody."""
-    values = np.nan_to_num(np.concatenate([poses.xy, poses.score[..., None]], axis=-1)).astype(float)
-    for frame in np.flatnonzero((poses.score > 0).any(axis=1)):
-        yield int(frame), values[frame].round(4).ravel().tolist(), float(poses.score[frame].mean())
+def _triples(poses: Poses2D) -> Array:
+    """x, y, score (T, J, 3) of all joints; 0 where unseen."""
+    values = np.concatenate([poses.xy, poses.score[..., None]], axis=-1)
+    return np.nan_to_num(values.astype(float))
+
+
+def _people(poses: Poses2D) -> Iterator[tuple[int, Array]]:
+    """Number and x, y, score (J, 3) of every frame with somebody."""
+    values = _triples(poses).round(4)
+    for frame in np.flatnonzero((poses.score > 0).any(axis=1)).tolist():
+        yield frame, values[frame]
 
 
 def _write_json(path: Path, content: Any) -> None:
@@ -286,49 +291,33 @@ def _write_json(path: Path, content: Any) -> None:
 
 
 def _write_openpose(poses: Poses2D, folder: Path) -> None:
-    joints = poses.skeleton.joints
-    values = np.nan_to_num(np.concatenate([poses.xy, poses.score[..., None]], axis=-1)).astype(float)
-    middles = {"neck": ("left_shoulder", "right_shoulder"), "hip": ("left_hip", "right_hip")}
+    joints = dict(zip(poses.skeleton.joints, np.moveaxis(_triples(poses), 1, 0), strict=True))
+    for name, left, right in (("neck", "left_shoulder", "right_shoulder"), ("hip", "left_hip", "right_hip")):
+        both = np.stack([joints[left], joints[right]])
+        middle = np.column_stack([both[..., :2].mean(axis=0), both[..., 2].min(axis=0)])
+        joints.setdefault(name, np.where(middle[:, 2:] > 0, middle, 0.0))
+    nowhere = np.zeros((len(poses), 3))
+    flat = np.concatenate([joints.get(name, nowhere) for name in BODY25], axis=1).round(4)
+    seen = (poses.score > 0).any(axis=1)
     for frame in range(len(poses)):
-        flat: list[float] = []
-        for name in BODY25:
-            row = np.zeros(3)
-            if name in joints:
-                row = values[frame, joints.index(name)]
-            elif name in middles:
-                pair = values[frame, [joints.index(part) for part in middles[name]]]
-                row = np.append(pair[:, :2].mean(axis=0), pair[:, 2].min()) if (pair[:, 2] > 0).all() else row
-            flat += row.round(4).tolist()
-        seen = bool((poses.score[frame] > 0).any())
-        people = [{"person_id": [0], "pose_keypoints_2d": flat}] if seen else []
+        people = [{"person_id": [0], "pose_keypoints_2d": flat[frame].tolist()}] if seen[frame] else []
         _write_json(folder / f"{folder.name}_{frame:012d}_keypoints.json", {"version": 1.3, "people": people})
 
 
-def _write_alphapose(poses: Poses2D, path: Path) -> None:
+def _write_results(poses: Poses2D, path: Path, image_id: Callable[[int], Any], **more: Any) -> None:
+    """A list of people as COCO's results, and AlphaPose's like them."""
     _write_json(path, [
-        {"image_id": f"{frame}.jpg", "category_id": 1, "keypoints": flat, "score": score, "idx": 0}
-        for frame, flat, score in _triples(poses)
-    ])  # fmt: skip
-
-
-def _write_coco(poses: Poses2D, path: Path) -> None:
-    _write_json(path, [
-        {"image_id": frame, "category_id": 1, "keypoints": flat, "score": score}
-        for frame, flat, score in _triples(poses)
+        {"image_id": image_id(frame), "category_id": 1, "keypoints": values.ravel().tolist(),
+         "score": float(poses.score[frame].mean()), **more}
+        for frame, values in _people(poses)
     ])  # fmt: skip
 
 
 def _write_mmpose(poses: Poses2D, path: Path) -> None:
-    def instance(flat: list[float]) -> Mapping[str, Any]:
-        values = np.array(flat).reshape(-1, 3)
-        return {"keypoints": values[:, :2].tolist(), "keypoint_scores": values[:, 2].tolist()}
-
-    there = {frame: flat for frame, flat, _ in _triples(poses)}
+    frames: list[dict[str, Any]] = [{"frame_id": frame, "instances": []} for frame in range(len(poses))]
+    for frame, values in _people(poses):
+        frames[frame]["instances"] = [{"keypoints": values[:, :2].tolist(), "keypoint_scores": values[:, 2].tolist()}]
     names = {str(i): name for i, name in enumerate(poses.skeleton.joints)}
-    frames = [
-        {"frame_id": frame, "instances": [instance(there[frame])] if frame in there else []}
-        for frame in range(len(poses))
-    ]
     _write_json(path, {"meta_info": {"keypoint_id2name": names}, "instance_info": frames})
 
 
@@ -348,8 +337,8 @@ def _write_deeplabcut(poses: Poses2D, path: Path) -> None:
 
 WRITERS: dict[str, Callable[[Poses2D, Path], None]] = {
     "openpose": _write_openpose,
-    "alphapose": _write_alphapose,
-    "coco": _write_coco,
+    "alphapose": partial(_write_results, image_id="{}.jpg".format, idx=0),
+    "coco": partial(_write_results, image_id=int),
     "mmpose": _write_mmpose,
     "deeplabcut": _write_deeplabcut,
 }
@@ -370,11 +359,9 @@ def import_poses(
     config  `person`, `score`, `repair` and the smoothing are used; the other settings are for detecting
     Raises FormatError where the file has frames that the video does not have.
     """
-    from twoview.media.video import probe, timeline
-
     config = config or DetectConfig()
     imported, times, size = read_detections(path, tool), timeline(video).seconds, probe(video).size
-    if len(imported.frame) and imported.frame.max() >= len(times):
+    if imported.frame.max() >= len(times):
         raise FormatError(
             f"{path} has frame {imported.frame.max()}, and {video} has {len(times)} frames (0 to {len(times) - 1})",
             hint="were the detections made from this video, not from a cut or resampled copy?",

@@ -24,6 +24,7 @@ from twoview.detection.tracking import People, VideoTracker, join
 from twoview.detectors import Detector, TopDown, build
 from twoview.errors import DetectorError, FormatError, TwoViewError, VideoError
 from twoview.machine import cores, keep_memory_low
+from twoview.media.video import decoded, probe
 from twoview.poses import Poses2D, Source
 from twoview.progress import OnProgress, Progress, report
 from twoview.skeleton import SKELETONS, Skeleton
@@ -50,8 +51,6 @@ def detect(
              where there are several people a picture of each is written beside the file
     Raises DetectorError where nobody is found, VideoError where the file cannot be read.
     """
-    from twoview.media.video import probe
-
     config = config or DetectConfig()
     video = Path(video)
     info = probe(video)
@@ -132,8 +131,6 @@ def agreed_athletes(videos: Mapping[str, Path], sync: Sync, partials: Mapping[st
 
     partials  view -> file of everyone's tracks, complete
     """
-    from twoview.media.video import probe
-
     if len(videos) < 2:
         return {}
     views = {}
@@ -191,8 +188,6 @@ def find_people(
     size    (width, height) that pictures are scaled to
     frames  number of frames to expect, for the progress
     """
-    from twoview.media.video import decoded
-
     config = kept.config
     keep_memory_low()
     detector = build(config.detector, device=config.device, finder=config.finder, flip=config.flip)
@@ -249,7 +244,7 @@ class PeopleFile:
         except FormatError:
             return None
         wanted = self._header(head.get("settings", {}).get("detector", ""))
-        same = all(head.get(key) == wanted[key] for key in ("format", "version", "inputs", "settings"))
+        same = records.is_current(self.path, wanted)
         if not (same and head.get("complete") and head.get("asked_for") == name and head.get("skeleton") in SKELETONS):
             return None
         return Tracks(people, SKELETONS[head["skeleton"]], head["settings"]["detector"])

@@ -181,9 +181,7 @@ def _one_row_each(people: People, original: Array) -> People:
     length = np.array([rows_of[track] for track in original])
     order = np.lexsort((-length, people.track, people.frame))
     rows = np.stack([people.frame[order], people.track[order]], axis=1)
-    first = np.ones(len(rows), bool)
-    first[1:] = (rows[1:] != rows[:-1]).any(axis=1)
-    return people.rows(order[first])
+    return people.rows(order[np.unique(rows, axis=0, return_index=True)[1]])
 
 
 def _continues(before: People, after: People, gap: float) -> bool:

@@ -38,7 +38,7 @@ def read_audio(path: Path | str, *, rate: int = 16000) -> Audio:
     return Audio(np.concatenate([part.samples for part in parts]), rate, parts[0].start_s, damage_warnings(damage))
 
 
-def audio_blocks(path: Path | str, *, rate: int = 16000, damage: Damage | None = None) -> Iterator[Audio]:
+def audio_blocks(path: Path | str, *, rate: int, damage: Damage) -> Iterator[Audio]:
     """The first sound track that can be decoded, resampled to `rate`, each block right after the one before.
 
     Gaps between timestamps are filled with silence, so that the place of a sample always gives its time. A track that
@@ -46,7 +46,6 @@ def audio_blocks(path: Path | str, *, rate: int = 16000, damage: Damage | None =
     damage  counts what could not be decoded, see `damage_warnings`
     Raises VideoError if the file has no sound that can be decoded.
     """
-    path = Path(path)
     with opened(path) as container:
         stream = audio_stream(container)
         if stream is None:

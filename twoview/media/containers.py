@@ -38,8 +38,9 @@ class Damage:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Any]:
+def opened(path: Path | str) -> Iterator[Any]:
     """An open container. Raises VideoError for a file that is missing or no video."""
+    path = Path(path)
     if not path.exists():
         raise VideoError(f"no such file: {path}", hint="check the path; names with spaces need quotes")
     if path.is_dir():
@@ -55,7 +56,7 @@ def opened(path: Path) -> Iterator[Any]:
         yield container
 
 
-def video_stream(container: Any, path: Path) -> Any:
+def video_stream(container: Any, path: Path | str) -> Any:
     """The first stream of moving pictures. Raises VideoError if there is none."""
     # Cover pictures are video streams too; tracks of unknown kind, which phones add, have no codec.
     for stream in container.streams.video:
@@ -77,9 +78,8 @@ def packets(container: Any, stream: Any, damage: Damage) -> Iterator[Any]:
         damage.lost += 1
 
 
-def decoded_pictures(container: Any, stream: Any, damage: Damage | None = None) -> Iterator[Any]:
+def decoded_pictures(container: Any, stream: Any, damage: Damage) -> Iterator[Any]:
     """Pictures that can be decoded, in the order they are shown; the others are counted in `damage`."""
-    damage = damage if damage is not None else Damage()
     timeless = container.format.name == "avi"  # such files number frames as stored, not as shown
     waiting: list[int] = []  # times of packets whose pictures are still to come, earliest first
     begun = False
@@ -99,9 +99,8 @@ def decoded_pictures(container: Any, stream: Any, damage: Damage | None = None) 
     damage.lost += len(waiting)
 
 
-def decoded_sound(container: Any, stream: Any, damage: Damage | None = None) -> Iterator[Any]:
+def decoded_sound(container: Any, stream: Any, damage: Damage) -> Iterator[Any]:
     """Frames of sound that can be decoded; packets that cannot are counted in `damage`."""
-    damage = damage if damage is not None else Damage()
     for packet in packets(container, stream, damage):
         yield from (frame for frame in _decode(packet, damage) if frame.pts is not None)
 

@@ -75,10 +75,9 @@ class Frame:
 
 def probe(path: Path | str) -> VideoInfo:
     """Size, rate, duration, rotation and sound of a file. Raises VideoError for a file without a decodable video."""
-    path = Path(path)
     with opened(path) as container:
         stream = video_stream(container, path)
-        first = next(decoded_pictures(container, stream), None)
+        first = next(decoded_pictures(container, stream, Damage()), None)
         if first is None:
             raise VideoError(f"{path} has no frame that can be decoded", hint=_PLAY)
         rate = stream.average_rate or stream.guessed_rate
@@ -88,7 +87,7 @@ def probe(path: Path | str) -> VideoInfo:
         duration = promised_end(container, stream) - (stream.start_time or 0) * stream.time_base
         sound_start = _first_sound(path)
         return VideoInfo(
-            path=path,
+            path=Path(path),
             size=(first.height, first.width) if turned else (first.width, first.height),
             rate=Fraction(rate),
             duration_s=float(duration),
@@ -129,7 +128,6 @@ def decoded(
 
     threads  of the decoder, each of which keeps one or two frames; 0: one per core
     """
-    path = Path(path)
     with opened(path) as container:
         stream = video_stream(container, path)
         stream.thread_type, stream.codec_context.thread_count = "AUTO", threads
@@ -158,7 +156,6 @@ def decoded(
 
 def timeline(path: Path | str) -> Timeline:
     """True presentation times of all frames, without decoding them."""
-    path = Path(path)
     with opened(path) as container:
         stream = video_stream(container, path)
         times = [
@@ -174,18 +171,17 @@ def timeline(path: Path | str) -> Timeline:
 
 def read_slowdown(path: Path | str) -> float:
     """Seconds of the file that one real second takes: above 1 for slow motion, if the file says so."""
-    path = Path(path)
     with opened(path) as container:
         stream = video_stream(container, path)
         factor = capture_rate(container) / float(stream.average_rate or math.inf)
     return factor if factor > _SLOW else 1.0
 
 
-def _first_sound(path: Path) -> float | None:
+def _first_sound(path: Path | str) -> float | None:
     """Time of the first sound that can be decoded, seconds; None without sound."""
     with opened(path) as container:
         stream = audio_stream(container)
-        first = next(decoded_sound(container, stream), None) if stream is not None else None
+        first = next(decoded_sound(container, stream, Damage()), None) if stream is not None else None
     return None if first is None else float(first.time)
 
 

@@ -124,7 +124,8 @@ def find_lines(a: Sound, b: Sound, config: SyncConfig) -> tuple[list[Line], Arra
     lines, spectra = [], dict[float, _Spectra]()
     for coarse, height in peaks:
         span = _overlap(coarse, a, b)
-        seconds = _window_s(span[1] - span[0])
+        # Nine windows, each half over the next; whole tenths of a second.
+        seconds = float(np.clip(np.floor(2 * (span[1] - span[0])) / 10, 0.6, _WINDOW_S))
         windows = _correlate(a, spectra.setdefault(seconds, _Spectra(b, seconds)), coarse, span)
         if windows is not None:
             lines.append(_follow(windows, coarse, height, config.max_drift_ppm))
@@ -324,11 +325,6 @@ class _Spectra:
             spectra = [np.conj(fft.rfft(window, self.size)) for window in (plain, onset)]
             self._kept[start] = (spectra[0], spectra[1], float(np.mean(plain**2)))
         return self._kept[start]
-
-
-def _window_s(overlap_s: float) -> float:
-    """Window length for an overlap: nine windows, each half over the next; whole tenths of a second."""
-    return float(np.clip(np.floor(2 * overlap_s) / 10, 0.6, _WINDOW_S))
 
 
 def _correlate(a: Sound, b: _Spectra, coarse: ClockMap, span: tuple[float, float]) -> _Windows | None:

@@ -125,17 +125,14 @@ def _consistent(relations: Sequence[Relation], views: Sequence[str]) -> tuple[li
         for out in combinations(kept, count):
             rest = [r for r in kept if r not in out]
             if _reached(rest, views[0]) >= set(views) and _closes(rest, views):
-                choices.append((math.prod(_error_probability(r) for r in out), out, rest))
+                wrong = math.prod(max(1.0 - r.quality.confidence, 1e-4) for r in out)  # probability of an error in all
+                choices.append((wrong, out, rest))
         if choices:
             choices.sort(key=lambda choice: -choice[0])
-            if len(choices) > 1 and choices[0][0] < _LESS_CERTAIN * choices[1][0]:
-                raise SyncError(_contradiction(kept, views), hint="relate the views two by two, and look at sync.png")
-            return choices[0][2], list(choices[0][1])
+            if len(choices) == 1 or choices[0][0] >= _LESS_CERTAIN * choices[1][0]:
+                return choices[0][2], list(choices[0][1])
+            break
     raise SyncError(_contradiction(kept, views), hint="relate the views two by two, and look at sync.png")
-
-
-def _error_probability(relation: Relation) -> float:
-    return max(1.0 - relation.quality.confidence, 1e-4)
 
 
 def _closes(relations: Sequence[Relation], views: Sequence[str]) -> bool:

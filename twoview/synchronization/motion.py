@@ -166,8 +166,9 @@ def _judge(
     others = [c for c in candidates if abs(c.lag - best.lag) > _SAME_ANSWER_S * RATE]
     likeness = max(others[0].evidence, 0.0) / max(best.evidence, 1e-9) if others else 0.0
     same = _same_motion(best)
-    error = _standard_error(best)
-    right, refusal = _right(error, len(best.curve)), ""
+    error, refusal = _standard_error(best), ""
+    # Probability that an offset with this standard error, from so many windows, is right within half a frame.
+    right = float(2 * stdtr(len(best.curve) - 1, _HALF_FRAME_S / error) - 1)
     if same < _LEAST_PROBABILITY:
         refusal = (
             f"too little shared motion: at best {max(1 - best.share, 0):.0%} of it agrees for {best.seconds:.1f} s, "
@@ -189,8 +190,9 @@ def _judge(
     offset = a.start - b.start + best.lag / RATE
     delay -= drift * (time - middle)
     used = (np.abs(delay) < _HALF_FRAME_S) & (weight > 0)
+    unique = 1 / (1 + math.exp(20 * (likeness - 1.0)))  # probability that the best candidate is the right one
     quality = ClockQuality(
-        same * right * _unique(likeness), slowdown[0] * error, drift_se * 1e6, best.seconds,
+        same * right * unique, slowdown[0] * error, drift_se * 1e6, best.seconds,
         (int(used.sum()), len(used)), float(np.median(np.abs(delay[used]))) if used.any() else math.nan,
     )  # fmt: skip
     clock = ClockMap(slowdown[0] * (offset - drift * middle), (1 + drift) * slowdown[0] / slowdown[1])
@@ -207,16 +209,6 @@ def _same_motion(found: Candidate) -> float:
     per_share, per_misfit, per_second, odds = _LOG_ODDS
     odds += per_share * math.log(found.share) + per_misfit * math.log(max(found.misfit, _LEAST_MISFIT))
     return 1 / (1 + math.exp(-np.clip(odds + per_second * math.log(found.seconds), -50, 50)))
-
-
-def _right(error_s: float, windows: int) -> float:
-    """Probability that an offset with this standard error, from so many windows, is right within half a frame."""
-    return float(2 * stdtr(windows - 1, _HALF_FRAME_S / error_s) - 1)
-
-
-def _unique(likeness: float) -> float:
-    """Probability that the best candidate is the right one, from the evidence of its rival over its own."""
-    return 1 / (1 + math.exp(20 * (likeness - 1.0)))
 
 
 def _sharpness(curve: Array) -> float:

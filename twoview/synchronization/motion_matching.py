@@ -236,7 +236,7 @@ def refine(a: Trajectories, b: Trajectories, lag: float, *, reach: int = _REACH)
         if span[1] - span[0] < RATE:
             return None
         pair = _paired(a, b, lag, span)
-        if not _enough(pair):
+        if pair.seen.sum() < RATE * len(_JOINTS) / 4:  # all joints for a quarter of a second, or some for longer
             return None
         geometry = _fit_geometry(pair, (span[1] - span[0]) / RATE)
         steps = lag + np.arange(-margin, margin + 1)
@@ -253,14 +253,10 @@ def refine(a: Trajectories, b: Trajectories, lag: float, *, reach: int = _REACH)
     return Candidate(lag, seconds, share, misfit, steps, curve, time)
 
 
-def _enough(pair: _Pair) -> bool:
-    """Whether both views show all joints for at least a quarter of a second, or some joints for accordingly longer."""
-    return float(pair.seen.sum()) >= RATE * len(_JOINTS) / 4
-
-
 def _unrelated_residual(pair: _Pair, movement: _Pair, geometry: Array) -> float:
     """The residual that would remain of both views' movement if they had nothing in common."""
-    along, _ = _slopes(pair, geometry)
+    along = _derivatives(pair, geometry)
+    along /= np.linalg.norm(along, axis=-1, keepdims=True) + 1e-6
     by_a, by_b = (along[..., :2] * movement.a).sum(axis=-1), (along[..., 2:] * movement.b).sum(axis=-1)
     return float((pair.seen * np.log1p((by_a**2 + by_b**2) / _LARGE_RESIDUAL**2)).sum())
 
@@ -325,13 +321,6 @@ def _terms(pair: _Pair) -> tuple[Array, Array]:
     return np.stack([xb * xa, xb * ya, yb * xa, yb * ya, xa, xb, yb, np.ones_like(xa)], axis=-1), ya
 
 
-def _slopes(pair: _Pair, geometry: Array) -> tuple[Array, Array]:
-    """Derivatives (..., 4) of the constraint by x_a, y_a, x_b, y_b, scaled to unit length, and their length (...)."""
-    along = _derivatives(pair, geometry)
-    length = np.linalg.norm(along, axis=-1) + 1e-6
-    return along / length[..., None], length
-
-
 def _derivatives(pair: _Pair, g: Array) -> Array:
     """Derivatives (..., 4) of the constraint by x_a, y_a, x_b, y_b."""
     xa, ya, xb, yb = pair.a[..., 0], pair.a[..., 1], pair.b[..., 0], pair.b[..., 1]
@@ -358,7 +347,7 @@ def _fit_geometry(pair: _Pair, seconds: float) -> Array:
     terms, target = _terms(flat)
     geometry = _USUAL_GEOMETRY
     for _ in range(5):
-        length = _slopes(flat, geometry)[1]
+        length = np.linalg.norm(_derivatives(flat, geometry), axis=-1) + 1e-6
         away = (target - terms @ geometry) / length
         far = max(2.5 * _JOINT_NOISE, 2.2 * float(np.median(np.abs(away))))
         weight = 1 / length**2 / (1 + (away / far) ** 2)

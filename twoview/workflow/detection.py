@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, cast
 
 from twoview.config import DetectConfig
 from twoview.errors import FormatError, SessionError
@@ -53,20 +54,10 @@ class View:
             return True
         if imported_from(self.path) and not detect_again:
             return bool(records.read_header(self.path)["inputs"] == self.head["inputs"])
-        if choose_again or self.head["settings"].get("person") is not None or not self.path.exists():
+        if choose_again or self.head["settings"].get("person") is not None:
             return False
-        return records.is_current(self.path, self._head_with_chosen_person())
-
-    def is_chosen_by_hand(self) -> bool:
-        """Whether the person in the file was chosen by hand."""
-        return self.path.exists() and not records.is_current(self.path, self.head)
-
-    def _head_with_chosen_person(self) -> records.Header:
-        try:
-            person = records.read_header(self.path)["settings"].get("person")
-        except FormatError:
-            person = None
-        return {**self.head, "settings": {**self.head["settings"], "person": person}}
+        settings = {**self.head["settings"], "person": _settings_in(self.path).get("person")}
+        return records.is_current(self.path, {**self.head, "settings": settings})
 
     def save(self, poses: Poses2D) -> Poses2D:
         """Keep poses under the view's name."""
@@ -77,10 +68,15 @@ class View:
 
 def imported_from(path: Path) -> str:
     """The file of another tool that the detections in a view's file were imported from; "" where there is none."""
+    return str(_settings_in(path).get("imported", ""))
+
+
+def _settings_in(path: Path) -> Mapping[str, Any]:
+    """The settings in a file's header; {} where there is no such file, or it is damaged."""
     try:
-        return str(records.read_header(path)["settings"].get("imported", "")) if path.exists() else ""
+        return cast(Mapping[str, Any], records.read_header(path)["settings"])
     except FormatError:
-        return ""
+        return {}
 
 
 def detect_missing(
@@ -162,7 +158,8 @@ def _choose_together(
     chosen = {}
     for name, track in athletes.items():
         view = able[name]
-        if view.label in made or not view.is_chosen_by_hand():
+        by_hand = view.path.exists() and not records.is_current(view.path, view.head)
+        if view.label in made or not by_hand:
             poses = detect(view.video, config=replace(config, person=track), view=name, partial=view.people_path)
             chosen[view.label] = view.save(poses)
     return chosen

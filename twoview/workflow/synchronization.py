@@ -81,7 +81,8 @@ def sync_take(
         return records.load_as(path, Sync), False
     paths = {view: present(file, view) for view, file in files.items()}
     sync, relations, sounds = _relate(paths, poses, reference, options, config=config, on_progress=on_progress)
-    sync = _with_warnings(sync, _copies(files))
+    twins = [(a, b) for a, b in combinations(files, 2) if files[a].fingerprint == files[b].fingerprint]
+    sync = _with_warnings(sync, tuple(copies_warning(*pair) for pair in twins))
     save_sync(session, take, sync, settings=settings)
     picture = path.with_suffix(".png")
     picture.unlink(missing_ok=True)
@@ -184,15 +185,6 @@ def _claps(sync: Sync, paths: Mapping[str, Path]) -> list[float]:
 
 def _with_warnings(sync: Sync, warnings: tuple[str, ...]) -> Sync:
     return replace(sync, warnings=tuple(dict.fromkeys((*warnings, *sync.warnings))))
-
-
-def _copies(files: Mapping[str, ViewFile]) -> tuple[str, ...]:
-    """A warning for each two views that are one file."""
-    return tuple(
-        copies_warning(first, second)
-        for first, second in combinations(files, 2)
-        if files[first].fingerprint == files[second].fingerprint
-    )
 
 
 def _slowdowns(paths: Mapping[str, Path], options: SyncOptions) -> dict[str, float]:
