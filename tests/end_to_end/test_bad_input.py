@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -229,10 +230,11 @@ def test_a_full_disk_before_anything_is_done(twoview, tmp_path, synced, monkeypa
 
 @pytest.mark.parametrize("missing", ["mmpose", "mmengine"])
 def test_without_mmpose_the_command_that_installs_it(twoview, synced, monkeypatch, missing):
-    from twoview.detectors import mmpose
-
-    there = mmpose._installed
-    monkeypatch.setattr(mmpose, "_installed", lambda name: name != missing and there(name))
+    find_spec = importlib.util.find_spec
+    monkeypatch.delitem(sys.modules, missing, raising=False)
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *package: None if name == missing else find_spec(name, *package)
+    )
     answer = twoview("detect", "--detector", "mmpose:td-hm_hrnet-w32_8xb64-210e_coco-256x192,hrnet.pth")
     refused(answer, missing, 'pip install "twoview[mmpose]" && pip install --no-deps mmpose==1.3.2')
 

@@ -143,15 +143,13 @@ def search_every(
     on_drop: Callable[[], object],
 ) -> Iterator[Picture]:
     """The frames later than those in `after` (T,), every `every`-th frame of the video with everyone in it."""
-    number, last = len(after), float(after[-1]) if len(after) else -np.inf
-    for frame in frames:
-        if frame.time <= last:
-            continue
+    last = float(after[-1]) if len(after) else -np.inf
+    later = (frame for frame in frames if frame.time > last)
+    for number, frame in enumerate(later, start=len(after)):
         picture = Picture(frame.kept(size), on_drop)
         if number % every == 0:
             picture.people = search(detector, picture)
         yield picture
-        number += 1
 
 
 def windows(pictures: Iterable[Picture]) -> Iterator[list[Picture]]:

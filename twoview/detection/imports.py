@@ -274,8 +274,8 @@ def check_tool(tool: str) -> None:
 
 def _triples(poses: Poses2D) -> Array:
     """x, y, score (T, J, 3) of all joints; 0 where unseen."""
-    values = np.concatenate([poses.xy, poses.score[..., None]], axis=-1)
-    return np.nan_to_num(values.astype(float))
+    values: Array = np.nan_to_num(np.concatenate([poses.xy, poses.score[..., None]], axis=-1)).astype(float)
+    return values
 
 
 def _people(poses: Poses2D) -> Iterator[tuple[int, Array]]:
@@ -298,9 +298,8 @@ def _write_openpose(poses: Poses2D, folder: Path) -> None:
         joints.setdefault(name, np.where(middle[:, 2:] > 0, middle, 0.0))
     nowhere = np.zeros((len(poses), 3))
     flat = np.concatenate([joints.get(name, nowhere) for name in BODY25], axis=1).round(4)
-    seen = (poses.score > 0).any(axis=1)
-    for frame in range(len(poses)):
-        people = [{"person_id": [0], "pose_keypoints_2d": flat[frame].tolist()}] if seen[frame] else []
+    for frame, score in enumerate(poses.score):
+        people = [{"person_id": [0], "pose_keypoints_2d": flat[frame].tolist()}] if (score > 0).any() else []
         _write_json(folder / f"{folder.name}_{frame:012d}_keypoints.json", {"version": 1.3, "people": people})
 
 

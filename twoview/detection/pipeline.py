@@ -65,7 +65,9 @@ def detect(
         raise DetectorError(f"{video}: {error.message}", hint=error.hint) from error
     if partial is not None and len(people.tracks) > 1:
         draw_people(video, size, people, summarize(people, size), athlete, partial.with_suffix(".png"))
-    poses = enlarge(poses_of_track(people, athlete, tracks.skeleton, size, least=config.score), info.size)
+    poses = poses_of_track(people, athlete, tracks.skeleton, size, least=config.score)
+    if size != info.size:
+        poses = replace(poses, xy=(poses.xy + 0.5) * (np.array(info.size) / np.array(size)) - 0.5, size=info.size)
     poses = clean(poses, config, view or video.stem)
     return replace(poses, view=view, source=Source(records.fingerprint(video), tracks.made_by))
 
@@ -144,14 +146,6 @@ def working_size(size: tuple[int, int]) -> tuple[int, int]:
     """The (width, height) that pictures are detected in: their own up to MOST_SIDE px, larger ones scaled down."""
     scale = min(1.0, MOST_SIDE / max(size))
     return max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)
-
-
-def enlarge(poses: Poses2D, size: tuple[int, int]) -> Poses2D:
-    """Poses in px of the original (width, height) `size`, where they were found in scaled pictures."""
-    if poses.size == size:
-        return poses
-    scale = np.array(size) / np.array(poses.size)
-    return replace(poses, xy=(poses.xy + 0.5) * scale - 0.5, size=size)
 
 
 def poses_of_track(people: People, track: int, skeleton: Skeleton, size: tuple[int, int], *, least: float) -> Poses2D:

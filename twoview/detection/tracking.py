@@ -222,16 +222,7 @@ class Row(NamedTuple):
     colors: Array
 
 
-class Running(NamedTuple):
-    """A window in whose frames the keypoint network still runs.
-
-    first  index of its first frame
-    parts  (frame, track) of each row, and the people that the network will have found there
-    """
-
-    window: Sequence[Picture]
-    first: int
-    parts: list[tuple[list[tuple[int, int]], Future[list[Person]]]]
+Part = tuple[list[tuple[int, int]], Future[list[Person]]]
 
 
 class VideoTracker:
@@ -245,7 +236,9 @@ class VideoTracker:
         self._kept = people  # older rows, as arrays: a fifth of the memory
         self.tracker = Tracker(next_track=int(people.track.max()) + 1 if len(people.track) else 0)
         self._pool = ThreadPoolExecutor(cores())
-        self._running: deque[Running] = deque()
+        # Windows in whose frames the keypoint network still runs: pictures, index of the first frame, and in parts the
+        # (frame, track) of each row with the people that the network will have found there.
+        self._running: deque[tuple[Sequence[Picture], int, list[Part]]] = deque()
 
     def resume(self, every: int) -> None:
         """Set the tracker to its state after the last saved window of `every` frames."""
@@ -330,7 +323,7 @@ class VideoTracker:
         size = max(getattr(detector, "batch", 1), 1)
         parts = [slice(i, i + size) for i in range(0, len(wanted), size)]
         running = [(where[part], self._pool.submit(self._estimate, wanted[part])) for part in parts]
-        self._running.append(Running(window, first, running))
+        self._running.append((window, first, running))
 
     def _estimate(self, wanted: Sequence[PersonCrop | tuple[Picture, Array]]) -> list[Person]:
         assert isinstance(self.detector, TopDown)

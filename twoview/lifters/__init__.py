@@ -13,9 +13,9 @@ as plain keyword arguments, so that a model file can hold them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from twoview import plugins
 from twoview.errors import LifterError
@@ -24,15 +24,6 @@ LIFTERS: dict[str, str] = {
     "dstformer": "twoview.lifters.dstformer:DSTformer",
     "tcn": "twoview.lifters.tcn:TemporalNetwork",
 }
-
-
-class Lifter(Protocol):
-    """What a lifter, an `nn.Module`, must offer."""
-
-    clip_length: int
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """(B, T, 17, 3) x, y, score -> (B, T, 17, 3) x, y, z; T from 1 to `clip_length`."""
 
 
 def build(name: str, config: Mapping[str, Any] | None = None) -> nn.Module:

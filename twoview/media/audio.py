@@ -28,14 +28,12 @@ class Audio:
     samples: Array
     rate: int
     start_s: float
-    warnings: tuple[str, ...] = ()
 
 
 def read_audio(path: Path | str, *, rate: int = 16000) -> Audio:
     """All of `audio_blocks` as one track."""
-    damage = Damage()
-    parts = list(audio_blocks(path, rate=rate, damage=damage))
-    return Audio(np.concatenate([part.samples for part in parts]), rate, parts[0].start_s, damage_warnings(damage))
+    parts = list(audio_blocks(path, rate=rate, damage=Damage()))
+    return Audio(np.concatenate([part.samples for part in parts]), rate, parts[0].start_s)
 
 
 def audio_blocks(path: Path | str, *, rate: int, damage: Damage) -> Iterator[Audio]:
@@ -43,7 +41,7 @@ def audio_blocks(path: Path | str, *, rate: int, damage: Damage) -> Iterator[Aud
 
     Gaps between timestamps are filled with silence, so that the place of a sample always gives its time. A track that
     starts later than the pictures keeps that start; an encoder's priming is dropped exactly where the file says so.
-    damage  counts what could not be decoded, see `damage_warnings`
+    damage  counts the pieces that could not be decoded: they are silent
     Raises VideoError if the file has no sound that can be decoded.
     """
     with opened(path) as container:
@@ -57,11 +55,6 @@ def audio_blocks(path: Path | str, *, rate: int, damage: Damage) -> Iterator[Aud
         if track is None:
             raise VideoError(f"{path} has a sound track, but nothing in it can be decoded", hint="re-encode the file")
         yield from track.finish()
-
-
-def damage_warnings(damage: Damage) -> tuple[str, ...]:
-    """A warning if some of the sound could not be decoded."""
-    return (f"{damage.lost} damaged pieces of the sound were replaced with silence",) if damage.lost else ()
 
 
 class _Track:

@@ -19,7 +19,6 @@ _GRID = 4  # px: parts of such pictures begin and end at multiples of this; PyAV
 _BLACK = {False: 16, True: 0}  # brightness of black, by whether a picture uses the full range of a byte
 # Weights of red and blue in the brightness, by the color space's number in ITU-T H.273; all others are BT.601.
 _WEIGHTS = {1: (0.2126, 0.0722), 4: (0.3, 0.11), 7: (0.212, 0.087), 9: (0.2627, 0.0593)}
-_BT601 = (0.299, 0.114)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +140,7 @@ def _planes(decoded: Any) -> list[Array]:
 @cache
 def _to_rgb(space: int, full: bool) -> Array:
     """Affine map (3, 4) from brightness and the two color differences, 0..255, to red, green, blue."""
-    red, blue = _WEIGHTS.get(space, _BT601)
+    red, blue = _WEIGHTS.get(space, (0.299, 0.114))
     green = 1 - red - blue
     of_blue, of_red = 2 * (1 - blue), 2 * (1 - red)
     linear = np.array([[1, 0, of_red], [1, -of_blue * blue / green, -of_red * red / green], [1, of_blue, 0]])

@@ -16,7 +16,7 @@ from scipy.ndimage import maximum_filter1d
 
 from twoview.config import SyncConfig
 from twoview.errors import SyncError, VideoError
-from twoview.media.audio import audio_blocks, damage_warnings
+from twoview.media.audio import audio_blocks
 from twoview.media.containers import Damage
 from twoview.media.video import read_slowdown
 from twoview.progress import OnProgress, Progress, report
@@ -97,7 +97,8 @@ def read_sound(path: Path | str, name: str = "", *, slowdown: float = 1.0) -> So
         sound = prepare((block.samples for block in chain([first], blocks)), RATE)
     except VideoError as error:
         raise SyncError(error.message, hint=_OTHER_WAYS) from error
-    return replace(sound, name=name, start_s=first.start_s, slowdown=RATE / rate, warnings=damage_warnings(damage))
+    warnings = (f"{damage.lost} damaged pieces of the sound were replaced with silence",) if damage.lost else ()
+    return replace(sound, name=name, start_s=first.start_s, slowdown=RATE / rate, warnings=warnings)
 
 
 def relate_sounds(

@@ -302,10 +302,6 @@ class _Windows:
         """Columns on either side of the middle one."""
         return int(self.plain.shape[1] // 2)
 
-    def votes(self, rows: Array) -> Array:
-        """Votes of each window for each delay: compressed, of zero mean and unit variance."""
-        return _unit(np.abs(rows) ** _POWER)
-
 
 class _Spectra:
     """Spectra of b's windows, which are the same for all coarse peaks of one pair."""
@@ -423,7 +419,7 @@ def _best_line(windows: _Windows, coarse: ClockMap, max_drift_ppm: float) -> _Be
     steepest = int(min(max_drift_ppm * 1e-6, _REACH_S / half) / step)
     drifts = step * np.arange(-steepest, steepest + 1)
     kinds = windows.plain, windows.onset
-    votes = [_unit(ndimage.maximum_filter1d(windows.votes(rows), 3, axis=1)) for rows in kinds]
+    votes = [_unit(ndimage.maximum_filter1d(_unit(np.abs(rows) ** _POWER), 3, axis=1)) for rows in kinds]
     signed = [_unit(ndimage.gaussian_filter1d(np.sign(rows) * np.abs(rows) ** _POWER, _BLUR, axis=1)) for rows in kinds]
     both = np.stack([sum(votes), sum(signed)], axis=1).astype(np.float32) * windows.weight[:, None, None]
     padded = np.pad(both, ((0, 0), (0, 0), (2 * reach, 2 * reach)))
@@ -501,7 +497,7 @@ def _sharpen(windows: _Windows, line: ClockMap) -> tuple[ClockMap, tuple[float, 
     local = np.zeros((len(time), len(columns)))
     at = (_delays(line, time) - windows.delay) * rate + windows.reach
     for rows in (windows.plain, windows.onset):
-        votes = ndimage.gaussian_filter1d(windows.votes(rows), 1.0, axis=1)
+        votes = ndimage.gaussian_filter1d(_unit(np.abs(rows) ** _POWER), 1.0, axis=1)
         for k, own in enumerate(votes):
             local[k] += windows.weight[k] * np.interp(at[k] + columns, np.arange(len(own)), own)
     local /= np.sqrt(2 * np.sum(windows.weight**2))

@@ -81,7 +81,12 @@ def solve(
     """
     views = tuple(dict.fromkeys([reference, *(view for r in relations for view in (r.first, r.second))]))
     reliable = [r for r in relations if not r.refusal]
-    _check_connected(reliable, relations, views, method, hint)
+    known = _reached(reliable, reference)
+    lost = [view for view in views if view not in known]
+    if lost:
+        reasons = [f"{r.name}: {r.refusal}" for r in relations if r.refusal and (r.first in lost) != (r.second in lost)]
+        whom = f"{', '.join(lost)} and {', '.join(v for v in views if v in known)}"
+        raise SyncError(f"{whom} cannot be related by {method}: {'; '.join(reasons)}", hint=hint)
     kept, left_out = _consistent(reliable, views)
     clocks, offset_se, drift_se = _solved(kept, views)
     loop = max((abs(_gap(r, clocks)) for r in kept), default=0.0) if len(kept) >= len(views) else math.nan
@@ -95,17 +100,6 @@ def solve(
         for view in views[1:]
     }
     return Sync(reference, clocks, method, quality, tuple(warnings), loop)
-
-
-def _check_connected(
-    reliable: Sequence[Relation], relations: Sequence[Relation], views: Sequence[str], method: str, hint: str
-) -> None:
-    known = _reached(reliable, views[0])
-    lost = [view for view in views if view not in known]
-    if lost:
-        reasons = [f"{r.name}: {r.refusal}" for r in relations if r.refusal and (r.first in lost) != (r.second in lost)]
-        whom = f"{', '.join(lost)} and {', '.join(v for v in views if v in known)}"
-        raise SyncError(f"{whom} cannot be related by {method}: {'; '.join(reasons)}", hint=hint)
 
 
 def _reached(relations: Sequence[Relation], start: str) -> set[str]:
@@ -160,17 +154,14 @@ def _offset_se(relation: Relation) -> float:
     return max(error, 1e-5) if math.isfinite(error) else _DEFAULT_SE_S
 
 
-def _drift_se(relation: Relation) -> float:
-    error = relation.quality.drift_se_ppm
-    return max(error, 0.01) if math.isfinite(error) else _DEFAULT_SE_PPM
-
-
 def _solved(
     relations: Sequence[Relation], views: Sequence[str]
 ) -> tuple[dict[str, ClockMap], dict[str, float], dict[str, float]]:
     """Clocks of all views (the first is the reference), standard errors of their offsets in s and of drifts in ppm."""
     step = np.array([math.log(r.clock.rate) for r in relations])
-    logs, drift_se = _least_squares(relations, views, step, np.array([_drift_se(r) * 1e-6 for r in relations]))
+    ppm = np.array([r.quality.drift_se_ppm for r in relations])
+    ppm = np.where(np.isfinite(ppm), np.maximum(ppm, 0.01), _DEFAULT_SE_PPM)
+    logs, drift_se = _least_squares(relations, views, step, ppm * 1e-6)
     rates = {view: math.exp(value) for view, value in logs.items()}
     difference = np.array([
         rates[r.first] * float(r.clock.to_session(r.middle_s)) - rates[r.second] * r.middle_s for r in relations
