@@ -157,7 +157,7 @@ def press_control_c(monkeypatch, *, after: int) -> None:
     """As if the person pressed Ctrl-C when the keypoint network was called that often."""
     from twoview.detectors.movenet import MoveNet
 
-    real, calls = MoveNet.look, []
+    real, calls = MoveNet.pose_crops, []
 
     def counted(self, crops):
         calls.append(len(crops))
@@ -165,7 +165,7 @@ def press_control_c(monkeypatch, *, after: int) -> None:
             os.kill(os.getpid(), signal.SIGINT)
         return real(self, crops)
 
-    monkeypatch.setattr(MoveNet, "look", counted)
+    monkeypatch.setattr(MoveNet, "pose_crops", counted)
 
 
 def test_control_c_keeps_what_is_done_and_so_does_a_full_disk(twoview, synced, monkeypatch):
