@@ -77,7 +77,7 @@ def pixel_pose(points: Array, camera: Camera[Array]) -> tuple[Array, Array]:
 
 
 def write_human36m(path: Path, body: Array) -> dict[str, Array]:
-    """Two takes of S9 and two cameras, as the prepared file orders them."""
+    """Two takes of S9 and two cameras, as the prepared file orders them, and the same by S1 and S5 to train on."""
     table: dict[str, list] = {key: [] for key in ("joint_2d", "confidence", "joint3d_image", "camera_name", "source")}
     table |= {"joints_2.5d_image": [], "2.5d_factor": [], "action": []}
     points = {}
@@ -95,7 +95,10 @@ def write_human36m(path: Path, body: Array) -> dict[str, Array]:
             table["source"].extend([f"s_09_act_{act}_subact_02_ca_{number:02d}"] * FRAMES)
             table["action"].extend([action] * FRAMES)
     plain = {key: np.array(value) for key, value in table.items()}
-    path.write_bytes(pickle.dumps({"train": {}, "test": plain}))
+    shared = [key for key in plain if key not in ("joints_2.5d_image", "2.5d_factor", "action")]
+    train = {key: np.concatenate([plain[key], plain[key]]) for key in shared}
+    train["source"] = np.char.replace(train["source"], "s_09", np.repeat(["s_01", "s_05"], len(plain["source"])))
+    path.write_bytes(pickle.dumps({"train": train, "test": plain}))
     return points
 
 

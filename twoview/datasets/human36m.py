@@ -112,25 +112,10 @@ def from_pixel_pose(pixels: Array, camera: Camera[Array]) -> Array:
     """Points (T, 17, 3) in camera axes, unit "screen" (half the picture's width at the root's depth), of pixel poses.
 
     pixels (T, 17, 3): x, y in the picture and z = (Z - Z_root) * focal / Z_root, all px. The principal point is
-    that of uncalibrated pictures, as MotionBERT has it.
+    that of uncalibrated pictures, as MotionBERT has it. `framing.from_camera` by the same focal length, the camera's
+    `mean_focal`, gives the pixel pose back.
     """
-    focal = float(camera.focal[0])
+    focal = camera.mean_focal
     depth = 1 + (pixels[..., 2:] - pixels[:, :1, 2:]) / focal  # in root depths
     plane = (pixels[..., :2] - principal_point(np.array(camera.size))) / focal
     return np.asarray(np.concatenate([plane * depth, depth], axis=-1) * (2 * focal / camera.size[0]))
-
-
-def to_pixel_pose(screen: Array, camera: Camera[Array]) -> Array:
-    """Pixel poses (T, 17, 3) of the answer of a lifter of the "screen" rule: the inverse of its normalization."""
-    width, height = camera.size
-    return np.asarray((screen + np.array([1.0, height / width, 0.0])) * (width / 2))
-
-
-def errors(recording: Recording, view: str, screen: Array) -> Array:
-    """Error (T, 17) mm of a lifter's answer (T, 17, 3) in screen units, as in MotionBERT's evaluation.
-
-    Both are root-relative, and the truth is `joints_2.5d_image`, not the millimeters of the camera.
-    """
-    found = to_pixel_pose(screen, recording.cameras[view]) * recording.mm_per_px[view][:, None, None]
-    truth = recording.truth_mm[view]
-    return np.asarray(np.linalg.norm((found - found[:, :1]) - (truth - truth[:, :1]), axis=-1))

@@ -61,6 +61,11 @@ class Camera(Generic[Values]):
     size: Any
     distortion: tuple[float, ...] = ()
 
+    @property
+    def mean_focal(self) -> float:
+        """The focal length px of a single camera, where one number stands for both axes: their mean."""
+        return float(np.mean(self.focal))
+
     def to_camera(self, world: Values) -> Values:
         """World points (..., N, 3) m in camera axes; the leading axes are those of the batch."""
         offset = self._flat(world) - self.position[..., None, :]

@@ -109,6 +109,22 @@ def to_camera(lifted: Tensor, framing: Framing) -> Tensor:
     return (points - pivot) / pivot[..., 2:].clamp(min=NEAREST) * unit
 
 
+def to_pixels(lifted: Tensor, framing: Framing) -> Tensor:
+    """Pixel poses (B, T, J, 3) of a lifter's answer: x, y px in the picture, z = (Z - Z_root) / Z_root * focal px.
+
+    They are MotionBERT's 2.5D poses, perspective kept. In the rule "screen" no focal length matters: x, y, z are the
+    answer times half the picture's width, x and y from its center. An answer in the rule "box" is turned back to the
+    picture, exactly for the true focal length.
+    """
+    ratio, focal = _like(framing.scale / framing.focal, lifted), _like(framing.focal, lifted)
+    root = H36M17.root
+    rays = _rotate(framing.rotation.mT, _rays(lifted[..., :2] * ratio))
+    depth = (1 + (lifted[..., 2:] - lifted[..., root : root + 1, 2:]) * ratio) * rays[..., 2:]
+    pivot = depth[..., root : root + 1, :]
+    xy = project(rays, focal) + principal_point(_like(framing.size, lifted))
+    return torch.cat([xy, (depth - pivot) / pivot.clamp(min=NEAREST) * focal], dim=-1)
+
+
 def from_camera(points: Tensor, focal: Tensor, framing: Framing) -> Tensor:
     """The label to train on: what a lifter should answer (B, T, J, 3) for true points in camera axes.
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from twoview.config import DetectConfig, InferConfig
 from twoview.errors import LifterError
-from twoview.geometry.framing import frame_clip, to_camera, to_screen
+from twoview.geometry.framing import Framing, frame_clip, to_camera, to_pixels, to_screen
 from twoview.geometry.similarity import mirror
 from twoview.lifting.model import Model
 from twoview.machine import keep_memory
@@ -71,23 +71,42 @@ def lift(
     model: Model, poses: Poses2D, config: InferConfig | None = None, *, on_progress: OnProgress | None = None
 ) -> Poses3D:
     """Poses2D with any known skeleton -> root-relative Poses3D in screen units at the same times; NaN where unseen."""
-    config = config or InferConfig()
+    xyz = _answers(model, poses, config or InferConfig(), to_camera, on_progress)
+    made_by = f"{model.name} {model.card.get('name', '')}".strip()
+    return Poses3D(xyz, poses.time, view=poses.view, source=Source(poses.source.video, made_by))
+
+
+def pixel_poses(model: Model, poses: Poses2D, config: InferConfig | None = None) -> Array:
+    """The lifter's own answer to Poses2D with any known skeleton, in pixels (T, 17, 3); NaN where unseen.
+
+    x, y in the picture and z at its scale at the root: the 2.5D pose that MotionBERT's evaluation compares. Windows and
+    blending are those of `lift`. See `framing.to_pixels` for what the focal length of `config` does.
+    """
+    return _answers(model, poses, config or InferConfig(), to_pixels, None)
+
+
+def _answers(
+    model: Model,
+    poses: Poses2D,
+    config: InferConfig,
+    undo: Callable[[Tensor, Framing], Tensor],
+    on_progress: OnProgress | None,
+) -> Array:
+    """What a lifter answers (T, 17, 3) at the poses' times, NaN where unseen; `undo` takes it out of a clip's frame."""
     keep_memory()
     flat = poses.to(H36M17)
-    made_by = f"{model.name} {model.card.get('name', '')}".strip()
-    empty = np.full((len(flat), len(H36M17), 3), np.nan, dtype=np.float32)
-    result = Poses3D(empty, flat.time, view=poses.view, source=Source(poses.source.video, made_by))
     if not len(flat):
-        return result
+        return np.empty((0, len(H36M17), 3), dtype=np.float32)
     frame_s = float(np.median(np.diff(flat.time))) if len(flat) > 1 else 1 / model.rate_hz
     sequences = interleave(frame_s, model.rate_hz)
     steps = max(round((flat.time[-1] - flat.time[0]) * model.rate_hz * sequences), 0)
     grid = np.linspace(flat.time[0], flat.time[-1], steps + 1) if steps else flat.time[:1]
     gap = max(config.max_gap_s, 1.5 * frame_s, 1.5 / model.rate_hz)
     even = flat.at(grid, max_gap=gap)
-    xyz = _blend(model, even, list(windows(len(grid), sequences, model.clip_length)), config, on_progress)
+    cuts = list(windows(len(grid), sequences, model.clip_length))
+    xyz = _blend(model, even, cuts, config, undo=undo, on_progress=on_progress)
     xyz[(even.score > 0).sum(axis=1) < MIN_SEEN] = np.nan
-    return replace(result, xyz=replace(result, xyz=xyz, time=grid).at(flat.time, max_gap=gap).xyz)
+    return Poses3D(xyz, grid).at(flat.time, max_gap=gap).xyz
 
 
 def interleave(frame_s: float, rate_hz: float) -> int:
@@ -110,7 +129,13 @@ def windows(frames: int, sequences: int, length: int) -> Iterator[Array]:
 
 
 def _blend(
-    model: Model, poses: Poses2D, cuts: Sequence[Array], config: InferConfig, on_progress: OnProgress | None
+    model: Model,
+    poses: Poses2D,
+    cuts: Sequence[Array],
+    config: InferConfig,
+    *,
+    undo: Callable[[Tensor, Framing], Tensor],
+    on_progress: OnProgress | None,
 ) -> Array:
     """Weighted mean (T, J, 3) of all lifted windows; a window's weight falls to 0 at its ends. NaN without a window."""
     total = np.zeros((len(poses), len(H36M17), 3))
@@ -120,7 +145,8 @@ def _blend(
     done = 0
     for batch in _batches(seen):
         at = np.stack(batch)
-        lifted = _lift_windows(model, lifter, poses, at, config)
+        answer, framing = _lift_windows(model, lifter, poses, at, config)
+        lifted = undo(answer, framing).cpu().numpy()
         fade = np.sin(np.pi * (np.arange(at.shape[1]) + 0.5) / at.shape[1])[:, None, None] ** 2
         for cut, xyz in zip(batch, lifted, strict=True):
             total[cut] += fade * xyz
@@ -145,8 +171,8 @@ def _batches(cuts: Sequence[Array]) -> Iterator[list[Array]]:
 @torch.inference_mode()
 def _lift_windows(
     model: Model, lifter: Callable[[Tensor], Tensor], poses: Poses2D, at: Array, config: InferConfig
-) -> Array:
-    """The poses' windows, by frame numbers at (B, T) -> root-relative (B, T, J, 3) along the camera's axes."""
+) -> tuple[Tensor, Framing]:
+    """The lifter's answer (B, T, J, 3) to the poses' windows, by frame numbers at (B, T), and their frame."""
     flat = torch.from_numpy(np.nan_to_num(poses.xy[at])).to(model.device)
     score = torch.from_numpy(poses.score[at]).to(model.device)
     sizes = flat.new_tensor(poses.size).expand(len(flat), 2)
@@ -161,7 +187,7 @@ def _lift_windows(
         answer = lifter(x)
         if config.flip:
             answer = (answer + mirror(lifter(mirror(x)))) / 2
-    return to_camera(answer.float(), framing).cpu().numpy()
+    return answer.float(), framing
 
 
 def in_meters(poses: Poses3D, height_m: float) -> Poses3D:

@@ -1,7 +1,8 @@
 """The paper's experiments on public data sets: read one, train the rows of a table, measure them on its test part.
 
-Every row starts from the same lifter and trains on the same takes; rows that need no labels get none. Errors follow
-MotionBERT's 2.5D protocol: millimeters come from the root's true depth, or for Human3.6M from the file's own factors.
+Every row starts from the same lifter and trains on the same takes; rows that need no labels get none. Human3.6M is
+measured as in MotionBERT's evaluation: the lifter's pixel pose times the file's own factors. On the other sets
+perspective is undone by the camera's known focal length, and millimeters come from the root's true depth.
 """
 
 from __future__ import annotations
@@ -11,14 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-
-from twoview.config import DetectConfig, resolve, shaping
+from twoview.config import DetectConfig, InferConfig, resolve, shaping
 from twoview.datasets import aspset, human36m, mpi_inf_3dhp, sportspose
 from twoview.datasets.recordings import Recording
 from twoview.errors import ConfigError, DetectorError, FormatError
 from twoview.evaluation.scoring import Matched, Report, match, summarize
-from twoview.lifting.inference import lift
+from twoview.lifting.inference import lift, pixel_poses
 from twoview.lifting.model import Model, load_model
 from twoview.poses import Poses2D, Poses3D
 from twoview.progress import OnProgress
@@ -150,27 +149,27 @@ def as_take(recording: Recording, *, labels: bool) -> Take:
     """A recording as a take for `finetune`, with its 3D labels or without."""
     if not labels:
         return Take(recording.name, recording.poses, recording.sync)
-    focal = {view: float(np.mean(camera.focal)) for view, camera in recording.cameras.items()}
+    focal = {view: camera.mean_focal for view, camera in recording.cameras.items()}
     return Take(recording.name, recording.poses, recording.sync, recording.truth, focal or None)
 
 
 def measure(model: Model, recordings: Iterable[Recording]) -> Report:
     """Errors of a lifter on every view of the recordings."""
-    return summarize([compare(lift(model, r.poses[view]), r, view) for r in recordings for view in r.views])
+    return summarize([compare(model, r, view) for r in recordings for view in r.views])
 
 
-def compare(found: Poses3D, recording: Recording, view: str) -> Matched:
-    """A lifter's answer in screen units matched with a recording's truth, in meters by the root's true depth."""
+def compare(model: Model, recording: Recording, view: str) -> Matched:
+    """A lifter's answer on one view matched with the recording's truth, both root-relative and in meters."""
+    poses, focal = recording.poses[view], recording.cameras[view].mean_focal
+    config = InferConfig(focal=focal)
     if recording.truth_mm:
-        camera, truth = recording.cameras[view], recording.truth_mm[view] / 1000
-        meters = human36m.to_pixel_pose(found.xyz, camera) * recording.mm_per_px[view][:, None, None] / 1000
+        truth = recording.truth_mm[view] / 1000
+        meters = pixel_poses(model, poses, config) * recording.mm_per_px[view][:, None, None] / 1000
     else:
         truth = recording.truth[view].xyz
-        focal = float(recording.cameras[view].focal[0])
-        width = recording.poses[view].size[0]
-        meters = (found.xyz - found.xyz[:, :1]) * truth[:, :1, 2:] * width / (2 * focal)
+        meters = lift(model, poses, config).xyz * truth[:, :1, 2:] * poses.size[0] / (2 * focal)
     ours, theirs = (
-        Poses3D(values - values[:, :1], found.time, H36M17, "root", "m", view) for values in (meters, truth)
+        Poses3D(values - values[:, :1], poses.time, H36M17, "root", "m", view) for values in (meters, truth)
     )
     return match(ours, theirs, activity=recording.activity or recording.subject)
 

@@ -1,0 +1,102 @@
+"""What `twoview reproduce` measures: exact answers have no error, and a known error has the score that it must have."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from bodies import moving_body
+from data_set_files import FRAMES, write_human36m, write_sportspose
+from known_lifter import save_lifter
+from numpy import ndarray as Array
+
+from twoview.datasets import human36m, sportspose
+from twoview.geometry.framing import RULES, Rule, frame_clip, from_camera, to_screen
+
+JOINT, OFF = 13, 0.05  # one joint, and how far it is moved along z, in screen units
+
+
+def moved(answers: Array) -> Array:
+    out = answers.copy()
+    out[:, JOINT, 2] += OFF
+    return out
+
+
+def boxed(xy: Array, score: Array, size: tuple[int, int], points: Array, focal: float) -> tuple[Array, Array]:
+    """What a lifter of the rule "box" sees of one clip (T, 17, 3) and its label, by the camera's focal length."""
+    pixels, shape, length = torch.from_numpy(xy)[None], torch.tensor([size]), torch.tensor([focal])
+    framing = frame_clip(pixels, torch.from_numpy(score)[None], shape, "box", focal=length)
+    label = from_camera(torch.from_numpy(points)[None], length, framing)
+    return to_screen(pixels, framing)[0].numpy(), label[0].numpy()
+
+
+def human36m_file(folder: Path, rule: Rule) -> SimpleNamespace:
+    """A file whose detections are off, what a lifter sees of its test part, the official labels, and mm per unit."""
+    path, rng = folder / "h36m.pkl", np.random.default_rng(0)
+    write_human36m(path, moving_body(FRAMES, rng))
+    content = pickle.loads(path.read_bytes())
+    table = content["test"]
+    table["joint_2d"] = table["joint_2d"] + rng.normal(scale=4.0, size=table["joint_2d"].shape)
+    path.write_bytes(pickle.dumps(content))
+    size = np.array([human36m.lens(view).size for view in table["camera_name"]], float)[:, None]
+    width = size[..., :1]
+    shift = np.concatenate([np.ones_like(width), size[..., 1:] / width, np.zeros_like(width)], axis=-1)
+    seen = table["joint_2d"] / width * 2 - shift[..., :2]
+    answers = table["joints_2.5d_image"] / table["2.5d_factor"][:, None, None] / width * 2 - shift
+    if rule == "box":
+        for start in range(0, len(seen), FRAMES):
+            at = slice(start, start + FRAMES)
+            camera = human36m.lens(table["camera_name"][start])
+            points = human36m.from_pixel_pose(table["joint3d_image"][at], camera)
+            score = table["confidence"][at, :, 0]
+            seen[at], answers[at] = boxed(table["joint_2d"][at], score, camera.size, points, camera.mean_focal)
+    mm = width[:, 0, 0] / 2 * table["2.5d_factor"]
+    return SimpleNamespace(path=path, seen=seen, answers=answers, mm=mm, rate=human36m.RATE)
+
+
+def sportspose_folder(folder: Path, rule: Rule) -> SimpleNamespace:
+    """As `human36m_file`; the 2D is projected from the 3D by the whole lens, the labels by its focal length."""
+    for subject in ("S06", "S08"):
+        write_sportspose(folder / "data_set", np.random.default_rng(3), subject)
+    (take,) = sportspose.read(folder / "data_set", split="test", views=("right",))
+    poses, camera = take.poses["right"], take.cameras["right"]
+    points, focal, (width, height) = take.truth["right"].xyz.astype(float), float(np.mean(camera.focal)), poses.size
+    ray, root = points / points[..., 2:], points[:, :1, 2:]
+    seen = poses.xy / width * 2 - [1, height / width]
+    depth = (points[..., 2:] - root) / root
+    answers = np.concatenate([ray[..., :2], depth], axis=-1) * focal / (width / 2)
+    if rule == "box":
+        seen, answers = boxed(poses.xy.astype(float), poses.score.astype(float), poses.size, points, focal)
+    mm = 1000 * root[:, 0, 0] * (width / 2) / focal * np.linalg.norm(ray[:, JOINT], axis=-1)
+    return SimpleNamespace(path=folder / "data_set", seen=seen, answers=answers, mm=mm, rate=sportspose.RATE)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(("name", "write"), [("human36m", human36m_file), ("sportspose", sportspose_folder)])
+def test_an_exact_answer_has_no_error(twoview, tmp_path, name: str, write: Callable, rule: Rule):
+    made = write(tmp_path, rule)
+    lifter = save_lifter(tmp_path, made.seen, made.answers, rule=rule, rate=made.rate)
+    assert score(twoview, tmp_path, name, made.path, lifter) < 0.01
+
+
+@pytest.mark.parametrize(("name", "write"), [("human36m", human36m_file), ("sportspose", sportspose_folder)])
+def test_a_known_error_has_its_score(twoview, tmp_path, name: str, write: Callable):
+    made = write(tmp_path, "screen")
+    lifter = save_lifter(tmp_path, made.seen, moved(made.answers), rule="screen", rate=made.rate)
+    found = score(twoview, tmp_path, name, made.path, lifter)
+    assert found == pytest.approx(OFF * made.mm.mean() / 17, abs=0.01)  # the root, which is exact, is one of the 17
+
+
+def score(twoview: Callable, folder: Path, name: str, path: Path, lifter: Path) -> float:
+    """MPJPE mm of the row "unadapted", from the file that the command writes."""
+    answer = twoview("reproduce", name, path, "--weights", lifter, "--rows", "unadapted", "--out", folder / "out")
+    assert answer.code == 0, answer.err
+    rows = json.loads((folder / "out" / f"{name}.json").read_text())["rows"]["unadapted"]["rows"]
+    (found,) = (row["value"] for row in rows if row["name"] == "MPJPE")
+    return found
