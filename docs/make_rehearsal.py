@@ -17,7 +17,7 @@ import torch
 
 from twoview.datasets.motion import read_motions
 from twoview.training.bodies import BodyRange, coco_like, vary_bodies
-from twoview.training.phones import REHEARSAL
+from twoview.training.method_phones import REHEARSAL
 from twoview.training.virtual_cameras import (
     NEAREST_M,
     CameraRange,

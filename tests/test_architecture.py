@@ -49,7 +49,7 @@ FLOOR = {name: floor for floor, name in enumerate(ORDER)}
 # Where torch may be imported when a module loads; everything else loads it inside the function that needs it.
 WITH_TORCH = {
     "geometry", "lifters", "lifting", "reconstruction", "evaluation", "training", "workflow",
-    "storage.checkpoints", "detectors.rtmpose_network", "detectors.mmpose",
+    "storage.torch_files", "detectors.rtmpose_network", "detectors.mmpose",
 }  # fmt: skip
 HEAVY = {"torch", "cv2", "av", "onnxruntime", "matplotlib", "scipy", "lightning_fabric", "mmpose", "rich", "typer"}
 ONLY_IN_CLI = {"rich", "typer"}

@@ -42,7 +42,7 @@ _NAMES = {
     "sync": "synchronization.audio",
     "detect": "detection.pipeline",
     "finetune": "training.finetuning",
-    "export": "lifting.exporters",
+    "export": "lifting.model_export",
     "infer": "lifting.inference",
     "evaluate": "evaluation.scoring",
     "render": "visualization.overlay",
@@ -54,7 +54,7 @@ _NAMES = {
     "plan": "training.planning",
     "reproduce": "workflow.reproduction",
     "TriangulateConfig": "config",
-    "load": "workflow.session",
+    "load": "workflow.stages",
 }
 
 __all__ = sorted([*_NAMES, "__version__"])

@@ -26,7 +26,7 @@ from twoview.takes import Take, resample
 from twoview.timeline import ClockMap, Sync
 from twoview.training.bodies import coco_like
 from twoview.training.clips import Clip, cut
-from twoview.training.paper import Objective
+from twoview.training.method_paper import Objective
 from twoview.training.pretraining import score_lifter
 from twoview.training.virtual_cameras import (
     NEAREST_M,

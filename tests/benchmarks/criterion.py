@@ -20,7 +20,7 @@ from scipy.stats import spearmanr
 
 from twoview.config import FinetuneConfig
 from twoview.lifting.model import Model, load_model
-from twoview.training.paper import Paper
+from twoview.training.method_paper import Paper
 
 RUNS = {  # name -> loss of the paper or method phones, learning rate
     "phones": (OURS, 2e-4),

@@ -43,7 +43,8 @@ OURS = """
 import json, resource, sys, time
 import av, cv2, onnxruntime
 from twoview.config import DetectConfig
-from twoview.detection.pipeline import PeopleFile, detect
+from twoview.detection.people_file import PeopleFile
+from twoview.detection.pipeline import detect
 people = []
 PeopleFile.save = lambda self, found, detector, complete: people.append(len(found.frame))
 video, pose, finder, every = sys.argv[1:5]

@@ -25,8 +25,8 @@ from scipy.interpolate import CubicSpline
 from twoview.datasets.motion import Motion, read_motions
 from twoview.poses import Poses2D
 from twoview.skeleton import H36M17
-from twoview.synchronization.clock_graph import Relation
 from twoview.synchronization.motion import match_poses, motion_delay
+from twoview.synchronization.several_views import Relation
 from twoview.timeline import ClockMap
 from twoview.training.bodies import coco_like
 from twoview.training.virtual_cameras import NEAREST_M, Chance, NoiseModel, simulate_detector

@@ -28,7 +28,7 @@ from twoview.lifting.model import Model, load_model
 from twoview.poses import Poses2D, Poses3D
 from twoview.takes import Take
 from twoview.training.finetuning import finetune
-from twoview.workflow import session as workflow_session
+from twoview.workflow import stages as workflow_session
 from twoview.workflow import synchronization
 
 SCENES = SHARED / "data/rendered"

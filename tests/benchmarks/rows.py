@@ -12,8 +12,8 @@ from twoview.config import ConsistencyConfig, FinetuneConfig, LossConfig, Phones
 from twoview.lifting.model import Model
 from twoview.reconstruction.triangulation import Triangulation, triangulate_takes
 from twoview.takes import Take, resample
-from twoview.training.paper import Paper
-from twoview.training.phones import Phones, prepare
+from twoview.training.method_paper import Paper
+from twoview.training.method_phones import Phones, prepare
 
 LABELS = {"reprojection": 0.0, "consistency": 0.0, "position": 1.0, "scale": 0.5, "velocity": 20 / 27}
 PER_FRAME = ConsistencyConfig(align="frame", scale="frame", rigid=True)
@@ -74,7 +74,9 @@ def phones(
     grids = [resample(take, RATE) for take in bare([*takes, *held_out])]
     train, held = (cut_all(bare(part)) for part in (takes, held_out))
     known = {result.take: result for result in found}
-    with mock.patch("twoview.training.phones.triangulate_takes", lambda some, *_, **__: [known[t.name] for t in some]):
+    with mock.patch(
+        "twoview.training.method_phones.triangulate_takes", lambda some, *_, **__: [known[t.name] for t in some]
+    ):
         return prepare(grids, train, held, model, config)
 
 

@@ -58,7 +58,7 @@ class Answer:
 def ours(a: Path, b: Path) -> Answer:
     """The relation behind `twoview.sync`, which also gives the confidence of refused answers."""
     from twoview.synchronization.audio import read_sound
-    from twoview.synchronization.audio_matching import match_sounds
+    from twoview.synchronization.audio_clocks import match_sounds
 
     found = match_sounds(read_sound(a, "a"), read_sound(b, "b"))
     quality, known = found.quality, len(found.time) > 0

@@ -19,7 +19,7 @@ from places import ASSETS
 
 import twoview as package
 from twoview.timeline import ClockMap, Sync
-from twoview.workflow.session import add_videos, save_sync
+from twoview.workflow.stages import add_videos, save_sync
 
 GOLF = ASSETS / "demo" / "golf"
 

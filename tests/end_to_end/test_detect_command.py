@@ -11,7 +11,7 @@ from blobs import Blobs, film, jumper, middle, runner, walker
 from twoview.storage import records
 from twoview.storage.session import open_session
 from twoview.timeline import ClockMap, Sync
-from twoview.workflow.session import add_videos, save_sync
+from twoview.workflow.stages import add_videos, save_sync
 
 DETECTOR = ("--detector", "blobs:Blobs")
 

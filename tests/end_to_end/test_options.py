@@ -352,7 +352,7 @@ def finetune_settings(place, _):
 
 @tries("finetune", "--devices", "--nodes")
 def finetune_on_several_machines(place, monkeypatch):
-    given = spy(monkeypatch, "twoview.workflow.session.finetune_session")
+    given = spy(monkeypatch, "twoview.workflow.stages.finetune_session")
     place("finetune", "--views", "a,b", "--devices", "2", "--nodes", "3", code=3)
     assert (given["config"].devices, given["config"].nodes) == (2, 3)
 
@@ -360,9 +360,9 @@ def finetune_on_several_machines(place, monkeypatch):
 @tries("finetune", "--detector", "--session")
 def finetune_from_files(place, monkeypatch):
     place.refused("finetune", "--views", "a,b", *MARKERS, because="reads [detect], since a,b are views of the session")
-    trained = spy(monkeypatch, "twoview.workflow.session.finetune_session")
+    trained = spy(monkeypatch, "twoview.workflow.stages.finetune_session")
     synced = spy(monkeypatch, "twoview.workflow.synchronization.sync_take", stop=False)
-    detected = spy(monkeypatch, "twoview.workflow.session.detect_views", stop=False)
+    detected = spy(monkeypatch, "twoview.workflow.stages.detect_views", stop=False)
     place(
         "finetune", "--views", example("finetune --views", "a.mp4,b.mp4"), *MARKERS, "--session", "other",
         "--device", "cpu", "--config", "golf.toml", "--set", "method=phones", "--set", "detect.people_every=5",
@@ -461,7 +461,7 @@ def plan(place, monkeypatch):
     ).json  # fmt: skip
     assert fine["clips"] > coarse["clips"]
     place.refused("plan", "--session", "other", "--views", "a,c", because="no view 'c'")
-    given = spy(monkeypatch, "twoview.workflow.session.plan_session")
+    given = spy(monkeypatch, "twoview.workflow.stages.plan_session")
     place("plan", "--session", "other", "--device", "cpu", "--weights", "start.pt", "--config", "golf.toml", code=3)
     assert (given["config"].device, given["config"].weights, given["config"].clip_norm) == ("cpu", "start.pt", 0.5)
 

@@ -16,7 +16,7 @@ from twoview.media.audio import Audio
 from twoview.media.video import frames
 from twoview.media.writer import VideoWriter
 from twoview.synchronization.audio import read_sound, sync
-from twoview.synchronization.audio_matching import match_sounds
+from twoview.synchronization.audio_clocks import match_sounds
 
 RATE = 48000
 RENDERED = SHARED / "data" / "rendered"

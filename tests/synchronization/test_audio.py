@@ -12,8 +12,8 @@ from sounds import sound_of
 
 from twoview.config import SyncConfig
 from twoview.media.audio import read_audio
+from twoview.synchronization.audio_clocks import SPEED_OF_SOUND, find_lines, judge, match_sounds
 from twoview.synchronization.audio_features import Sound
-from twoview.synchronization.audio_matching import SPEED_OF_SOUND, find_lines, judge, match_sounds
 
 RATE = 16000
 RECORDINGS = SHARED / "data" / "audio"

@@ -15,7 +15,6 @@ from scenes import two_cameras
 from twoview.errors import SyncError
 from twoview.poses import Poses2D
 from twoview.skeleton import COCO17
-from twoview.synchronization.clock_graph import Relation, inverse
 from twoview.synchronization.motion import (
     compare_with_motion,
     match_poses,
@@ -23,6 +22,7 @@ from twoview.synchronization.motion import (
     refine_with_motion,
     relate_poses,
 )
+from twoview.synchronization.several_views import Relation, inverse
 from twoview.timeline import ClockMap, ClockQuality, Sync
 
 MOCAP = SHARED / "data/mocap/public"

@@ -55,7 +55,7 @@ def detect(
 ) -> None:
     """Find the athlete's 2D keypoints in every view of every take."""
     from twoview.workflow.detection import check_formats, imported_from, write_formats
-    from twoview.workflow.session import detect_views
+    from twoview.workflow.stages import detect_views
 
     flags = {"detector": detector, "device": device, "person": _number(person)}
     settings = resolve("detect", file=config, flags=flags, sets=sets or ()).detect

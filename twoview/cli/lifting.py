@@ -83,8 +83,8 @@ def export(
     session: SessionFolder = DEFAULT_SESSION,
 ) -> None:
     """Write the model as one file that holds its own settings, for use in other programs (.pt or .onnx)."""
-    from twoview.lifting.exporters import export
     from twoview.lifting.model import load_model
+    from twoview.lifting.model_export import export
 
     export(load_model(model or session_model(session)), path, kind=path.suffix.lstrip("."))
     console.saved(path)

@@ -23,7 +23,7 @@ def triangulate(
     json: Json = False,
 ) -> None:
     """Compute 3D poses of the takes from all views together, without calibration."""
-    from twoview.workflow.session import triangulate_session
+    from twoview.workflow.stages import triangulate_session
 
     settings = resolve("triangulate", file=config, flags={"height_m": height}, sets=sets or ()).triangulate
     store = open_session(session)

@@ -63,7 +63,7 @@ def sync(
 ) -> None:
     """Find how the clocks of the videos relate: from their sound, from the athlete's motion, or by hand."""
     from twoview.storage.records import sync_to_json
-    from twoview.workflow.session import add_videos, new_views
+    from twoview.workflow.stages import add_videos, new_views
     from twoview.workflow.synchronization import SyncOptions, sync_take
 
     settings = resolve("sync", file=config, sets=sets or ()).sync

@@ -47,7 +47,7 @@ def finetune(
 
     Methods: phones (the default) or paper, chosen by --set method=paper.
     """
-    from twoview.workflow.session import finetune_session
+    from twoview.workflow.stages import finetune_session
 
     flags = {
         "epochs": epochs, "seed": seed, "device": device, "weights": weights,
@@ -76,7 +76,7 @@ def _prepare(
     videos: list[Path], session: Path, settings: Settings, on_progress: OnProgress
 ) -> tuple[Session, list[str]]:
     """Put the videos into the session as a take, synchronize it and detect the athlete; the session and the views."""
-    from twoview.workflow.session import add_videos, detect_views
+    from twoview.workflow.stages import add_videos, detect_views
     from twoview.workflow.synchronization import sync_take
 
     store, take = add_videos(session, videos)
@@ -96,7 +96,7 @@ def plan(
     json: Json = False,
 ) -> None:
     """Count usable clips, measure the view angle, estimate the minutes of training, and advise what to film more of."""
-    from twoview.workflow.session import plan_session
+    from twoview.workflow.stages import plan_session
 
     settings = resolve("plan", file=config, flags={"weights": weights, "device": device}, sets=sets or ())
     store = open_session(session)

@@ -28,7 +28,7 @@ from twoview.detectors.rtmpose import DEFAULT_FINDER
 from twoview.errors import DetectorError, MissingBackend
 from twoview.machine import torch_device
 from twoview.skeleton import COCO17, H36M17, HALPE26, Skeleton
-from twoview.storage.checkpoints import plain_types
+from twoview.storage.torch_files import plain_types
 
 INSTALL = 'pip install "twoview[mmpose]" && pip install --no-deps mmpose==1.3.2'
 SKELETONS: dict[int, tuple[Skeleton, ...]] = {17: (COCO17, H36M17), 26: (HALPE26,)}

@@ -146,10 +146,10 @@ class TorchEngine:
         import torch
 
         from twoview.detectors.rtmpose_network import from_state
-        from twoview.storage import checkpoints
+        from twoview.storage import torch_files
 
         self._device = torch_device(device, DetectorError)
-        content = checkpoints.read(path, DetectorError)
+        content = torch_files.read(path, DetectorError)
         try:
             network = from_state(content.get("state_dict", content))
         except (KeyError, RuntimeError) as error:

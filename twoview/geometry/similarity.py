@@ -1,8 +1,8 @@
 """The similarity fit of the consistency loss (paper equations 3 and 4) and of PA-MPJPE, and measures of a body.
 
-The fit is the least-squares similarity between two weighted point sets (Umeyama 1991). Its gradient is the closed form,
-not the derivative of an SVD: repeated singular values are harmless, and the only singular case, where the best rotation
-itself is ambiguous, is treated as if the rotation were constant.
+The fit is the least-squares similarity between two weighted point sets (Procrustes, Umeyama 1991). Its gradient is the
+closed form, not the derivative of an SVD: repeated singular values are harmless, and the only singular case, where the
+best rotation itself is ambiguous, is treated as if the rotation were constant.
 """
 
 from __future__ import annotations

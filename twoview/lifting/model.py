@@ -19,7 +19,7 @@ from twoview.geometry.framing import RULES, Rule
 from twoview.lifters import motionbert
 from twoview.machine import torch_device
 from twoview.skeleton import Skeleton, skeleton
-from twoview.storage import checkpoints, records, weights
+from twoview.storage import records, torch_files, weights
 
 FORMAT = "model"
 LIFTERS_FOLDER = weights.ASSETS / "lifters"
@@ -84,7 +84,7 @@ def save_model(path: Path | str, model: Model, *, half: bool = False) -> None:
     for key, value in state.items():
         if value.is_floating_point() and not value.isfinite().all():
             raise LifterError(f"{path}: weight {key} has values that are not finite{' in 16 bits' if half else ''}")
-    checkpoints.write(path, {**records.header(FORMAT), **model.facts(), "state_dict": state})
+    torch_files.write(path, {**records.header(FORMAT), **model.facts(), "state_dict": state})
 
 
 def load_model(name_or_path: Path | str, device: str = "cpu") -> Model:
@@ -94,7 +94,7 @@ def load_model(name_or_path: Path | str, device: str = "cpu") -> Model:
     Raises LifterError for any other file, with what it seems to be.
     """
     path = find_model(name_or_path)
-    content = checkpoints.read(path, LifterError)
+    content = torch_files.read(path, LifterError)
     model = _from_ours(content, path) if content.get("format") == FORMAT else _from_official(content, path)
     model.lifter.to(torch_device(device, LifterError)).eval()
     return model
@@ -201,5 +201,5 @@ def convert(path: Path | str, layout: str, out: Path | str) -> Model:
         raise LifterError(
             f"{path} reads clips framed by {model.framing!r}, which the layout {layout!r} cannot hold", hint=_ELSEWHERE
         )
-    checkpoints.write(out, motionbert.lay_out(model.lifter.state_dict(), layout))
+    torch_files.write(out, motionbert.lay_out(model.lifter.state_dict(), layout))
     return model

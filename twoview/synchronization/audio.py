@@ -20,10 +20,10 @@ from twoview.media.audio import audio_blocks
 from twoview.media.containers import Damage
 from twoview.media.video import read_slowdown
 from twoview.progress import OnProgress, Progress, report
-from twoview.synchronization import clock_graph
+from twoview.synchronization import several_views
+from twoview.synchronization.audio_clocks import match_sounds
 from twoview.synchronization.audio_features import Sound, prepare
-from twoview.synchronization.audio_matching import match_sounds
-from twoview.synchronization.clock_graph import Relation
+from twoview.synchronization.several_views import Relation
 from twoview.timeline import Sync
 
 RATE = 16000  # samples per second that are compared: nothing above 7 kHz survives phones' codecs reliably
@@ -120,7 +120,7 @@ def relate_sounds(
         relations.append(match_sounds(first, second, distances=distances, config=config))
     report(on_progress, Progress("compare sound", len(pairs), len(pairs), "pairs"))
     warnings = [f"{sound.name}: {warning}" for sound in sounds.values() for warning in sound.warnings]
-    return clock_graph.solve(relations, reference, "sound", hint=_OTHER_WAYS, warnings=warnings), relations
+    return several_views.solve(relations, reference, "sound", hint=_OTHER_WAYS, warnings=warnings), relations
 
 
 def find_claps(sound: Sound) -> Array:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy import ndarray as Array
 
 from twoview.errors import SyncError
-from twoview.synchronization.clock_graph import chained, inverse
+from twoview.synchronization.several_views import chained, inverse
 from twoview.timeline import ClockMap, ClockQuality, Sync
 
 _UNITS = ((1e6, 1e-9), (1e3, 1e-6), (1.0, 1e-3), (0.0, 1.0))  # smallest step between frames -> seconds per unit

@@ -15,9 +15,8 @@ from twoview.config import SyncConfig
 from twoview.errors import SyncError
 from twoview.poses import Poses2D
 from twoview.progress import OnProgress, Progress, report
-from twoview.synchronization import clock_graph
-from twoview.synchronization.clock_graph import Relation
-from twoview.synchronization.motion_matching import (
+from twoview.synchronization import several_views
+from twoview.synchronization.motion_clocks import (
     RATE,
     Candidate,
     Trajectories,
@@ -26,6 +25,7 @@ from twoview.synchronization.motion_matching import (
     refine,
     trajectories,
 )
+from twoview.synchronization.several_views import Relation
 from twoview.timeline import ClockMap, ClockQuality, Sync
 
 _LOG_ODDS = (-3.55, -2.47, 4.17, -22.2)  # of one motion: per log of share, misfit and seconds; constant
@@ -61,7 +61,7 @@ def relate_poses(
         relation = match_poses(poses[first], poses[second], config, slowdown=both)
         relations.append(replace(relation, first=first, second=second, unit="evidence (nats)"))
     report(on_progress, Progress("compare motion", len(pairs), len(pairs), "pairs"))
-    return clock_graph.solve(relations, reference or next(iter(poses)), "motion", hint=_BY_HAND), relations
+    return several_views.solve(relations, reference or next(iter(poses)), "motion", hint=_BY_HAND), relations
 
 
 def compare_with_motion(

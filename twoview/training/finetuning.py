@@ -1,8 +1,9 @@
 """Adapt a lifter to takes filmed by two or more phones, without 3D labels.
 
 `finetune` reads from top to bottom: load, cut, hold out, objective, loop, log, save. What is minimized is an
-`Objective`: the paper's losses (`paper.Paper`), or pseudo-labels and rehearsal (`phones.Phones`). Lightning Fabric does
-device, precision and several processes; a stopped run continues from `last.pt` as if nothing had happened.
+`Objective`: the paper's losses (`method_paper.Paper`), or pseudo-labels and rehearsal (`method_phones.Phones`).
+Lightning Fabric does device, precision and several processes; a stopped run continues from `last.pt` as if nothing had
+happened.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from twoview.lifting.model import Model, load_model, save_model
 from twoview.machine import keep_memory
 from twoview.progress import OnProgress, Progress, report
 from twoview.takes import ResampledTake, Take, check_views, resample
-from twoview.training import distributed, paper, phones, runs
+from twoview.training import distributed, method_paper, method_phones, runs
 from twoview.training.clips import Clip, cut, hold_out
-from twoview.training.paper import Objective, Paper
+from twoview.training.method_paper import Objective, Paper
 from twoview.training.runs import RunFolder, RunState, Snapshot
 from twoview.visualization.report import write_report
 
@@ -89,7 +90,7 @@ def finetune(
     if config.method == "paper":
         objective = Paper(train, held_out, model, config)
     else:
-        objective = phones.prepare(
+        objective = method_phones.prepare(
             grids, train, held_out, model, config,
             triangulation=triangulation, folder=temporary, on_progress=on_progress,
         )  # fmt: skip
@@ -107,7 +108,7 @@ def finetune(
         folder.log({"epoch": epoch + 1, **losses, **figures, "seconds": time.monotonic() - started})
         folder.save(state)
 
-    warnings = [*objective.warnings, *paper.warnings(state.before, state.best.held_out, clips=len(train))]
+    warnings = [*objective.warnings, *method_paper.warnings(state.before, state.best.held_out, clips=len(train))]
     if state.best.epoch == 0:
         warnings.append(
             "no epoch made the held-out clips better than the unadapted lifter, which is therefore kept as the model"

@@ -1,5 +1,8 @@
 """The loss terms, one function each; their weights are in `LossConfig` under the same names.
 
+The method `paper` minimizes them by these weights. The default method `phones` uses those on labels and the
+consistency, with the weights of `PhonesConfig`: see `method_phones.label_terms`.
+
 A term gets a batch and the lifter's answer (B, V, T, J, 3) in screen units. Terms on 3D labels are those of MotionBERT
 (paper equation 5), with a weight for each label; they are 0 for a batch without labels. `length`, `scale_errors` and
 `velocity_errors` serve pretraining as well.

@@ -16,7 +16,7 @@ from twoview.lifting.model import Model
 from twoview.progress import OnProgress
 from twoview.reconstruction.triangulation import SHARP_DEG, WIDE_DEG, triangulate_takes
 from twoview.takes import Take, check_views, resample
-from twoview.training import paper
+from twoview.training import method_paper
 from twoview.training.clips import cut
 from twoview.training.distributed import precision_of
 
@@ -109,8 +109,10 @@ def seconds_per_step(model: Model, batch: int, frames: int, *, half: bool = Fals
 def _advice(rows: Sequence[TakePlan], clips: int) -> list[str]:
     advice = [f"take {row.take}: {row.problem}" for row in rows if row.problem]
     angles = [row.angle_deg for row in rows if np.isfinite(row.angle_deg)]
-    if clips < paper.FEW_CLIPS:
-        advice.append(f"{clips} clips are too few to learn from; film at least {paper.FEW_CLIPS}, better {GOOD_CLIPS}")
+    if clips < method_paper.FEW_CLIPS:
+        advice.append(
+            f"{clips} clips are too few to learn from; film at least {method_paper.FEW_CLIPS}, better {GOOD_CLIPS}"
+        )
     elif clips < GOOD_CLIPS:
         advice.append(f"{clips} clips are enough; with {GOOD_CLIPS} and more the result becomes steadier")
     if len(rows) < GOOD_TAKES:

@@ -30,7 +30,7 @@ from twoview.lifting.model import Model, load_model, save_model
 from twoview.machine import keep_memory, torch_device
 from twoview.progress import OnProgress, Progress, report
 from twoview.skeleton import H36M17
-from twoview.storage import checkpoints, records
+from twoview.storage import records, torch_files
 from twoview.training import losses
 from twoview.training.bodies import coco_like, vary_bodies, vary_definition
 from twoview.training.clips import step_seed
@@ -216,7 +216,7 @@ class _Run:
         """Write `state.pt`."""
         state = {"step": self.step, "seconds": self.seconds, "lifter": self.lifter.state_dict()}
         state |= {"average": self.average.state_dict(), "optimizers": [o.state_dict() for o, _ in self.optimizers]}
-        checkpoints.write(out / "state.pt", {**_header(config), **state})
+        torch_files.write(out / "state.pt", {**_header(config), **state})
 
     def resume(self, out: Path, config: PretrainConfig) -> bool:
         """Continue the run in this folder if there is one. Raises as `read_state` does."""

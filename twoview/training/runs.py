@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from twoview.config import IGNORED, RENAMED, FinetuneConfig, TriangulateConfig, shaping, to_plain
 from twoview.errors import FormatError, MissingBackend, TrainingError
-from twoview.storage import checkpoints, records
+from twoview.storage import records, torch_files
 from twoview.takes import Take
 
 STATE_VERSION = 2
@@ -107,8 +107,8 @@ class RunFolder:
         """Write the state and the best lifter so far."""
         if self.writes:
             best = vars(state.best)
-            checkpoints.write(self.path / "last.pt", {**self._head, **vars(state), "best": best})
-            checkpoints.write(self.path / "best.pt", {**self._head, **best})
+            torch_files.write(self.path / "last.pt", {**self._head, **vars(state), "best": best})
+            torch_files.write(self.path / "best.pt", {**self._head, **best})
 
     def log(self, row: Row) -> None:
         """Add the row of an epoch to the log."""
@@ -157,7 +157,7 @@ def read_state(
     if not path.exists():
         return None
     try:
-        content = checkpoints.read(path)
+        content = torch_files.read(path)
         version = content.get("version", 1)
         content = upgrade(content) if version < STATE_VERSION else content
         settings, inputs = _completed(defaults, json.loads(json.dumps(content["settings"]))), content["inputs"]

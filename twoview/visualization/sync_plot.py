@@ -13,8 +13,8 @@ from numpy import ndarray as Array
 from twoview.poses import Poses2D
 from twoview.storage.records import atomic
 from twoview.synchronization.audio_features import Sound
-from twoview.synchronization.clock_graph import Relation, chained
-from twoview.synchronization.motion_matching import RATE, trajectories
+from twoview.synchronization.motion_clocks import RATE, trajectories
+from twoview.synchronization.several_views import Relation, chained
 from twoview.timeline import Sync
 
 Trace = tuple[Array, Array]  # seconds (N,) on a view's clock, and loudness or speed (N,) from 0 to 1

@@ -19,7 +19,7 @@ from twoview.storage import records
 from twoview.storage.session import Session
 from twoview.timeline import ClockMap, Sync
 from twoview.workflow.inference import infer_file
-from twoview.workflow.session import add_videos, detect_views, finetune_session
+from twoview.workflow.stages import add_videos, detect_views, finetune_session
 from twoview.workflow.synchronization import sync_take
 
 ASSETS = Path(str(files("twoview") / "assets" / "demo"))

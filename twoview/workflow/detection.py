@@ -170,7 +170,7 @@ def import_views(source: str, views: Sequence[View], *, config: DetectConfig) ->
 
     source  a file or folder; {take} and {view} in it stand for their names, where there are several videos
     """
-    from twoview.detection.imports import import_poses
+    from twoview.detection.other_tools import import_poses
 
     paths = {view.label: Path(source.replace("{take}", view.take).replace("{view}", view.name)) for view in views}
     if len(set(paths.values())) < len(paths):
@@ -188,7 +188,7 @@ def import_views(source: str, views: Sequence[View], *, config: DetectConfig) ->
 
 def check_formats(tools: Sequence[str]) -> Sequence[str]:
     """The same formats, if all of them can be written. Raises FormatError otherwise, before anything is computed."""
-    from twoview.detection.imports import check_tool
+    from twoview.detection.other_tools import check_tool
 
     for tool in tools:
         check_tool(tool)
@@ -197,7 +197,7 @@ def check_formats(tools: Sequence[str]) -> Sequence[str]:
 
 def write_formats(poses: Poses2D, path: Path, tools: Iterable[str]) -> list[Path]:
     """Write the poses of a view in other tools' formats, beside its own file `path`; the files or folders written."""
-    from twoview.detection.imports import SUFFIXES, write_detections
+    from twoview.detection.other_tools import SUFFIXES, write_detections
 
     written = []
     for tool in tools:

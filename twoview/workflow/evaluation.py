@@ -14,7 +14,7 @@ from twoview.poses import Poses3D
 from twoview.storage import records
 from twoview.storage.session import Session
 from twoview.visualization.report import write_tables
-from twoview.workflow.session import load_takes
+from twoview.workflow.stages import load_takes
 
 
 def evaluate_files(predicted: Path, truth: Path | None = None, *, scale: str | float | None = None) -> Report:

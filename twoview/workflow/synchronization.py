@@ -17,13 +17,13 @@ from twoview.storage import records
 from twoview.storage.session import Session, ViewFile
 from twoview.synchronization.audio import find_claps, read_sound, read_sounds, relate_sounds
 from twoview.synchronization.audio_features import Sound
-from twoview.synchronization.clock_graph import Relation, copies_warning
 from twoview.synchronization.manual import by_event, by_offset, by_timestamps
 from twoview.synchronization.motion import compare_with_motion, refine_with_motion, relate_poses
+from twoview.synchronization.several_views import Relation, copies_warning
 from twoview.timeline import Sync
 from twoview.visualization.side_by_side import render_sync
 from twoview.visualization.sync_plot import draw_sync, joint_speed, loudness
-from twoview.workflow.session import load_sync, present, save_sync, sync_header
+from twoview.workflow.stages import load_sync, present, save_sync, sync_header
 
 _SLOWDOWNS = (1.0, 100.0)  # smallest and largest accepted
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from twoview.errors import SyncError
-from twoview.synchronization.clock_graph import Relation, chained, inverse, solve
+from twoview.synchronization.several_views import Relation, chained, inverse, solve
 from twoview.timeline import ClockMap, ClockQuality
 
 TRUE = {"a": ClockMap(), "b": ClockMap(1.25, 1 + 40e-6), "c": ClockMap(-3.5, 1 - 25e-6), "d": ClockMap(0.4, 1 + 5e-6)}

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from twoview.detection.imports import (
+from twoview.detection.other_tools import (
     BODY25,
     READERS,
     WRITERS,

@@ -19,9 +19,9 @@ from twoview.lifting.model import LIFTERS_FOLDER, Model, load_model
 from twoview.skeleton import H36M17
 from twoview.takes import ResampledTake, Take, resample
 from twoview.timeline import Sync
-from twoview.training import phones as training_phones
+from twoview.training import method_phones as training_phones
 from twoview.training.clips import cut
-from twoview.training.phones import (
+from twoview.training.method_phones import (
     ClipStore,
     PseudoLabels,
     TrainingSet,

@@ -37,7 +37,7 @@ from twoview.storage.weights import ASSETS
 from twoview.takes import ResampledTake
 from twoview.training import distributed, losses
 from twoview.training.clips import Clip, PairBatch, collate, step_seed
-from twoview.training.paper import by_views, validate
+from twoview.training.method_paper import by_views, validate
 from twoview.training.virtual_cameras import NEAREST_M, Chance, render, rotation_matrix
 
 REHEARSAL = ASSETS / "rehearsal" / "everyday.npz"

@@ -11,9 +11,9 @@ import torch
 from small_lifters import SMALL, made
 
 from twoview.errors import LifterError
-from twoview.lifting import exporters
-from twoview.lifting.exporters import EXPORTERS, INPUTS, Monocular, export
+from twoview.lifting import model_export
 from twoview.lifting.model import Model, load_model
+from twoview.lifting.model_export import EXPORTERS, INPUTS, Monocular, export
 
 RULES = {"tcn": "box", "dstformer": "screen"}
 CASES = [(kind, lifter) for kind in EXPORTERS for lifter in RULES if (kind, lifter) != ("pt2", "tcn")]  # it is slow
@@ -53,7 +53,7 @@ def answer(path: Path, inputs: tuple[np.ndarray, ...]) -> np.ndarray:
 def test_the_file_answers_as_the_model_does(kind, lifter, tmp_path):
     source = model(lifter)
     made_file = export(source, tmp_path / f"m.{kind}", kind=kind)
-    assert made_file.difference is None or made_file.difference < exporters.TOLERANCE
+    assert made_file.difference is None or made_file.difference < model_export.TOLERANCE
     assert list(tmp_path.iterdir()) == [tmp_path / f"m.{kind}"]
     for batch, frames in ((1, 1), (4, 6), (2, 9)):
         inputs = people(batch, frames)
@@ -80,7 +80,7 @@ def test_a_file_that_differs_from_the_model_is_removed(tmp_path, monkeypatch):
         path.write_text("x")
         return 0.5
 
-    monkeypatch.setattr(exporters, "EXPORTERS", {"bad": wrong})
+    monkeypatch.setattr(model_export, "EXPORTERS", {"bad": wrong})
     with pytest.raises(LifterError, match=r"by up to 0\.5 screen units"):
         export(model("tcn"), tmp_path / "m.bad", kind="bad")
     assert not list(tmp_path.iterdir())

@@ -26,7 +26,7 @@ from scipy import fft, ndimage
 
 from twoview.config import SyncConfig
 from twoview.synchronization.audio_features import BAND_HZ, HOP_S, Sound, power_spectrum
-from twoview.synchronization.clock_graph import Relation
+from twoview.synchronization.several_views import Relation
 from twoview.timeline import ClockMap, ClockQuality
 
 SPEED_OF_SOUND = 343.0  # m/s at 20 degrees Celsius
