@@ -31,6 +31,12 @@ def test_an_unknown_name_is_an_error():
         resolve("finetune", file="l4d")
 
 
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_iqbal_trains_on_single_frames_and_all_others_on_sequences(path):
+    """0 stands for the longest clip that the lifter reads."""
+    assert resolve("finetune", file=path.stem).finetune.clip_length == (1 if path.stem == "iqbal" else 0)
+
+
 @pytest.mark.parametrize(
     ("name", "terms"),
     [

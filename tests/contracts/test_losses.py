@@ -191,6 +191,60 @@ def test_symmetric_does_not_depend_on_the_order_of_views():
     assert float(consistency(swapped, answer.flip(1))) == pytest.approx(float(consistency(whole, answer)), abs=1e-12)
 
 
+@pytest.mark.parametrize("direction", ["forward", "symmetric"])
+def test_the_loss_is_the_mean_over_all_pairs_of_views(direction):
+    """1/|V_s| of paper equation 1: each of the three pairs of three views counts by a third, whatever their number."""
+    whole = batch(views=3)
+    answer = answers(whole)
+    pairs = [(0, 1), (0, 2), (1, 2)] + ([(1, 0), (2, 0), (2, 1)] if direction == "symmetric" else [])
+    forward = ConsistencyConfig(direction="forward")
+    single = [
+        float(consistency(replace(whole, score=whole.score[:, pair]), answer[:, pair], forward))
+        for pair in map(list, pairs)
+    ]
+    assert len({round(value, 4) for value in single}) == len(pairs)
+    together = total(whole, answer, LossConfig(consistency=1.0, alignment=ConsistencyConfig(direction=direction)))
+    assert float(together["consistency"]) == pytest.approx(sum(single) / len(pairs), abs=1e-12)
+
+
+def test_against_the_mean_every_view_counts_alike():
+    """The same views once more change neither their mean nor the mean distance from it."""
+    whole, config = batch(views=2), ConsistencyConfig(against="mean")
+    answer, twice = answers(whole), [0, 1, 0, 1]
+    doubled = float(consistency(replace(whole, score=whole.score[:, twice]), answer[:, twice], config))
+    assert doubled == pytest.approx(float(consistency(whole, answer, config)), abs=1e-12)
+
+
+def test_a_joint_counts_in_the_consistency_by_the_product_of_both_scores():
+    whole = batch(clips=1, frames=20)
+    body = answers(whole)[:, :1].expand(-1, 2, -1, -1, -1).clone()
+    body[:, 1, :, 13] += 2.0
+
+    def loss(first: float, second: float, *, confidence: bool = True) -> float:
+        score = torch.ones_like(whole.score)
+        score[:, 0, :, 13], score[:, 1, :, 13] = first, second
+        config = LossConfig(consistency=1.0, alignment=ConsistencyConfig(confidence=confidence))
+        return float(total(replace(whole, score=score), body, config)["consistency"])
+
+    assert loss(0.1, 1.0) < 0.2 * loss(1.0, 1.0)
+    assert loss(0.2, 0.5) == pytest.approx(loss(0.1, 1.0), abs=1e-12)
+    assert loss(1.0, 0.1) == pytest.approx(loss(0.1, 1.0), abs=1e-12)
+    assert loss(0.1, 0.2, confidence=False) == pytest.approx(loss(1.0, 1.0), abs=1e-12)
+
+
+def test_every_term_of_the_total_has_the_gradient_of_its_loss():
+    """What training steps along is the sum of the terms: none may be a constant there."""
+    whole = batch()
+    answer = answers(whole).requires_grad_()
+    config = LossConfig(**dict.fromkeys(LOSSES, 0.3))
+    terms = total(whole, answer, config)
+    assert set(terms) == set(LOSSES)
+    for name, value in terms.items():
+        (own,), (plain,) = (torch.autograd.grad(v, answer) for v in (value, LOSSES[name](whole, answer)))
+        assert own.abs().max() > 0
+        assert torch.allclose(own, 0.3 * plain, rtol=1e-9, atol=1e-15)
+
+
 def test_a_batch_is_the_mean_of_its_clips():
     whole = batch(clips=4)
     answer = answers(whole)

@@ -67,13 +67,16 @@ def test_sportspose_detections_are_taken_at_the_frames_of_the_poses(tmp_path, rn
 
 
 def test_sportspose_splits_are_the_papers(tmp_path, rng):
-    write_sportspose(tmp_path, rng, "S06")
-    write_sportspose(tmp_path, rng, "S07")
-    write_sportspose(tmp_path, rng, "S08")
+    """Section 4.1 of the paper, of all 24 people."""
+    people = [f"S{number:02d}" for number in range(24)]
+    for subject in people:
+        write_sportspose(tmp_path, rng, subject)
     found = {
         split: [t.subject for t in sportspose.read(tmp_path, split=split)] for split in ("train", "validation", "test")
     }
-    assert found == {"train": ["S08"], "validation": ["S07"], "test": ["S06"]}
+    assert found["test"] == ["S06", "S12", "S19"]
+    assert found["validation"] == ["S04", "S07", "S09", "S14", "S22"]
+    assert sorted(subject for part in found.values() for subject in part) == people
 
 
 @pytest.mark.parametrize(

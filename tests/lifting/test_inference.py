@@ -7,16 +7,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from places import ASSETS
 from torch import nn
 
 from twoview.config import InferConfig
+from twoview.datasets.rendered import read_scene
 from twoview.errors import FormatError, LifterError
 from twoview.evaluation.metrics import acceleration
 from twoview.geometry.similarity import mirror
-from twoview.lifting.inference import MIN_SEEN, infer, interleave, lift, windows
+from twoview.lifting.inference import MIN_SEEN, in_meters, infer, interleave, lift, windows
 from twoview.lifting.model import Model, load_model
 from twoview.poses import Poses2D
-from twoview.skeleton import COCO17, H36M17
+from twoview.skeleton import COCO17, H36M17, stature
 from twoview.storage import records
 from twoview.workflow.inference import infer_file
 
@@ -187,6 +189,19 @@ def test_meters_follow_the_height():
     tall, small = (infer(walker(30), model(), config=InferConfig(height_m=h)) for h in (1.8, 0.9))
     assert tall.unit == "m"
     assert np.allclose(tall.xyz, 2 * small.xyz, atol=1e-5)
+    bones = np.stack([tall.xyz[:, child] - tall.xyz[:, parent] for parent, child in H36M17.bones], axis=1)
+    assert stature(np.linalg.norm(bones, axis=-1)).mean() == pytest.approx(1.8, rel=0.01)
+
+
+@pytest.mark.parametrize("swing", ["take1", "test2"])
+def test_the_right_height_gives_the_true_meters(swing):
+    """Exact poses of unknown scale of a rendered person, 1.81 m tall, whose joints are those of COCO detections."""
+    scene = read_scene(ASSETS / "demo" / "golf" / swing)
+    truth = scene.views["a"].poses3d
+    root_relative = truth.xyz - truth.xyz[:, :1]
+    found = in_meters(replace(truth, xyz=0.37 * root_relative, origin="root", unit="screen"), scene.height_m)
+    scale = np.linalg.norm(found.xyz, axis=-1).sum() / np.linalg.norm(root_relative, axis=-1).sum()
+    assert scale == pytest.approx(1.0, abs=0.03)
 
 
 def test_half_precision_and_the_focal_length_change_little_but_something():

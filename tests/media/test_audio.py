@@ -105,6 +105,11 @@ def test_however_a_file_is_laid_out_the_offset_is_that_of_its_frames(name, world
     assert at_first == pytest.approx(2.2345 - 0.5, abs=0.2e-3)
 
 
+def test_the_sound_of_the_first_file_may_start_late_too(world, tmp_path):
+    first = film(tmp_path / "late.mp4", world, 0.5, late=0.25)
+    assert offset(first, film(tmp_path / "b.mp4", world, 2.2345)) == pytest.approx(1.7345, abs=0.2e-3)
+
+
 @pytest.mark.parametrize(
     ("suffix", "codec"), [("mov", "aac"), ("mov", "pcm_s16le"), ("mkv", "libopus"), ("mkv", "aac")]
 )

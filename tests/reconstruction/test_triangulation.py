@@ -77,8 +77,15 @@ def test_views_that_stand_close_together_are_warned_about():
 
 def test_a_wrong_sync_is_measured_and_warned_about():
     found, _ = run(offset=START_B + 2 / 30, noise=0.003)
-    assert abs(found.delay_s["b"]) == pytest.approx(2 / 30, abs=0.015)
-    assert any("ms" in warning for warning in found.warnings)
+    assert found.delay_s["b"] == pytest.approx(-2 / 30, abs=0.015)
+    assert any("ms earlier" in warning for warning in found.warnings)
+
+
+def test_a_view_that_shows_the_scene_later_than_its_clock_says_has_a_positive_delay():
+    found, _ = run(delay_frames=2.0, noise=0.003)
+    assert found.delay_s["b"] == pytest.approx(2 / 30, abs=0.015)
+    assert found.delay_s["a"] == 0
+    assert any("view b" in warning and "ms later" in warning for warning in found.warnings)
 
 
 def test_views_of_different_events_are_not_passed_off_as_one_body():

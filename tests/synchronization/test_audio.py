@@ -12,6 +12,7 @@ from sounds import sound_of
 
 from twoview.config import SyncConfig
 from twoview.media.audio import read_audio
+from twoview.synchronization.audio import relate_sounds
 from twoview.synchronization.audio_clocks import SPEED_OF_SOUND, find_lines, judge, match_sounds
 from twoview.synchronization.audio_features import Sound
 
@@ -47,6 +48,28 @@ def test_offset_and_drift_are_recovered(start):
     assert float(found.clock.to_session(middle)) == pytest.approx(truth, abs=5e-5)
     assert found.clock.drift_ppm == pytest.approx(-60, abs=5)
     assert found.quality.confidence > 0.99
+
+
+@pytest.mark.parametrize(("start_a", "start_b"), [(0.7, 0.0), (0.0, 0.4), (3.0, -1.5)])
+def test_the_clock_is_that_of_the_frames_whenever_the_sound_of_either_file_starts(start_a, start_b):
+    """Frames and sound of a file share its clock: sound that starts later by so much was recorded so much later."""
+    world = claps(30)
+    first, second = (sound_of(recorded_by_phone(world, at, 20), RATE) for at in (1.0, 4.2))
+    sounds = {"a": replace(first, name="a", start_s=start_a), "b": replace(second, name="b", start_s=start_b)}
+    clocks, _ = relate_sounds(sounds, reference="a")
+    heard_at_b = start_b + 8.0  # world second 12.2, which a records 11.2 s after its sound's start
+    assert float(clocks.to_session("b", heard_at_b)) == pytest.approx(start_a + 11.2, abs=1e-4)
+
+
+def test_a_large_drift_over_minutes_is_followed():
+    """The delay changes by 75 ms, more than is searched around one delay: that all of it is used shows the drift."""
+    world = claps(275, seed=9)
+    found = match_sounds(sound_of(world, RATE), sound_of(recorded_by_phone(world, 5.0, 260, ppm=290), RATE))
+    assert not found.refusal
+    assert found.clock.drift_ppm == pytest.approx(-290, abs=2)
+    assert found.used.mean() > 0.9
+    for at_b in (5.0, 255.0):
+        assert float(found.clock.to_session(at_b)) == pytest.approx(5.0 + at_b / (1 + 290e-6), abs=5e-4)
 
 
 def test_unrelated_sound_is_refused():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +13,11 @@ from small_takes import PAPER, body, take
 from twoview.config import FinetuneConfig, LossConfig, TriangulateConfig
 from twoview.errors import ConfigError, FormatError, SyncError, TrainingError
 from twoview.lifting.model import load_model
-from twoview.poses import Poses2D, Source
+from twoview.poses import Poses2D, Poses3D, Source
+from twoview.skeleton import H36M17
 from twoview.takes import LoadedLater, Take, resample
 from twoview.timeline import ClockMap, Sync
-from twoview.training.clips import cut, hold_out, order
+from twoview.training.clips import collate, cut, hold_out, order
 from twoview.training.finetuning import finetune
 
 
@@ -40,6 +42,49 @@ def test_clips_show_one_moment_in_all_views():
     points = body(clips[2].time) + np.array([0, 0, 4])
     assert clips[2].xy[0] == pytest.approx(points[..., :2] / points[..., 2:] * 1000 + [640, 360], abs=2.0)
     assert all(np.diff(clip.time) == pytest.approx(1 / 30) for clip in clips)
+
+
+def labeled(focal: Mapping[str, float]) -> Take:
+    """A take with the 3D of every view on its own clock, filmed with these focal lengths, px."""
+    whole, poses, truth = take(), {}, {}
+    for view, own in whole.poses.items():
+        points = before(view, whole.sync.to_session(view, own.time))
+        xy = points[..., :2] / points[..., 2:] * focal[view] + [640, 360]
+        poses[view], truth[view] = replace(own, xy=xy), Poses3D(points, own.time, H36M17, "camera", "m", view)
+    return replace(whole, poses=poses, truth=truth, focal=focal)
+
+
+def before(view: str, session: np.ndarray) -> np.ndarray:
+    """The body of `take` (T, 17, 3) m in a camera's axes; b stands 90 degrees around it."""
+    turn = np.array([[0.0, 0, 1], [0, 1, 0], [-1, 0, 0]]) if view == "b" else np.eye(3)
+    return body(session) @ turn + np.array([0, 0, 4])
+
+
+def test_every_view_of_every_clip_shows_and_is_labeled_with_the_moments_of_the_clip():
+    """b has its own clock and frame rate; one frame off it would be out by several px and cm."""
+    clips = cut(resample(labeled({"a": 1000.0, "b": 1000.0}), 30.0), length=9, stride=0.5)
+    screen = collate(clips, "screen").screen.numpy() * 640 + [640, 360]
+    for clip, on_screen in zip(clips, screen, strict=True):
+        for v, view in enumerate(clip.views):
+            points = before(view, clip.time)
+            expected = points[..., :2] / points[..., 2:] * 1000 + [640, 360]
+            assert np.abs(np.diff(expected, axis=0)).max() > 2.0
+            assert clip.xy[v] == pytest.approx(expected, abs=0.5)
+            assert on_screen[v] == pytest.approx(expected, abs=0.5)
+            assert clip.truth[v] == pytest.approx(points, abs=0.003)
+
+
+def test_labels_are_made_with_the_focal_lengths_of_the_cameras_that_filmed():
+    """In the picture a label lies where the joint is seen, and its depth has the scale of the picture."""
+    focal = {"a": 900.0, "b": 1500.0}  # 1024 is assumed
+    clips = cut(resample(labeled(focal), 30.0), length=9)
+    batch = collate(clips, "screen")
+    assert batch.target[..., :2].numpy() == pytest.approx(batch.screen.numpy(), abs=2e-3)
+    for clip, target in zip(clips, batch.target.numpy(), strict=True):
+        for v, view in enumerate(clip.views):
+            depth = before(view, clip.time)[..., 2]
+            expected = (depth / depth[:, :1] - 1) * focal[view] / 640
+            assert target[v, ..., 2] == pytest.approx(expected, abs=2e-3)
 
 
 def test_a_short_take_is_padded_with_unseen_frames():

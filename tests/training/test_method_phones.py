@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -159,6 +160,49 @@ def test_rehearsal_asks_for_the_unadapted_lifters_answers(monkeypatch):
     kinds = {kind: sum(v.item() for k, v in first.items() if k.startswith(kind)) for kind in ("pseudo", "rehearsal")}
     assert kinds["rehearsal"] < 1e-4  # nothing is forgotten yet
     assert kinds["pseudo"] > 0.1
+
+
+def test_rehearsal_is_answered_by_the_unadapted_lifter_not_by_the_one_in_training(monkeypatch):
+    """Compared with itself, a lifter that forgets everything would have no error."""
+    made, found = takes(1, frames=40)
+    monkeypatch.setattr(training_phones, "triangulate_takes", lambda *_, **__: found)
+    monkeypatch.setattr(training_phones, "rehearsal_clips", lambda: list(made[0].poses.values()))
+    model, grids = small_model(), resampled(made)
+    clips = [clip for grid in grids for clip in cut(grid, length=27)]
+    phones = prepare(grids, clips, [], model, FinetuneConfig(phones=SMALL, precision="fp32"))
+    (labeled,) = (labeled for labeled in phones.training_set.draw(0) if labeled.name == "rehearsal")
+    with torch.no_grad():
+        target = labeled.batch.lifted(model.lifter(labeled.batch.x))
+        student = perturbed(copy.deepcopy(model.lifter))
+        answer = student(labeled.batch.x)
+    wanted = label_terms(replace(labeled, batch=replace(labeled.batch, target=target)), answer, SMALL)
+    assert wanted["position"] > 0.01
+    perturbed(model.lifter)  # trained in place by somebody else, which must not change the labels
+    terms = phones.terms(student, 0, 0)
+    for name, value in wanted.items():
+        assert terms[f"rehearsal_{name}"].item() == pytest.approx(value.item(), rel=1e-4, abs=1e-6)
+
+
+def test_the_consistency_of_the_takes_moves_the_lifter(monkeypatch):
+    made, found = takes(1, frames=40)
+    monkeypatch.setattr(training_phones, "triangulate_takes", lambda *_, **__: found)
+    monkeypatch.setattr(training_phones, "rehearsal_clips", list)
+    model, grids = small_model(), resampled(made)
+    perturbed(model.lifter)
+    clips = [clip for grid in grids for clip in cut(grid, length=27)]
+    config = FinetuneConfig(phones=replace(SMALL, consistency=0.3), precision="fp32")
+    phones = prepare(grids, clips, [], model, config)
+    term = phones.terms(model.lifter, 0, 0)["consistency"]
+    gradients = torch.autograd.grad(term, list(model.lifter.parameters()), allow_unused=True)
+    assert max(g.abs().max() for g in gradients if g is not None) > 1e-4
+
+
+def perturbed(lifter: torch.nn.Module) -> torch.nn.Module:
+    """The lifter itself with other weights."""
+    with torch.no_grad():
+        for value in lifter.parameters():
+            value.add_(0.1 * torch.randn(value.shape, generator=chance(1).generator))
+    return lifter
 
 
 def test_a_store_gives_back_what_was_added(tmp_path):

@@ -57,6 +57,15 @@ def test_human36m_labels_only_the_first_subject(tmp_path, start):
     assert {bool(take.truth): take.name[:4] for take in takes} == {True: "s_01", False: "s_05"}
 
 
+def test_labels_come_with_the_focal_lengths_of_their_cameras(tmp_path, rng):
+    write_sportspose(tmp_path, rng, "S08")
+    (recording,) = EXPERIMENTS["sportspose"].train(tmp_path, None)
+    take = as_take(recording, labels=True)
+    assert take.truth == recording.truth
+    assert take.focal == {"right": pytest.approx(1110.0), "back": pytest.approx(1110.0)}  # mean of 1100 and 1120
+    assert as_take(recording, labels=False).truth is None
+
+
 def test_human36m_labels_are_the_official_pixel_pose(tmp_path):
     path = tmp_path / "h36m.pkl"
     write_human36m(path, moving_body(12, np.random.default_rng(0)))
