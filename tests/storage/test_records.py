@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from twoview.config import SyncConfig
+from twoview.cli import console
+from twoview.config import FinetuneConfig, SyncConfig, TriangulateConfig
 from twoview.errors import FormatError, StorageError
 from twoview.poses import Poses2D, Poses3D, Source
 from twoview.skeleton import COCO17
 from twoview.storage import records
 from twoview.timeline import ClockMap, ClockQuality, Sync
+from twoview.training.runs import RunFolder, rows
 
 NAN = float("nan")
 
@@ -41,6 +43,38 @@ def test_saved_values_come_back(tmp_path, poses):
     assert loaded.warnings == sync.warnings
     assert loaded.quality["b"].windows == (5, 6)
     assert np.isnan(loaded.quality["b"].drift_se_ppm)
+
+
+def strict(text: str) -> dict:
+    """Parsed JSON; fails on NaN and Infinity, which Python alone takes for JSON."""
+    return json.loads(text, parse_constant=pytest.fail)
+
+
+def test_json_is_strict(tmp_path, capsys):
+    values = {"a": NAN, "b": [1.5, (np.float64("inf"), {"c": -np.inf})], "d": "NaN", "e": True}
+    plain = {"a": None, "b": [1.5, [None, {"c": None}]], "d": "NaN", "e": True}
+    head = records.header("thing", settings=values)
+    assert head["settings"] == plain
+    records.write_json(tmp_path / "a.json", {**head, **values})
+    assert strict((tmp_path / "a.json").read_text())["b"] == plain["b"]
+    assert records.is_current(tmp_path / "a.json", head)
+    records.write_npz(tmp_path / "a.npz", {**head, **values}, {})
+    with np.load(tmp_path / "a.npz") as file:
+        assert strict(str(file["header"]))["a"] is None
+    console.as_json(values)
+    assert strict(capsys.readouterr().out) == plain
+
+
+def test_a_log_is_strict_and_its_numbers_come_back(tmp_path):
+    folder = RunFolder(tmp_path, FinetuneConfig(), TriangulateConfig(), [], writes=True)
+    folder.start(new=True)
+    folder.log({"epoch": 1, "loss": 0.5, "angle_deg": NAN})
+    folder.log({"epoch": 2, "loss": float("inf"), "angle_deg": 90.0})
+    lines = [strict(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["angle_deg"] for line in lines] == [None, 90.0]
+    first, second = rows(tmp_path)
+    assert (first["loss"], second["angle_deg"]) == (0.5, 90.0)
+    assert np.isnan([first["angle_deg"], second["loss"]]).all()
 
 
 def test_files_name_their_format_inputs_and_settings(tmp_path, poses):

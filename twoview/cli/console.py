@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -31,6 +30,7 @@ from rich.text import Text
 
 from twoview.errors import TwoViewError
 from twoview.progress import OnProgress, Progress, is_first
+from twoview.storage import records
 from twoview.timeline import Sync
 
 out = Console(highlight=False, soft_wrap=True)
@@ -211,7 +211,7 @@ class _Warnings(logging.Handler):
 
 def as_json(content: Mapping[str, Any]) -> None:
     """One JSON object on stdout, nothing else."""
-    sys.stdout.write(json.dumps(content, indent=2) + "\n")
+    sys.stdout.write(records.json_text(content, indent=2) + "\n")
 
 
 def short(path: Path | str) -> str:

@@ -6,7 +6,6 @@ this package is needed to run them; both are compared with the model that they w
 
 from __future__ import annotations
 
-import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -84,7 +83,9 @@ def describe(model: Model) -> dict[str, str]:
     """The description inside an exported file, as strings."""
     facts = {**records.header("exported-model"), **model.facts(), "joints": model.joints.joints}
     facts |= {"inputs": INPUTS, "output": OUTPUT}
-    return {f"twoview.{key}": value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
+    return {
+        f"twoview.{key}": value if isinstance(value, str) else records.json_text(value) for key, value in facts.items()
+    }
 
 
 def examples(model: Model, batch: int, frames: int) -> tuple[Tensor, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import tempfile
 import zipfile
@@ -88,7 +89,7 @@ def header(format: str, *, inputs: Mapping[str, Any] | None = None, settings: An
 
     plain = asdict(settings) if is_dataclass(settings) and not isinstance(settings, type) else dict(settings or {})
     start = {"format": format, "version": VERSION, "made_by": f"twoview {__version__}"}
-    head: Header = json.loads(json.dumps({**start, "inputs": dict(inputs or {}), "settings": plain, **more}))
+    head: Header = json.loads(json_text({**start, "inputs": dict(inputs or {}), "settings": plain, **more}))
     return head
 
 
@@ -104,7 +105,7 @@ def is_current(path: Path | str, wanted: Header) -> bool:
 def write_npz(path: Path | str, head: Header, arrays: Mapping[str, Array]) -> None:
     """Write arrays with their header, atomically."""
     with atomic(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, header=np.array(json.dumps(head)), **arrays)  # type: ignore[arg-type]
+        np.savez(file, header=np.array(json_text(head)), **arrays)  # type: ignore[arg-type]
 
 
 def read_npz(path: Path | str) -> tuple[Header, dict[str, Array]]:
@@ -124,10 +125,23 @@ def read_npz(path: Path | str) -> tuple[Header, dict[str, Array]]:
     return checked(head, path), arrays
 
 
+def json_text(content: Any, *, indent: int | None = None) -> str:
+    """Strict JSON, which has no NaN and no infinity: both become null."""
+    return json.dumps(_finite(content), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def write_json(path: Path | str, content: Mapping[str, Any]) -> None:
-    """Write a JSON object, atomically. Artefacts start with `header(...)`."""
+    """Write a JSON object as `json_text`, atomically. Artefacts start with `header(...)`."""
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(json_text(content, indent=2) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path | str) -> Header:

@@ -7,7 +7,6 @@ and resumed continues as if nothing had happened, and anyone can repeat it.
 from __future__ import annotations
 
 import copy
-import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -163,7 +162,7 @@ def pretrain(
                 save_model(out / "model.pt", run.model(config, motions, row), half=True)
             run.save(out, config)
             with (out / "log.jsonl").open("a", encoding="utf-8") as log:
-                log.write(json.dumps(row) + "\n")
+                log.write(records.json_text(row) + "\n")
             recent.clear()
     return load_model(out / "model.pt")
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,9 +129,10 @@ def cpu_weights(lifter: nn.Module) -> dict[str, Tensor]:
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
-    """The log of a run, one mapping per epoch."""
+    """The log of a run, one mapping per epoch; null, which stands for a number that is not finite, becomes NaN."""
     path = folder / "log.jsonl"
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [{k: math.nan if v is None else v for k, v in json.loads(line).items()} for line in lines]
 
 
 def state_header(format: str, settings: Mapping[str, Any], inputs: Mapping[str, str] | None = None) -> records.Header:
@@ -229,7 +231,7 @@ def _upgraded(old: dict[str, Any]) -> dict[str, Any]:
 def _write_log(folder: Path, lines: Sequence[Row]) -> None:
     """Write the whole log, as JSON lines and as a table."""
     with records.atomic(folder / "log.jsonl") as temporary:
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in lines), encoding="utf-8")
+        temporary.write_text("".join(records.json_text(row) + "\n" for row in lines), encoding="utf-8")
     names = list(dict.fromkeys(name for row in lines for name in row))
     with records.atomic(folder / "log.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, names)
