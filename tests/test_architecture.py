@@ -225,6 +225,18 @@ def test_the_documented_tree_stands_in_the_order_of_imports():
     assert [name for name in top if name in ORDER] == [name for name in ORDER if name in top]
 
 
+def many_arguments(source: str) -> list[str]:
+    """Functions that take more than five positional arguments; `self`, `cls` and autograd's `ctx` do not count."""
+    functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
+    return [f.name for f in functions if len({a.arg for a in f.args.args} - {"self", "cls", "ctx"}) > 5]
+
+
+def test_more_than_five_arguments_go_by_name():
+    outside_the_terminal = [path for path in modules() if top_name(path) != "cli"]  # typer's options are all named
+    assert not {dotted(p): found for p in outside_the_terminal if (found := many_arguments(p.read_text()))}
+    assert many_arguments("def f(a, b, c, d, e, g): ...\ndef h(a, b, c, d, e, *, g): ...") == ["f"]
+
+
 def test_a_long_file_has_a_reason():
     reasons = {"twoview.config": "every setting, its meaning, bounds and default, is looked for in one file"}
     long = {dotted(path): len(path.read_text().splitlines()) for path in modules()}

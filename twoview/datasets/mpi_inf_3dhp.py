@@ -32,7 +32,7 @@ def read_train(path: Path | str, *, views: Sequence[str] = VIEWS) -> Iterator[Re
             cameras, rate = value
             found = {view: cameras[view] for view in views if view in cameras}
             time = np.arange(min(len(row["data_3d"]) for row in found.values())) / float(rate)
-            yield _recording(name, name.split()[0], "train", found, time, SIZE)
+            yield _recording(name, name.split()[0], "train", found, time, size=SIZE)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise FormatError(f"{path}: {name} is not a training sequence: {error!r}") from error
 
@@ -44,7 +44,7 @@ def read_test(path: Path | str, *, rate: float) -> Iterator[Recording]:
             valid = np.asarray(value["valid"]).ravel().astype(bool)
             time = np.flatnonzero(valid) / rate
             rows = {key: np.asarray(value[key])[valid] for key in ("data_2d", "data_3d")}
-            yield _recording(name, name, "test", {"0": rows}, time, TEST_SIZES.get(name, SIZE))
+            yield _recording(name, name, "test", {"0": rows}, time, size=TEST_SIZES.get(name, SIZE))
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise FormatError(f"{path}: {name} is not a test sequence: {error!r}") from error
 
@@ -58,7 +58,7 @@ def _content(path: Path | str) -> Mapping[str, Any]:
 
 
 def _recording(
-    name: str, subject: str, split: str, rows: Mapping[str, Mapping[str, Any]], time: Array, size: tuple[int, int]
+    name: str, subject: str, split: str, rows: Mapping[str, Mapping[str, Any]], time: Array, *, size: tuple[int, int]
 ) -> Recording:
     poses, truth, cameras = {}, {}, {}
     for view, row in rows.items():

@@ -81,7 +81,7 @@ def read(
         cameras = {view: _camera(content, camera_index(place, subject, view), calibration) for view in views}
         for path in sorted(calibration.parent.glob("*/*.npy")):
             if re.fullmatch(r"[a-z_]+[0-9]{4}\.npy", path.name):
-                yield _take(root, path, place, subject, cameras, head)
+                yield _take(root, path, place, subject, cameras, head=head)
 
 
 def _camera(content: Mapping[str, Any], index: int, path: Path) -> Camera[Array]:
@@ -97,7 +97,7 @@ def _camera(content: Mapping[str, Any], index: int, path: Path) -> Camera[Array]
 
 
 def _take(
-    root: Path, path: Path, place: str, subject: str, cameras: Mapping[str, Camera[Array]], head: HeadRule
+    root: Path, path: Path, place: str, subject: str, cameras: Mapping[str, Camera[Array]], *, head: HeadRule
 ) -> Recording:
     timing_path = path.with_name(f"{path.stem}_timing.pkl")
     timing = read_pickle(timing_path)

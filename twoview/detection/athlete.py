@@ -157,7 +157,7 @@ def _correlation(a: tuple[Array, Array], b: tuple[Array, Array]) -> float:
 
 
 def draw_people(
-    video: Path, size: tuple[int, int], people: People, summaries: list[TrackSummary], chosen: int, path: Path
+    video: Path, size: tuple[int, int], people: People, summaries: list[TrackSummary], *, chosen: int, path: Path
 ) -> None:
     """Write one row per track, the likeliest athlete first: its number, when it was seen, pictures of it over time.
 

@@ -65,7 +65,8 @@ def detect(
     except DetectorError as error:
         raise DetectorError(f"{video}: {error.message}", hint=error.hint) from error
     if partial is not None and len(people.tracks) > 1:
-        draw_people(video, size, people, summarize(people, size), athlete, partial.with_suffix(".png"))
+        summaries = summarize(people, size)
+        draw_people(video, size, people, summaries, chosen=athlete, path=partial.with_suffix(".png"))
     poses = poses_of_track(people, athlete, tracks.skeleton, size, least=config.score)
     if size != info.size:
         poses = replace(poses, xy=(poses.xy + 0.5) * (np.array(info.size) / np.array(size)) - 0.5, size=info.size)

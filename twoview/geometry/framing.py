@@ -164,7 +164,7 @@ class LabeledClips:
         return torch.cat([self.screen, self.score[..., None]], dim=-1)
 
 
-def label_clips(xy: Tensor, score: Tensor, size: Tensor, points: Tensor, focal: Tensor, rule: Rule) -> LabeledClips:
+def label_clips(xy: Tensor, score: Tensor, size: Tensor, points: Tensor, *, focal: Tensor, rule: Rule) -> LabeledClips:
     """Frame clips xy (B, T, J, 2) px, score (B, T, J), and label them by their true points (B, T, J, 3).
 
     size (B, 2) px and the true focal length (B,) px are the camera's; the frame assumes the default focal length.

@@ -119,6 +119,7 @@ class DSTformer(nn.Module):
 
     def __init__(
         self,
+        *,
         dim_feat: int = 256,
         dim_rep: int = 512,
         depth: int = 5,

@@ -179,7 +179,7 @@ def linearize(problem: Problem, state: State, blur: float = 1.0) -> Normal:
         outer_frames[np.ix_(range(frames), columns, columns)] += flat.swapaxes(-1, -2) @ flat
         gp[:, columns] += (w * by_camera * r[..., None]).sum((1, 2))
 
-    cost += _add_bones(state, noise, blur, inner, mixed, outer_frames, gx, gp)
+    cost += _add_bones(state, noise, blur, inner=inner, mixed=mixed, outer=outer_frames, gx=gx, gp=gp)
     cost += _add_shape(problem, state, inner, gx)
     own = CAMERA * (views - 1)
     total = own * groups + views + joints - 1
@@ -203,7 +203,7 @@ def scatter(outer: Array, grad: Array, index: Array, blocks: Array, gradients: A
 
 
 def _add_bones(
-    state: State, noise: Noise, blur: float, inner: Array, mixed: Array, outer: Array, gx: Array, gp: Array
+    state: State, noise: Noise, blur: float, *, inner: Array, mixed: Array, outer: Array, gx: Array, gp: Array
 ) -> float:
     """Adds the residuals that hold every bone in every frame to the body's length; returns their cost."""
     first = mixed.shape[-1] - len(PARENTS)

@@ -357,7 +357,9 @@ def _course(uv: Array, seen: Array, body: Array, fundamental: Array, pairs: tupl
     for s, state in enumerate(states):
         alone[:, s] = SWAP_COST * sum(state)
         for a, b in combinations(range(views), 2):
-            alone[:, s] += _disagreement(uv, seen, body, fundamental[a, b], (a, order[state[a]]), (b, order[state[b]]))
+            alone[:, s] += _disagreement(
+                uv, seen, body, fundamental[a, b], a=(a, order[state[a]]), b=(b, order[state[b]])
+            )
     stay = np.stack([_movement(uv[v], seen[v], body[v], plain, plain) for v in range(views)])
     change = np.stack([_movement(uv[v], seen[v], body[v], plain, swapped) for v in range(views)])
     flips = np.array([[[x != y for x, y in zip(p, q, strict=True)] for q in states] for p in states])
@@ -366,7 +368,7 @@ def _course(uv: Array, seen: Array, body: Array, fundamental: Array, pairs: tupl
 
 
 def _disagreement(
-    uv: Array, seen: Array, body: Array, f: Array, a: tuple[int, list[int]], b: tuple[int, list[int]]
+    uv: Array, seen: Array, body: Array, f: Array, *, a: tuple[int, list[int]], b: tuple[int, list[int]]
 ) -> Array:
     """Capped squared distances (T,) of joints from the epipolar lines of the other view, in both views."""
     one, two = uv[a[0]][:, a[1]], uv[b[0]][:, b[1]]

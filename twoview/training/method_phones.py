@@ -259,7 +259,7 @@ class TrainingSet:
 
 def to_batch(clips: PseudoLabels, rule: framing.Rule) -> PairBatch:
     """Clips framed for a lifter, with the 3D to answer: a batch of one view each."""
-    found = framing.label_clips(clips.xy, clips.score, clips.size, clips.points, clips.focal, rule)
+    found = framing.label_clips(clips.xy, clips.score, clips.size, clips.points, focal=clips.focal, rule=rule)
     screen, target = found.screen[:, None], found.label[:, None].clamp(-FARTHEST, FARTHEST)
     time = torch.zeros(clips.xy.shape[:2])
     return PairBatch(screen, clips.score[:, None], time, found.framing, target, clips.weight[:, None])

@@ -272,7 +272,7 @@ class RenderedClips:
 
     def labeled(self, rule: Rule = "box") -> LabeledClips:
         """What a lifter reads of the clips, and what it should answer."""
-        return label_clips(self.xy, self.score, self.cameras.size, self.points, self.cameras.focal, rule)
+        return label_clips(self.xy, self.score, self.cameras.size, self.points, focal=self.cameras.focal, rule=rule)
 
 
 def render(

@@ -98,7 +98,7 @@ def demo(
     clips = [(test, Path(folder) / scene / "videos" / test / names[0]) for test in tests]
     clips = clips or [(takes[0], Path(folder) / scene / "videos" / takes[0] / names[0])]
     for name, clip in clips:
-        made, judged = _before_after(session, name, clip, scene, config, on_progress)
+        made, judged = _before_after(session, name, clip, scene, config, on_progress=on_progress)
         pictures += made
         rows += judged
     if rows:
@@ -156,7 +156,7 @@ def _detection_row(take: str, view: str, poses: Poses2D, scene: str) -> list[Any
 
 
 def _before_after(
-    session: Session, name: str, clip: Path, scene: str, config: DetectConfig, on_progress: OnProgress | None
+    session: Session, name: str, clip: Path, scene: str, config: DetectConfig, *, on_progress: OnProgress | None
 ) -> tuple[list[Path], list[list[Any]]]:
     """3D of one clip from its first view with the adapted and the unadapted lifter; pictures and a row of errors."""
     truth = _truth(scene, name, "a")
