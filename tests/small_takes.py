@@ -26,7 +26,7 @@ def body(time: np.ndarray, seed: int = 0) -> np.ndarray:
 
 
 def take(name: str = "take1", seconds: float = 3.0, seed: int = 0, offset: float = 0.4) -> Take:
-    """Two views, 90 degrees apart, of one body; b began `offset` later and runs at 25 frames a second."""
+    """Two views, 90 degrees apart, of one body; b began `offset` later and runs at 25 frames per second."""
     poses = {}
     for view, rate, start, angle in (("a", 30, 0.0, 0.0), ("b", 25, offset, np.pi / 2)):
         time = np.arange(int((seconds - start) * rate)) / rate

@@ -107,7 +107,7 @@ def write_scene(
     """Write `a.mp4` and `b.mp4` into a folder and return their truth.
 
     offset_s  b began so much later than a; drift_ppm: b's clock runs so much slower
-    seed      of the motion and the claps; rates: frames a second of a and b
+    seed      of the motion and the claps; rates: frames per second of a and b
     """
     clocks = {"a": ClockMap(), "b": ClockMap(offset_s, 1.0 + drift_ppm * 1e-6)}
     angles = {"a": 0.0, "b": angle_deg}

@@ -6,8 +6,8 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
+from twoview.command_settings import COMMANDS, resolve
 from twoview.config import (
-    COMMANDS,
     RENAMED,
     SECTIONS,
     DetectConfig,
@@ -16,11 +16,9 @@ from twoview.config import (
     LossConfig,
     PhonesConfig,
     PretrainConfig,
-    build,
-    resolve,
     shaping,
     to_plain,
-)  # fmt: skip
+)
 from twoview.errors import ConfigError
 
 
@@ -201,12 +199,6 @@ def test_every_setting_says_what_it_is(kind):
     for entry in fields(kind):
         nested = hasattr(entry.default_factory, "__dataclass_fields__")
         assert nested or entry.metadata.get("help"), entry.name
-
-
-@pytest.mark.parametrize("section", SECTIONS)
-def test_defaults_pass_their_own_checks(section):
-    config = SECTIONS[section]()
-    assert build(SECTIONS[section], to_plain(config)[section]) == config
 
 
 def test_what_shapes_a_result():

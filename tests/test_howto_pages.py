@@ -14,7 +14,7 @@ from motion_files import write_acclaim, write_bvh
 from people import standing_people
 from places import ROOT
 
-from twoview import config
+from twoview import command_settings
 from twoview.cli.commands import app
 from twoview.lifters import build, motionbert
 from twoview.poses import Poses2D
@@ -60,7 +60,7 @@ def test_python_on_the_page_runs_from_top_to_bottom(page, folder):
 def test_settings_on_the_page_are_known(page, tmp_path):
     for block in blocks(page, "toml"):
         (tmp_path / "page.toml").write_text(block)
-        config.resolve("infer", file=tmp_path / "page.toml")
+        command_settings.resolve("infer", file=tmp_path / "page.toml")
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from places import ASSETS
 
-from twoview.config import resolve
+from twoview.command_settings import resolve
 from twoview.errors import ConfigError
 from twoview.training.losses import LOSSES, weights
 

@@ -1,28 +1,22 @@
 """Settings: frozen dataclasses whose fields are the only place where a default, a bound and a meaning are written.
 
-Order: defaults < `--config file.toml` < flags < `--set finetune.loss.consistency=0.5`. An unknown name, a wrong type or
-an impossible value is a ConfigError that names where it stands, the key, and the nearest key that exists. A config
-built in Python is checked in the same way.
+A wrong type or an impossible value is a ConfigError that names where it stands: in Python, or in the file or the option
+that `command_settings` reads.
 """
 
 from __future__ import annotations
 
-import difflib
-import json
 import math
 import numbers
-import tomllib
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dataclass, replace
-from pathlib import Path
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dataclass
 from typing import Any, TypeVar
 
 from twoview.errors import ConfigError
 
 T = TypeVar("T")
-PRESETS = Path(__file__).parent / "assets" / "presets"  # files that --config finds by name: paper_sportspose, l2d, ...
 
 
 def setting(
@@ -54,7 +48,7 @@ class Checked:
         hints = hints_of(type(self))
         for entry in fields(self):  # type: ignore[arg-type]
             where = f"{type(self).__name__}.{entry.name}"
-            value = _checked(getattr(self, entry.name), hints[entry.name], entry.metadata, where)
+            value = checked(getattr(self, entry.name), hints[entry.name], entry.metadata, where)
             object.__setattr__(self, entry.name, value)
 
 
@@ -242,28 +236,25 @@ class FinetuneConfig(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        changed = [
-            f.name for f in fields(self) if f.name in IGNORED[self.method] and getattr(self, f.name) != default(f)
-        ]
-        refuse_ignored(self.method, changed)
+        refuse_ignored(self.method, (f"finetune.{f.name}" for f in fields(self) if getattr(self, f.name) != default(f)))
 
 
-# Method of fine-tuning -> settings of [finetune] that it does not read, and what to set instead.
+# Method of fine-tuning -> settings that it does not read, and what to set instead.
 IGNORED = {
     "phones": {
-        "batch": "set finetune.phones.batch",
-        "flip": "this method always mirrors half of the clips",
-        "loss": "the weights are in [finetune.phones]; or --set finetune.method=paper",
+        "finetune.batch": "set finetune.phones.batch",
+        "finetune.flip": "this method always mirrors half of the clips",
+        "finetune.loss": "the weights are in [finetune.phones]; or --set finetune.method=paper",
     },
-    "paper": {"phones": "--set finetune.method=phones"},
+    "paper": dict.fromkeys(("finetune.phones", "[triangulate]"), "--set finetune.method=phones"),
 }
 
 
 def refuse_ignored(method: str, names: Iterable[str]) -> None:
-    """Raise ConfigError if one of these settings of [finetune] has no effect with the method."""
+    """Raise ConfigError if one of these settings or sections has no effect with the method."""
     for name in names:
         if name in IGNORED[method]:
-            raise ConfigError(f"finetune.{name} has no effect with method {method}", hint=IGNORED[method][name])
+            raise ConfigError(f"{name} has no effect with method {method}", hint=IGNORED[method][name])
 
 
 def default(entry: Field[Any]) -> Any:
@@ -361,62 +352,6 @@ class Settings:
 
 SECTIONS: dict[str, type[Checked]] = typing.get_type_hints(Settings)
 
-# Command -> the sections that its stages read, its main one first: a bare key of `--set` is of that one.
-COMMANDS: dict[str, tuple[str, ...]] = {
-    "sync": ("sync",),
-    "detect": ("detect",),
-    "plan": ("finetune", "triangulate"),
-    "finetune": ("finetune", "triangulate", "sync", "detect"),
-    "triangulate": ("triangulate",),
-    "infer": ("infer", "detect"),
-    "reproduce": ("finetune", "triangulate", "detect"),
-    "pretrain": ("pretrain",),
-}
-
-
-def resolve(
-    command: str,
-    *,
-    file: Path | str | None = None,
-    flags: Mapping[str, Any] | None = None,
-    sets: Iterable[str] = (),
-    unread: Mapping[str, str] | None = None,
-) -> Settings:
-    """All settings of a command from defaults, a TOML or resolved-JSON file, flags and `a.b=value` strings.
-
-    file    path, or the name of a preset; it may hold sections of other commands
-    flags   setting -> value, named as in `--set`; None means "not given"
-    unread  section -> why this call leaves out the stages that read it: its flags and sets are refused
-    Raises ConfigError for anything unknown or impossible, and for flags and sets that no stage of the command reads.
-    """
-    values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
-    for section, group in ({} if file is None else read_file(file)).items():
-        _assign(SECTIONS[section], values[section], group, where=str(file), prefix=section)
-    resolved = set(values["finetune"]) if Path(file or "").suffix == ".json" else set()  # it names every setting
-    given = [(key, value, "command line") for key, value in (flags or {}).items() if value is not None]
-    for text in sets:
-        key, equals, raw = text.partition("=")
-        if not equals:
-            raise ConfigError(f"--set {text}: expected KEY=VALUE", hint=f"twoview {command} --help lists the keys")
-        given.append((key.strip(), _parse(raw.strip()), f"--set {text}"))
-    for key, value, where in given:
-        section, name = _located(key, command, where, unread or {})
-        _put(SECTIONS[section], values[section], name, value, where=where, prefix=section)
-    found: Settings = _constructed(Settings, values)
-    refuse_ignored(found.finetune.method, values["finetune"].keys() - resolved)
-    if command == "finetune" and found.finetune.method == "paper":
-        if any(where.startswith("--set triangulate") for _, _, where in given):
-            raise ConfigError("[triangulate] has no effect with method paper", hint="--set finetune.method=phones")
-        found = replace(found, triangulate=TriangulateConfig())  # a file may hold it for other commands
-    return found
-
-
-def build(kind: type[T], values: Mapping[str, Any], *, where: str = "settings", prefix: str = "") -> T:
-    """A config from a plain mapping (nested ones for nested configs), every value checked."""
-    collected: dict[str, Any] = {}
-    _assign(kind, collected, values, where=where, prefix=prefix)
-    return _constructed(kind, collected)
-
 
 def to_plain(config: Any) -> dict[str, dict[str, Any]]:
     """The resolved config as sections that `--config` reads back."""
@@ -449,92 +384,7 @@ def hints_of(kind: Any) -> dict[str, Any]:
     return {entry.name: entry.metadata.get("kind") or hints[entry.name] for entry in fields(kind)}
 
 
-# --- reading and checking --------------------------------------------------------------------------------------------
-
-
-def read_file(path: Path | str) -> dict[str, Any]:
-    """The sections of a settings file, or of a preset by its name, unchecked. Raises ConfigError."""
-    path = Path(path)
-    shipped = PRESETS / f"{path.name}.toml"
-    if path == Path(path.name) and not path.exists() and shipped.exists():
-        path = shipped
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise ConfigError(f"{path} is not valid {path.suffix.lstrip('.') or 'TOML'}: {error}") from error
-    content = {k: v for k, v in content.items() if k not in ("format", "version", "made_by", "inputs", "settings")}
-    for section in content:
-        if section not in SECTIONS:
-            raise ConfigError(f"{path}: unknown section [{section}]; {_nearest(section, SECTIONS)}")
-    return content
-
-
-def _located(key: str, command: str, where: str, unread: Mapping[str, str]) -> tuple[str, str]:
-    """Section and name of a setting given to a command. Raises ConfigError where no stage of the command reads it."""
-    read = COMMANDS[command]
-    section, dot, name = key.partition(".")
-    if section not in SECTIONS or not dot:
-        section, name = read[0], key
-        others = [s for s in read[1:] if name.split(".")[0] in hints_of(SECTIONS[s])]
-        if others and name.split(".")[0] not in hints_of(SECTIONS[section]):
-            raise ConfigError(f"{where}: unknown key {section}.{name}; did you mean {others[0]}.{name}?")
-    if section in read and section not in unread:
-        return section, name
-    readers = ", ".join(f"twoview {other}" for other, sections in COMMANDS.items() if section in sections)
-    reason = f", since {unread[section]}" if section in unread and section in read else ""
-    raise ConfigError(
-        f"{where}: nothing in this call of `twoview {command}` reads [{section}]{reason}",
-        hint=f"[{section}] is read by {readers}; {command} reads "
-        + ", ".join(f"[{other}]" for other in read if other not in unread),
-    )
-
-
-def _parse(raw: str) -> Any:
-    try:
-        return tomllib.loads(f"x = {raw}")["x"]
-    except tomllib.TOMLDecodeError:
-        return raw  # a bare word is a string
-
-
-def _assign(kind: type, into: dict[str, Any], values: Any, *, where: str, prefix: str) -> None:
-    """Check the values of a group of settings and put them into a plain nested mapping."""
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"{where}: {prefix} is a group of settings, got {values!r}")
-    for name, value in values.items():
-        _put(kind, into, name, value, where=where, prefix=prefix)
-
-
-def _put(kind: type, into: dict[str, Any], key: str, value: Any, *, where: str, prefix: str) -> None:
-    """Check one value and put it into a plain nested mapping; dots in the key lead into groups and tables."""
-    name, _, rest = key.partition(".")
-    full = f"{prefix}.{name}" if prefix else name
-    known = {entry.name: entry for entry in fields(kind)}
-    if full in RENAMED:
-        raise ConfigError(f"{where}: {full} is now {RENAMED[full]}")
-    if name not in known:
-        raise ConfigError(f"{where}: unknown key {full}; {_nearest(name, known)}")
-    hint, about = hints_of(kind)[name], known[name].metadata
-    if is_dataclass(hint) and rest:
-        _put(typing.cast(type, hint), into.setdefault(name, {}), rest, value, where=where, prefix=full)
-    elif is_dataclass(hint):
-        _assign(typing.cast(type, hint), into.setdefault(name, {}), value, where=where, prefix=full)
-    elif rest and typing.get_origin(hint) is dict:
-        into[name] = _checked({**into.get(name, {}), rest: value}, hint, about, f"{where}: {full}")
-    elif rest:
-        raise ConfigError(f"{where}: {full} is not a group of settings")
-    else:
-        into[name] = _checked(value, hint, about, f"{where}: {full}")
-
-
-def _constructed(kind: type[T], values: Mapping[str, Any]) -> T:
-    hints = hints_of(kind)
-    return kind(**{k: _constructed(hints[k], v) if is_dataclass(hints[k]) else v for k, v in values.items()})
-
-
-def _checked(value: Any, hint: Any, about: Mapping[str, Any], where: str) -> Any:
+def checked(value: Any, hint: Any, about: Mapping[str, Any], where: str) -> Any:
     """The value in the setting's type. Raises ConfigError for another type, and for a value that is not allowed."""
     value = _typed(value, hint, where)
     low, high, choices = (about.get(key) for key in ("low", "high", "choices"))
@@ -576,9 +426,3 @@ def type_name(hint: Any) -> str:
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     names = [(typing.get_origin(option) or option).__name__ for option in options]
     return " or ".join("None" if name == "NoneType" else name for name in names)
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    names = list(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(names))}"

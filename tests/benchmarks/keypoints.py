@@ -1,7 +1,7 @@
 """How far a detector's keypoints are from the truth, and the noise model of the detector that ships.
 
     python tests/benchmarks/keypoints.py                          every view with truth, a table
-    python tests/benchmarks/keypoints.py golf karate --every 3     some of the rendered scenes, 20 frames a second kept
+    python tests/benchmarks/keypoints.py golf karate --every 3   some rendered scenes, 20 frames per second kept
     python tests/benchmarks/keypoints.py --write                  and twoview/assets/movenet/noise.json anew
 
 Real footage: the four cameras of the calibrated clip, against its refined 3D points (12 joints; the reference itself

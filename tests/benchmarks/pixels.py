@@ -20,7 +20,8 @@ import torch
 from adapting import RESULTS
 from beside import SHARED
 
-from twoview.config import DetectConfig, InferConfig, resolve
+from twoview.command_settings import resolve
+from twoview.config import DetectConfig, InferConfig
 from twoview.datasets.rendered import Scene, read_scene
 from twoview.evaluation.scoring import evaluate
 from twoview.lifting.inference import infer

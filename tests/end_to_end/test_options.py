@@ -25,7 +25,8 @@ from scenes import small_scene
 
 from twoview.cli.commands import app
 from twoview.cli.options import EXAMPLES, described, field_of, keys, presets, spelled
-from twoview.config import COMMANDS, PRESETS, default, resolve
+from twoview.command_settings import COMMANDS, PRESETS, resolve
+from twoview.config import default
 from twoview.datasets.motion import Motion, write_motions
 from twoview.poses import Poses3D
 from twoview.storage import records

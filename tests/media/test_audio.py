@@ -89,9 +89,9 @@ FILMS = {
     "sound starts late": {"late": 0.25},
     "sound starts very late": {"late": 1.5},
     "44.1 kHz": {"rate": 44100},
-    "25 frames a second": {"fps": 25},
-    "60 frames a second": {"fps": 60},
-    "120 frames a second": {"fps": 120},
+    "25 frames per second": {"fps": 25},
+    "60 frames per second": {"fps": 60},
+    "120 frames per second": {"fps": 120},
     "frames out of order (edit list for the pictures)": {"preset": "medium", "bf": "2"},
     "both streams start at second 4": {"picture_late": 4},
 }

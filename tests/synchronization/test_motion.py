@@ -61,7 +61,7 @@ def test_an_offset_is_found_between_frames_at_any_angle_and_rate(angle, rate):
 
 def test_slow_motion_is_related_by_its_rate():
     a, b = two_cameras()
-    clock = ClockMap(-2.0, 1 / 4)  # 120 frames a second shown at 30
+    clock = ClockMap(-2.0, 1 / 4)  # 120 frames per second shown at 30
     found = match_poses(seen(a), seen(b, start=0.5, rate=120, clock=clock, seconds=6), slowdown=(1.0, 4.0))
     assert found.refusal == ""
     assert error_s(found, clock) < 0.006

@@ -19,7 +19,7 @@ from twoview.cli.options import (
     names,
     set_option,
 )  # fmt: skip
-from twoview.config import resolve
+from twoview.command_settings import resolve
 from twoview.errors import ConfigError
 from twoview.storage.session import Session, open_session
 

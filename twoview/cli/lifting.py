@@ -19,7 +19,7 @@ from twoview.cli.options import (
     names,
     set_option,
 )  # fmt: skip
-from twoview.config import resolve
+from twoview.command_settings import resolve
 from twoview.errors import SessionError
 from twoview.storage.session import open_session
 

@@ -10,7 +10,8 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from twoview.config import COMMANDS, PRESETS, SECTIONS, allowed, default, hints_of, read_file
+from twoview.command_settings import COMMANDS, PRESETS, read_file
+from twoview.config import SECTIONS, allowed, default, hints_of
 from twoview.errors import ConfigError
 from twoview.storage.session import DEFAULT_FOLDER
 

@@ -9,7 +9,7 @@ import typer
 
 from twoview.cli import console
 from twoview.cli.options import DEFAULT_SESSION, Json, SessionFolder, Views, config_file, flag, names, set_option
-from twoview.config import resolve
+from twoview.command_settings import resolve
 from twoview.storage.session import open_session
 
 

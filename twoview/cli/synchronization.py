@@ -19,7 +19,7 @@ from twoview.cli.options import (
     numbers,
     set_option,
 )  # fmt: skip
-from twoview.config import resolve
+from twoview.command_settings import resolve
 
 
 def sync(

@@ -20,7 +20,8 @@ from twoview.cli.options import (
     names,
     set_option,
 )  # fmt: skip
-from twoview.config import Settings, resolve
+from twoview.command_settings import resolve
+from twoview.config import Settings
 from twoview.progress import OnProgress
 from twoview.storage.session import Session, open_session
 

@@ -20,8 +20,8 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from twoview.config import FinetuneConfig, TriangulateConfig, to_plain
-from twoview.errors import ConfigError, TrainingError
+from twoview.config import FinetuneConfig, TriangulateConfig, refuse_ignored, to_plain
+from twoview.errors import TrainingError
 from twoview.lifting.model import Model, load_model, save_model
 from twoview.machine import keep_memory
 from twoview.progress import OnProgress, Progress, report
@@ -71,8 +71,8 @@ def finetune(
     number any more (the best model so far is kept); ConfigError for settings that the method does not read.
     """
     config, triangulation, out = config or FinetuneConfig(), triangulation or TriangulateConfig(), Path(out)
-    if config.method == "paper" and triangulation != TriangulateConfig():
-        raise ConfigError("[triangulate] has no effect with method paper", hint="--set finetune.method=phones")
+    if triangulation != TriangulateConfig():
+        refuse_ignored(config.method, ("[triangulate]",))
     check_views(takes)
     keep_memory()
     model = load_model(config.weights)

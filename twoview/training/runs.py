@@ -198,7 +198,7 @@ def _inputs(takes: Sequence[Take]) -> dict[str, str]:
 
 def _shaping(config: FinetuneConfig, triangulation: TriangulateConfig) -> dict[str, Any]:
     """The settings that shape this run: those that its method reads."""
-    own = {name: value for name, value in shaping(config).items() if name not in IGNORED[config.method]}
+    own = {name: value for name, value in shaping(config).items() if f"finetune.{name}" not in IGNORED[config.method]}
     return {**own, "triangulate": shaping(triangulation)} if config.method == "phones" else own
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from twoview.config import DetectConfig, InferConfig, resolve, shaping
+from twoview.command_settings import resolve
+from twoview.config import DetectConfig, InferConfig, shaping
 from twoview.datasets import aspset, human36m, mpi_inf_3dhp, sportspose
 from twoview.datasets.recordings import Recording
 from twoview.errors import ConfigError, DetectorError, FormatError
