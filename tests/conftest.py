@@ -8,6 +8,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -28,3 +29,17 @@ def start(tmp_path: Path) -> Path:
     path = tmp_path / "start.pt"
     save_model(path, Model(lifter, "tcn", {"width": 32, "dilations": [1, 3]}, "box", 30.0, 27))
     return path
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(3)
+
+
+@pytest.fixture
+def body(rng) -> np.ndarray:
+    """Joints (FRAMES, 17, 3) m of a moving body."""
+    from bodies import moving_body
+    from data_set_files import FRAMES
+
+    return moving_body(FRAMES, rng)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bodies import around, moving_body
+from bodies import around
 from data_set_files import FRAMES, to_3dhp, write_c3d, write_human36m, write_sportspose
 from numpy import ndarray as Array
 
@@ -20,17 +20,6 @@ from twoview.errors import FormatError, MissingBackend
 from twoview.geometry.cameras import Camera, turned
 from twoview.poses import Poses2D
 from twoview.skeleton import COCO17, to_h36m
-
-
-@pytest.fixture
-def rng() -> np.random.Generator:
-    return np.random.default_rng(3)
-
-
-@pytest.fixture
-def body(rng) -> Array:
-    return moving_body(FRAMES, rng)
-
 
 # --- SportsPose ----------------------------------------------------------------------------------------------------
 

@@ -5,13 +5,10 @@ A check names the options that it tries; an option that no check names fails the
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import io
 import json
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +19,7 @@ import typer
 from data_set_files import write_sportspose
 from people import standing_people
 from scenes import small_scene
+from terminal import Answer, type_command
 
 from twoview.cli.commands import app
 from twoview.cli.options import EXAMPLES, described, field_of, keys, presets, spelled
@@ -50,17 +48,6 @@ max_gap_s = 0.2
 
 
 @dataclass(frozen=True)
-class Answer:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict:
-        return json.loads(self.out)
-
-
-@dataclass(frozen=True)
 class Place:
     """A folder with two videos of one event, a small lifter, and a session that is synchronized and detected."""
 
@@ -68,20 +55,13 @@ class Place:
 
     def __call__(self, *words: str | Path, code: int = 0) -> Answer:
         """Type a command in the folder; the code that it ends with is checked."""
-        from twoview.__main__ import main
-
-        out, err, ended = io.StringIO(), io.StringIO(), 0
-        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        with pytest.MonkeyPatch.context() as patch:
             patch.chdir(self.folder)
             patch.setenv("COLUMNS", "300")
-            patch.setattr(sys, "argv", ["twoview", *map(str, words)])
-            try:
-                main()
-            except SystemExit as stop:
-                ended = int(stop.code or 0)
-        assert ended == code, f"{words} ended with {ended}\n{out.getvalue()}\n{err.getvalue()}"
-        assert "Traceback" not in err.getvalue()
-        return Answer(ended, out.getvalue(), err.getvalue())
+            answer = type_command(*words)
+        assert answer.code == code, f"{words} ended with {answer.code}\n{answer.out}\n{answer.err}"
+        assert "Traceback" not in answer.err
+        return answer
 
     def refused(self, *words: str | Path, because: str, code: int = 1) -> None:
         """The command is refused with this reason."""

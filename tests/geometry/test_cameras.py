@@ -6,23 +6,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from bodies import moving_body
 from data_set_files import FRAMES, a_camera
-from numpy import ndarray as Array
 from scipy.spatial.transform import Rotation
 
 from twoview.geometry.cameras import Camera, principal_point, project, turned
 from twoview.geometry.framing import frame_clip, to_screen
-
-
-@pytest.fixture
-def rng() -> np.random.Generator:
-    return np.random.default_rng(3)
-
-
-@pytest.fixture
-def body(rng) -> Array:
-    return moving_body(FRAMES, rng)
 
 
 def test_projection_is_opencvs(rng, body):

@@ -18,11 +18,6 @@ from twoview.workflow.reproduction import EXPERIMENTS, ROWS, as_take, reproduce
 QUICK = ("epochs=1", "clip_length=9", "device=cpu")
 
 
-@pytest.fixture
-def rng() -> np.random.Generator:
-    return np.random.default_rng(3)
-
-
 def test_every_row_has_its_preset():
     assert {row for experiment in EXPERIMENTS.values() for row in experiment.rows} <= set(ROWS)
 
