@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from twoview.config import DetectConfig
+from twoview.config import DetectConfig, shaping
 from twoview.errors import FormatError, SessionError
 from twoview.poses import Poses2D
 from twoview.progress import OnProgress
@@ -34,6 +34,12 @@ class View:
     video: Path
     path: Path
     head: records.Header
+
+    @classmethod
+    def of(cls, take: str, name: str, video: Path, path: Path, *, fingerprint: str, config: DetectConfig) -> View:
+        """The view whose detections these settings make of the video with that fingerprint."""
+        head = records.header("poses2d", inputs={"video": fingerprint}, settings=shaping(config))
+        return cls(take, name, video, path, head)
 
     @property
     def people_path(self) -> Path:
@@ -64,6 +70,9 @@ class View:
         poses = replace(poses, view=self.name)
         records.save(self.path, poses, inputs=self.head["inputs"], settings=self.head["settings"])
         return poses
+
+
+ANEW = {"choose_again": True, "detect_again": True}  # where the settings alone say who the athlete is
 
 
 def imported_from(path: Path) -> str:
@@ -126,6 +135,11 @@ def detect_missing(
         yield from finished(todo[label].take)
 
 
+def detect_alone(view: View, *, config: DetectConfig, on_progress: OnProgress | None = None) -> Poses2D:
+    """The athlete in a video that belongs to no take, by the settings alone; loaded where that is up to date."""
+    return next(detect_missing([view], config=config, syncs={}, on_progress=on_progress, **ANEW)).poses
+
+
 def _check_person(views: Sequence[View], person: int | None, *, detect_again: bool) -> None:
     """Raises SessionError for a person's number that is not one of exactly one video's detected people."""
     if person is None or not views:
@@ -166,7 +180,7 @@ def _choose_together(
 
 
 def import_views(source: str, views: Sequence[View], *, config: DetectConfig) -> Iterator[ViewPoses]:
-    """Other tools' detections of the views, see `imports.import_poses`.
+    """Other tools' detections of the views, see `other_tools.import_poses`.
 
     source  a file or folder; {take} and {view} in it stand for their names, where there are several videos
     """

@@ -20,7 +20,7 @@ from twoview.workflow.stages import load_takes
 def evaluate_files(predicted: Path, truth: Path | None = None, *, scale: str | float | None = None) -> Report:
     """Judge a Poses3D file, or every one in a folder against the file of the same name in the folder `truth`.
 
-    Files in sub-folders are of the activity that the sub-folder is named after. scale as in `evaluation.evaluate`.
+    Files in sub-folders are of the activity that the sub-folder is named after. scale as in `scoring.evaluate`.
     Raises FormatError for a folder without files, or a file without its truth.
     """
     if not predicted.is_dir():

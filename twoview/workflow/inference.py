@@ -13,12 +13,10 @@ from twoview.poses import Poses2D, Poses3D
 from twoview.progress import OnProgress
 from twoview.storage import records
 from twoview.storage.session import Session
-from twoview.workflow.detection import View, detect_missing
+from twoview.workflow.detection import ANEW, View, detect_alone
 
 if TYPE_CHECKING:
     from twoview.lifting.model import Model
-
-AGAIN = {"choose_again": True, "detect_again": True}  # here the settings alone say who the athlete is
 
 
 @dataclass(frozen=True)
@@ -84,10 +82,13 @@ def infer_file(
     view = None if source.suffix == ".npz" else _view(source, fingerprint, out, detect_config)
     wanted = [_lifting(model, path, fingerprint, config)]
     wanted += [] if compare is None else [_lifting(compare, other, fingerprint, config)]
-    detected = view is None or view.is_current(**AGAIN)
+    detected = view is None or view.is_current(**ANEW)
     stale = [one for one in wanted if not detected or not records.is_current(one.path, one.head)]
     models = _models(stale, config)
-    poses2d = _detections(source, view, detect_config, on_progress)
+    if view is None:
+        poses2d = records.load_as(source, Poses2D)
+    else:
+        poses2d = detect_alone(view, config=detect_config, on_progress=on_progress)
     for one, loaded in zip(stale, models, strict=True):
         one.run(loaded, poses2d, config, on_progress)
     poses, before = wanted[0].load(), None if compare is None else wanted[1].load()
@@ -114,8 +115,7 @@ def _beside(out: Path, suffix: str) -> Path:
 
 def _view(video: Path, fingerprint: str, out: Path, config: DetectConfig) -> View:
     """The video as a view of no take, whose detections are kept beside the results."""
-    head = records.header("poses2d", inputs={"video": fingerprint}, settings=shaping(config))
-    return View("", video.stem, video, _beside(out, ".2d.npz"), head)
+    return View.of("", video.stem, video, _beside(out, ".2d.npz"), fingerprint=fingerprint, config=config)
 
 
 def _lifting(model: Path | str, path: Path, fingerprint: str, config: InferConfig) -> _Lifting:
@@ -131,12 +131,6 @@ def _models(stale: Sequence[_Lifting], config: InferConfig) -> list[Model]:
     from twoview.lifting.model import load_model
 
     return [load_model(one.model, device=config.device) for one in stale]
-
-
-def _detections(source: Path, view: View | None, config: DetectConfig, on_progress: OnProgress | None) -> Poses2D:
-    if view is None:
-        return records.load_as(source, Poses2D)
-    return next(detect_missing([view], config=config, syncs={}, on_progress=on_progress, **AGAIN)).poses
 
 
 def _draw(video: Path, found: Inferred, on_progress: OnProgress | None) -> None:

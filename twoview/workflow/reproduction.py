@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from twoview.command_settings import resolve
-from twoview.config import DetectConfig, InferConfig, shaping
+from twoview.config import DetectConfig, InferConfig
 from twoview.datasets import aspset, human36m, mpi_inf_3dhp, sportspose
 from twoview.datasets.recordings import Recording
 from twoview.errors import ConfigError, DetectorError, FormatError
@@ -26,6 +26,7 @@ from twoview.skeleton import H36M17
 from twoview.storage import records
 from twoview.takes import Take
 from twoview.training.finetuning import finetune
+from twoview.workflow.detection import View, detect_alone
 
 T = TypeVar("T")
 ROWS = {  # row of the paper's tables -> preset
@@ -179,8 +180,6 @@ def _detected(
     recordings: Iterable[Recording], out: Path, config: DetectConfig, on_progress: OnProgress | None
 ) -> Iterator[Recording]:
     """The recordings with 2D detected in their videos; the detections are kept in `out`."""
-    from twoview.detection.pipeline import detect
-
     for recording in recordings:
         if not recording.videos:
             raise DetectorError(f"{recording.name} has no videos to detect in", hint=f"--detector {TRUTH}")
@@ -188,11 +187,8 @@ def _detected(
         for view, video in recording.videos.items():
             detector = config.detector.replace(":", "_").replace("/", "_")
             kept = out / "detections" / detector / f"{recording.name}_{view}.npz"
-            head = records.header("poses2d", inputs={"video": records.fingerprint(video)}, settings=shaping(config))
-            if not records.is_current(kept, head):
-                poses = detect(video, config=config, view=view, on_progress=on_progress)
-                records.save(kept, poses, inputs=head["inputs"], settings=head["settings"])
-            found[view] = records.load_as(kept, Poses2D)
+            own = View.of("", view, video, kept, fingerprint=records.fingerprint(video), config=config)
+            found[view] = detect_alone(own, config=config, on_progress=on_progress)
         yield recording.with_detections(found)
 
 

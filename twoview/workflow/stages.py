@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twoview.config import DetectConfig, FinetuneConfig, TriangulateConfig, shaping
+from twoview.config import DetectConfig, FinetuneConfig, TriangulateConfig
 from twoview.errors import SessionError, TwoViewError
 from twoview.poses import Poses2D
 from twoview.progress import OnProgress, is_first
@@ -110,8 +110,9 @@ def detect_views(
     for take in takes or session.takes:
         for view, file in session.take(take).items():
             if view in wanted:
-                path, head = session.detection_path(take, view), _detection_header(file, config)
-                own.append(detection.View(take, view, file.path, path, head))
+                path = session.detection_path(take, view)
+                found = detection.View.of(take, view, file.path, path, fingerprint=file.fingerprint, config=config)
+                own.append(found)
         with suppress(TwoViewError):  # views that are not synchronized each choose for themselves
             syncs[take] = load_sync(session, take)
     for row in own:
@@ -241,7 +242,3 @@ def present(file: ViewFile, view: str) -> Path:
 def sync_header(files: Mapping[str, ViewFile], settings: Mapping[str, Any]) -> records.Header:
     """The header of a take's sync, with its inputs and settings."""
     return records.header("sync", inputs={view: file.fingerprint for view, file in files.items()}, settings=settings)
-
-
-def _detection_header(file: ViewFile, config: DetectConfig) -> records.Header:
-    return records.header("poses2d", inputs={"video": file.fingerprint}, settings=shaping(config))
