@@ -12,6 +12,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dataclass
+from functools import cache
 from typing import Any, TypeVar
 
 from twoview.errors import ConfigError
@@ -378,8 +379,13 @@ def allowed(about: Mapping[str, Any]) -> str:
     return " and ".join(bounds) + (f" {unit}" if bounds and unit else "")
 
 
-def hints_of(kind: Any) -> dict[str, Any]:
+def hints_of(kind: Any) -> Mapping[str, Any]:
     """Name -> type that a value must have, of every field of a dataclass."""
+    return _hints(kind)
+
+
+@cache  # evaluating annotations takes most of the time in which the command line starts
+def _hints(kind: Any) -> Mapping[str, Any]:
     hints = typing.get_type_hints(kind)
     return {entry.name: entry.metadata.get("kind") or hints[entry.name] for entry in fields(kind)}
 

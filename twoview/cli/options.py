@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import Field, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -67,8 +68,12 @@ def _keys(kind: type, prefix: str) -> list[str]:
 
 def presets(command: str) -> list[str]:
     """Names of the shipped settings files that hold a section of the command."""
-    read = set(COMMANDS[command])
-    return [path.stem for path in sorted(PRESETS.glob("*.toml")) if read & set(read_file(path))]
+    return [name for name, sections in _preset_sections().items() if set(COMMANDS[command]) & sections]
+
+
+@cache  # typer asks for every command's help whichever command runs
+def _preset_sections() -> dict[str, set[str]]:
+    return {path.stem: set(read_file(path)) for path in sorted(PRESETS.glob("*.toml"))}
 
 
 def flag(key: str, *names: str, **more: Any) -> Any:
