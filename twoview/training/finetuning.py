@@ -148,13 +148,8 @@ class _Loop:
         out: Path,
         on_progress: OnProgress | None,
     ) -> None:
-        self.objective, self.config, self.fabric, self.out, self.on_progress = (
-            objective,
-            config,
-            fabric,
-            out,
-            on_progress,
-        )
+        self.objective, self.config, self.fabric = objective, config, fabric
+        self.out, self.on_progress = out, on_progress
         self.lifter = _checkpointing(copy.deepcopy(model.lifter), model.name, config)
         optimizer = torch.optim.AdamW(self.lifter.parameters(), lr=config.lr, weight_decay=config.weight_decay)
         self.wrapped, self.optimizer = fabric.setup(self.lifter, optimizer)

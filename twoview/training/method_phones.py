@@ -140,7 +140,7 @@ def prepare(
 
 @dataclass(eq=False)
 class Phones:
-    """The objective of the method `phones`; see `paper.Objective`.
+    """The objective of the method `phones`; see `method_paper.Objective`.
 
     training_set  pseudo-labels and rehearsal motion
     train         the training clips with all their views, for the consistency loss
