@@ -210,7 +210,9 @@ class FinetuneConfig(Checked):
         0.2, "share of takes (of clips, where there is one take) kept for validation", low=0.0, high=0.9
     )
     flip: bool = setting(True, "mirror all views of half of the clips; read by method paper only")
-    clip_length: int = setting(0, "frames per clip; 0: the longest that the lifter reads", low=0)
+    clip_length: int = setting(
+        0, "frames per clip; 0: the longest that the lifter reads; shorter takes are one clip", low=0
+    )
     schedule: str = setting(
         "auto",
         "learning rate: constant (paper), linear to 0 (phones), or exponential by lr_decay; auto: as the method",

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from places import TESTS
 
+from twoview.command_settings import resolve
 from twoview.config import ConsistencyConfig, LossConfig
 from twoview.errors import ConfigError
 from twoview.geometry.framing import Framing
-from twoview.geometry.similarity import rooted
+from twoview.geometry.similarity import bone_lengths, rooted
 from twoview.training.clips import PairBatch
 from twoview.training.losses import LOSSES, ON_LABELS, _gap, consistency, limb_variance, total, weights
+from twoview.training.method_paper import monitors
 
 REFERENCE = json.loads((TESTS / "data" / "loss_reference.json").read_text())
 PLAIN = ConsistencyConfig(direction="forward", confidence=False)
@@ -160,6 +163,89 @@ def test_unseen_joints_have_no_say(name):
     if name in ("limb_variance", "angle", "angle_velocity"):
         pytest.skip("works on all bones of the answer, or on whole frames")
     assert float(LOSSES[name](whole, moved)) == pytest.approx(float(LOSSES[name](whole, answer)), abs=1e-12)
+
+
+def with_blank_frames(whole: PairBatch, answer: torch.Tensor, blank: int) -> tuple[PairBatch, torch.Tensor]:
+    """The same clips with `blank` more frames in which nobody was seen, whatever lifter and labels say there."""
+
+    def longer(values: torch.Tensor, fill: torch.Tensor) -> torch.Tensor:
+        return torch.cat([values, fill.to(values).expand(*values.shape[:2], blank, *values.shape[3:])], dim=2)
+
+    zero, wild = torch.zeros(()), torch.full((), 7.0)
+    changed = {"screen": longer(whole.screen, zero), "score": longer(whole.score, zero)}
+    if whole.target is not None:
+        changed |= {"target": longer(whole.target, wild), "target_weight": longer(whole.target_weight, wild)}
+    noise = torch.randn(*answer.shape[:2], blank, *answer.shape[3:], dtype=answer.dtype)
+    return replace(whole, **changed), torch.cat([answer, 3 * noise], dim=2)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_clip_with_a_blank_third_has_the_losses_of_its_other_frames(name):
+    whole = batch(frames=8)
+    answer = answers(whole).requires_grad_()
+    blank, longer = with_blank_frames(whole, answer, 4)
+    value, wanted = LOSSES[name](blank, longer), LOSSES[name](whole, answer)
+    assert value.item() == pytest.approx(wanted.item(), rel=1e-9)
+    (gradient,), (expected,) = (torch.autograd.grad(loss, answer, retain_graph=True) for loss in (value, wanted))
+    assert torch.allclose(gradient, expected, rtol=1e-7, atol=1e-12)
+
+
+@pytest.mark.parametrize("preset", ["paper_sportspose", "iqbal", "per_frame", "l2d"])
+def test_blank_frames_leave_the_shares_of_the_losses_as_they_are(preset):
+    config = resolve("finetune", file=preset).finetune.loss
+    whole = batch(frames=6, target=False)
+    answer = answers(whole)
+    plain, padded = total(whole, answer, config), total(*with_blank_frames(whole, answer, 5), config)
+    assert set(plain) == set(padded)
+    for name, value in plain.items():
+        assert padded[name].item() == pytest.approx(value.item(), rel=1e-9), name
+
+
+def test_a_frame_whose_root_is_unseen_cannot_be_compared_and_does_not_count():
+    whole, more = batch(frames=6), batch(frames=9)
+    answer = answers(more)
+    part = replace(more, **{n: getattr(more, n)[:, :, :6] for n in ("screen", "score", "target", "target_weight")})
+    score = more.score.clone()
+    score[:, :, 6:, 0] = 0
+    found = LOSSES["reprojection"](replace(more, score=score), answer)
+    assert found.item() == pytest.approx(LOSSES["reprojection"](part, answer[:, :, :6]).item(), rel=1e-12)
+    one = whole.score.clone()
+    one[:, :, :, 5] = 0  # a joint that is never seen stays in the mean, as published
+    answer = answers(whole)
+    seen = length_of_difference(whole, answer)
+    seen[..., 5] = 0
+    assert LOSSES["reprojection"](replace(whole, score=one), answer).item() == pytest.approx(seen.mean().item())
+
+
+def length_of_difference(whole: PairBatch, answer: torch.Tensor) -> torch.Tensor:
+    return ((rooted(answer[..., :2]) - rooted(whole.screen)) * whole.score[..., None]).norm(dim=-1)
+
+
+def test_a_clip_counts_the_same_however_many_of_its_frames_are_blank():
+    """As in the consistency loss, or the weight between both would differ from clip to clip."""
+    whole = batch(clips=2)
+    answer = answers(whole)
+    single = [replace(whole, score=whole.score[i : i + 1], screen=whole.screen[i : i + 1]) for i in (0, 1)]
+    score = whole.score.clone()
+    score[1, :, 2:] = 0
+    blank = replace(single[1], score=score[1:])
+    for name in ("reprojection", "consistency"):
+        parts = [LOSSES[name](single[0], answer[:1]).item(), LOSSES[name](blank, answer[1:]).item()]
+        found = LOSSES[name](replace(whole, score=score), answer).item()
+        assert found == pytest.approx(sum(parts) / 2, rel=1e-9)
+
+
+def test_monitors_are_those_of_the_frames_that_show_the_athlete():
+    whole = batch(frames=8)
+    answer = answers(whole)
+    plain, padded = monitors(whole, answer), monitors(*with_blank_frames(whole, answer, 4))
+    assert padded == pytest.approx(plain, rel=1e-9)
+    points = rooted(answer)
+    assert plain["movement"] == pytest.approx(points.std(dim=2).mean().item())
+    assert plain["radius"] == pytest.approx(points.square().sum(dim=-1).mean().sqrt().item())
+    lengths = bone_lengths(points)
+    assert plain["bone_spread"] == pytest.approx((lengths.std(dim=2, correction=0) / lengths.mean(dim=2)).mean().item())
+    assert np.isfinite(list(monitors(batch(frames=1), answers(batch(frames=1))).values())).all()
 
 
 @pytest.mark.parametrize("align", ["sequence", "window", "frame"])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from small_takes import PAPER, body, take
+from torch import nn
 
 from twoview.config import FinetuneConfig, LossConfig, TriangulateConfig
 from twoview.errors import ConfigError, FormatError, SyncError, TrainingError
@@ -19,6 +20,8 @@ from twoview.takes import LoadedLater, Take, resample
 from twoview.timeline import ClockMap, Sync
 from twoview.training.clips import collate, cut, hold_out, order
 from twoview.training.finetuning import finetune
+from twoview.training.losses import reprojection
+from twoview.training.method_paper import Paper, by_shape
 
 
 def copied(poses: Poses2D) -> Poses2D:
@@ -44,9 +47,9 @@ def test_clips_show_one_moment_in_all_views():
     assert all(np.diff(clip.time) == pytest.approx(1 / 30) for clip in clips)
 
 
-def labeled(focal: Mapping[str, float]) -> Take:
+def labeled(focal: Mapping[str, float], seconds: float = 3.0) -> Take:
     """A take with the 3D of every view on its own clock, filmed with these focal lengths, px."""
-    whole, poses, truth = take(), {}, {}
+    whole, poses, truth = take(seconds=seconds), {}, {}
     for view, own in whole.poses.items():
         points = before(view, whole.sync.to_session(view, own.time))
         xy = points[..., :2] / points[..., 2:] * focal[view] + [640, 360]
@@ -87,10 +90,44 @@ def test_labels_are_made_with_the_focal_lengths_of_the_cameras_that_filmed():
             assert target[v, ..., 2] == pytest.approx(expected, abs=2e-3)
 
 
-def test_a_short_take_is_padded_with_unseen_frames():
-    (clip,) = cut(resample(take(seconds=0.8), 30.0), length=27)
-    assert clip.xy.shape == (2, 27, 17, 2)
-    assert (clip.score[:, -10:] == 0).all()
+def test_a_take_shorter_than_a_clip_is_one_clip_of_its_own_length():
+    grid = resample(labeled({"a": 1000.0, "b": 1000.0}, seconds=0.8), 30.0)
+    (clip,) = cut(grid, length=27)
+    assert 5 < len(grid.time) < 27
+    assert np.array_equal(clip.time, grid.time)
+    assert clip.xy.shape == (2, len(grid.time), 17, 2)
+    assert (clip.score > 0).all()
+    assert clip.truth.shape == (2, len(grid.time), 17, 3)
+    assert clip.truth_weight.shape == (2, len(grid.time), 17)
+
+
+def test_takes_of_any_length_train_together(tmp_path, start):
+    """Every clip reaches the lifter as long as it is, and none of them blank."""
+    takes = [take("short", seconds=0.6), take("shorter", seconds=0.5, seed=1), take("long", seed=2)]
+    clips = [clip for made in takes for clip in cut(resample(made, 30.0), length=9)]
+    assert {len(clip.time) for clip in clips} == {2, 4, 9}
+    assert sorted(len(part) for part in by_shape(clips)) == [1, 1, len(clips) - 2]
+    config = replace(PAPER, weights=str(start), epochs=2, batch=len(clips), flip=False)
+    lifter, objective = Noted(load_model(start).lifter), Paper(clips, [], load_model(start), config)
+    terms = objective.terms(lifter, 0, 0)
+    assert sorted(lifter.shapes) == [(2, 2), (2, 4), (2 * (len(clips) - 2), 9)]
+    single = [collate([clip], load_model(start).framing) for clip in clips]
+    means = [reprojection(batch, batch.lifted(lifter(batch.x))).item() for batch in single]
+    assert terms["reprojection"].item() == pytest.approx(np.mean(means), rel=1e-4)
+    run = finetune(takes, config, out=tmp_path / "run")
+    assert np.isfinite(list(run.after.values())).all()
+
+
+class Noted(nn.Module):
+    """A lifter that notes how many clips of how many frames it was given."""
+
+    def __init__(self, lifter: nn.Module) -> None:
+        super().__init__()
+        self.lifter, self.shapes = lifter, []
+
+    def forward(self, x):
+        self.shapes.append(tuple(x.shape[:2]))
+        return self.lifter(x)
 
 
 def test_views_that_do_not_overlap_are_refused():

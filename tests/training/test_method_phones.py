@@ -24,6 +24,8 @@ from twoview.training import method_phones as training_phones
 from twoview.training.clips import cut
 from twoview.training.method_phones import (
     ClipStore,
+    LabeledBatch,
+    Phones,
     PseudoLabels,
     TrainingSet,
     body_px,
@@ -42,6 +44,7 @@ from twoview.training.virtual_cameras import Chance
 
 GOLF = SHARED / "data/rendered/golf"
 SMALL = PhonesConfig(batch=6, virtual=4, frames=15)
+PER_VIEW = ("screen", "score", "target", "target_weight")  # of a batch
 
 
 def resampled(made: list[Take]) -> list[ResampledTake]:
@@ -78,6 +81,37 @@ def test_a_right_answer_costs_nothing_and_a_wrong_one_does():
         answer = labeled.batch.target.flatten(0, 1)
         assert sum(label_terms(labeled, answer, SMALL).values()) < 1e-5
         assert sum(label_terms(labeled, answer * torch.tensor([1.0, 1.0, 0.7]), SMALL).values()) > 0.01
+
+
+class Restless(torch.nn.Module):
+    """Answers x, y as they are where somebody is seen, and something else each time where nobody is."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.unused, self.chance = torch.nn.Parameter(torch.zeros(1)), chance(seed)
+
+    def forward(self, x):
+        blank = (x[..., 2] == 0).all(dim=-1)[..., None, None]
+        return torch.where(blank, self.chance.normal(*x.shape), torch.cat([x[..., :2], 0.3 * x[..., :1]], dim=-1))
+
+
+def test_frames_that_show_nobody_count_in_no_term_and_not_in_the_criterion():
+    clips = labels()
+    score = clips.score.clone()
+    score[:, 9:] = 0
+    clips = replace(clips, score=score)
+    batch = to_batch(clips, "box")
+    pair = replace(batch, **{n: torch.stack([v[:4, 0], v[4:, 0]], 1) for n, v in vars(batch).items() if n in PER_VIEW})
+    own = TrainingSet(labels(), torch.zeros(0, 15, 17, 3), "box", SMALL, 0)
+    phones = Phones(own, [], [pair], clips, Restless(0), False, ())
+    terms, criteria = [], []
+    for seed in (0, 1):
+        lifter = Restless(seed)
+        found = label_terms(LabeledBatch("pseudo", batch, 1.0), lifter(batch.x), SMALL)
+        terms.append({name: value.item() for name, value in found.items()})
+        criteria.append(phones.validate(lifter))
+    assert terms[0] == pytest.approx(terms[1], rel=1e-5)
+    assert criteria[0] == pytest.approx(criteria[1], rel=1e-5)
 
 
 def test_labels_are_the_body_in_camera_axes():

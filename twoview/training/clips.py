@@ -1,4 +1,4 @@
-"""From resampled takes to batches: clips of fixed length, every view at the same moments."""
+"""From resampled takes to batches: clips of up to the lifter's length, every view at the same moments."""
 
 from __future__ import annotations
 
@@ -59,6 +59,11 @@ class PairBatch:
     target_weight: Tensor | None = None
 
     @property
+    def shown(self) -> Tensor:
+        """Whether a frame shows the athlete, (B, V, T) bool: any joint was seen. Other frames count in no loss."""
+        return (self.score > 0).any(dim=-1)
+
+    @property
     def x(self) -> Tensor:
         """What a lifter reads: (B * V, T, J, 3)."""
         return torch.cat([self.screen, self.score[..., None]], dim=-1).flatten(0, 1)
@@ -89,14 +94,15 @@ class PairBatch:
 def cut(grid: ResampledTake, *, length: int, stride: float = 0.5) -> list[Clip]:
     """Clips of `length` frames that all views of a take saw, one every `stride` lengths.
 
-    The last clip ends with the take; a take shorter than a clip gives one clip, padded with unseen frames.
+    The last clip ends with the take; a take shorter than a clip gives one clip of its own length.
     Clips in which a view saw less than half of the joints are left out.
     """
+    length = min(length, len(grid.time))
     focal = grid.take.focal
     truth, weight = _truth(grid)
     focal_px = None if truth is None or not focal else np.array([focal[view] for view in grid.views], np.float32)
     clips = []
-    last = max(len(grid.time) - length, 0)
+    last = len(grid.time) - length
     for start in [*range(0, last, max(round(length * stride), 1)), last]:
         window = slice(start, start + length)
         if (grid.score[:, window] > 0).mean(axis=(1, 2)).min() < MIN_SEEN:
@@ -104,22 +110,16 @@ def cut(grid: ResampledTake, *, length: int, stride: float = 0.5) -> list[Clip]:
         clip = Clip(
             grid.take.name,
             grid.views,
-            grid.time[start] + np.arange(length) / grid.rate,
-            _padded(grid.xy[:, window], length),
-            _padded(grid.score[:, window], length),
+            grid.time[window],
+            grid.xy[:, window],
+            grid.score[:, window],
             grid.size.astype(np.float32),
-            None if truth is None else _padded(truth[:, window], length),
-            None if weight is None else _padded(weight[:, window], length),
+            None if truth is None else truth[:, window],
+            None if weight is None else weight[:, window],
             focal_px,
         )
         clips.append(clip)
     return clips
-
-
-def _padded(values: Array, length: int) -> Array:
-    """Frames along axis 1 padded with zeros."""
-    missing = length - values.shape[1]
-    return np.pad(values, [(0, 0), (0, missing), *[(0, 0)] * (values.ndim - 2)]) if missing else values
 
 
 def _truth(grid: ResampledTake) -> tuple[Array | None, Array | None]:
@@ -133,7 +133,7 @@ def _truth(grid: ResampledTake) -> tuple[Array | None, Array | None]:
 
 
 def collate(clips: Sequence[Clip], rule: Rule) -> PairBatch:
-    """Clips with the same number of views, all labeled or none, as one batch, framed by the lifter's rule.
+    """Clips of one length with the same number of views, all labeled or none, as one batch, framed by a lifter's rule.
 
     Labels are taken as of a camera with the default focal length unless the clip names its own.
     """

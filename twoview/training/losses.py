@@ -44,14 +44,33 @@ def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
     return (values * weight).sum() / weight.sum().clamp(min=_TINY)
 
 
+def mean_of_clips(values: Tensor, counted: Tensor) -> Tensor:
+    """Mean of values (B, ...) over what is counted (B, ...) of each clip, then over the clips; 0 without any."""
+    counted = counted.to(values).expand_as(values).flatten(1)
+    total = counted.sum(dim=1)
+    return weighted_mean((values.flatten(1) * counted).sum(dim=1) / total.clamp(min=_TINY), (total > 0).to(total))
+
+
+def variance(values: Tensor, shown: Tensor, *, correction: int = 1) -> Tensor:
+    """Variance (B, V, ...) of values (B, V, T, ...) over the frames shown (B, V, T); 0 for fewer than two."""
+    shown = shown.to(values).reshape(*shown.shape, *[1] * (values.ndim - 3))
+    count = shown.sum(dim=2)
+    mean = (values * shown).sum(dim=2) / count.clamp(min=1)
+    return ((values - mean.unsqueeze(2)).square() * shown).sum(dim=2) / (count - correction).clamp(min=1)
+
+
 # --- terms without labels ------------------------------------------------------------------------------------------
 
 
 def reprojection(batch: PairBatch, predicted: Tensor) -> Tensor:
-    """L_2D, paper equation 7: distance to the detected joint in the picture, the score inside the norm, plain mean."""
+    """L_2D, paper equation 7: distance to the detected joint in the picture, the score inside the norm, plain mean.
+
+    Unseen joints stay in the mean, as published; frames without any, or without a root to measure from, do not. A clip
+    counts the same however many of its frames do, as in the consistency loss.
+    """
     seen = rooted_weight(batch.score)
     difference = rooted(predicted[..., :2]) - rooted(batch.screen)
-    return length(difference * seen[..., None]).mean()
+    return mean_of_clips(length(difference * seen[..., None]), (seen > 0).any(dim=-1, keepdim=True))
 
 
 def consistency(batch: PairBatch, predicted: Tensor, config: ConsistencyConfig | None = None) -> Tensor:
@@ -71,9 +90,9 @@ def consistency(batch: PairBatch, predicted: Tensor, config: ConsistencyConfig |
 
 
 def limb_variance(batch: PairBatch, predicted: Tensor) -> Tensor:
-    """Variance over time of the 16 bone lengths, mean over clips and bones (MotionBERT)."""
-    lengths = bone_lengths(predicted)
-    return lengths.var(dim=2).mean() if lengths.shape[2] > 1 else predicted.new_zeros(())
+    """Variance over time of the 16 bone lengths, mean over clips, views and bones (MotionBERT)."""
+    several = batch.shown.sum(dim=2) > 1
+    return mean_of_clips(variance(bone_lengths(predicted), batch.shown), several[..., None])
 
 
 def rooted_weight(score: Tensor) -> Tensor:
@@ -195,10 +214,11 @@ def angle_velocity(batch: PairBatch, predicted: Tensor) -> Tensor:
 
 
 def _labels(batch: PairBatch, predicted: Tensor) -> tuple[Tensor, Tensor]:
-    """Root-relative labels and their weights; zeros of weight 0 for a batch without labels."""
+    """Root-relative labels and their weights, 0 in frames that do not show the athlete, and without labels."""
     if batch.target is None or batch.target_weight is None:
         return torch.zeros_like(predicted), torch.zeros_like(predicted[..., 0])
-    return rooted(batch.target), batch.target_weight * (batch.target_weight[..., :1] > 0)
+    counted = (batch.target_weight[..., :1] > 0) & batch.shown[..., None]
+    return rooted(batch.target), batch.target_weight * counted
 
 
 def _angles(points: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from twoview.lifting.model import Model
 from twoview.reconstruction.triangulation import SHARP_DEG, WIDE_DEG
 from twoview.training import losses
 from twoview.training.clips import Clip, PairBatch, collate, order
-from twoview.training.losses import consistency, reprojection, rooted_weight
+from twoview.training.losses import consistency, mean_of_clips, reprojection, rooted_weight, variance
 
 COLLAPSED = 0.6  # of its size, or of its depth to width: a smaller body has collapsed
 REVERSED = 0.25  # share of clips whose two views are mirror images
@@ -59,7 +59,7 @@ class Paper:
                 hint="adapt without labels: --config paper_sportspose, or the default method phones",
             )
         self.train, self.config, self.rule = train, config, model.framing
-        self.held_out = [collate(part, model.framing) for part in by_views(held_out or train)]
+        self.held_out = [collate(part, model.framing) for part in by_shape(held_out or train)]
         self.steps = -(-len(train) // config.batch)
         self.warnings: tuple[str, ...] = ()
 
@@ -70,7 +70,7 @@ class Paper:
         device = next(lifter.parameters()).device
         sums: dict[str, Tensor] = {}
         counts: dict[str, int] = {}
-        for group in by_views([self.train[i] for i in chosen], keys=chosen):
+        for group in by_shape([self.train[i] for i in chosen], keys=chosen):
             clips = [self.train[i] for i in group]
             batch = collate(clips, self.rule)
             if self.config.flip:
@@ -87,11 +87,11 @@ class Paper:
         return validate(lifter, self.held_out)
 
 
-def by_views(clips: Sequence[Clip], *, keys: Sequence[Any] | None = None) -> list[list[Any]]:
-    """Clips (or their `keys`) grouped by their views: those in one batch need the same number, and labels or none."""
+def by_shape(clips: Sequence[Clip], *, keys: Sequence[Any] | None = None) -> list[list[Any]]:
+    """Clips (or their `keys`) that can be one batch: grouped by their views, frames, and whether they have labels."""
     groups: dict[Any, list[Any]] = {}
     for clip, key in zip(clips, clips if keys is None else keys, strict=True):
-        groups.setdefault((clip.views, clip.truth is not None), []).append(key)
+        groups.setdefault((clip.views, len(clip.time), clip.truth is not None), []).append(key)
     return list(groups.values())
 
 
@@ -111,10 +111,15 @@ def validate(lifter: nn.Module, batches: Sequence[PairBatch], *, limit: int = 64
 
 @torch.no_grad()
 def monitors(batch: PairBatch, predicted: Tensor) -> dict[str, float]:
-    """Numbers of one batch, predicted (B, V, T, J, 3), screen units. None needs 3D truth."""
-    points, weight = rooted(predicted).double(), rooted_weight(batch.score).double()
+    """Numbers of one batch, predicted (B, V, T, J, 3), screen units. None needs 3D truth.
+
+    Only frames that show the athlete count.
+    """
+    points, weight, shown = rooted(predicted).double(), rooted_weight(batch.score).double(), batch.shown
     free = ConsistencyConfig(scale="frame")
-    lengths = bone_lengths(points)
+    lengths, joints = bone_lengths(points), points.shape[3]
+    mean_length = (lengths * shown[..., None]).sum(dim=2) / shown.sum(dim=2)[..., None].clamp(min=1)
+    spread = variance(lengths, shown, correction=0).sqrt() / mean_length.clamp(min=1e-9)
     flat = [(points[:, v].flatten(1, 2), weight[:, v].flatten(1)) for v in range(points.shape[1])]
     first, first_weight = flat[0]
     turns, scales, mirrored = [], [], []
@@ -125,15 +130,15 @@ def monitors(batch: PairBatch, predicted: Tensor) -> dict[str, float]:
         turns.append(torch.acos(((trace - 1) / 2).clamp(-1, 1)))
         scales.append(fitted.scale)
         mirrored.append(mirrored_fit(first, other, both).double())
-    deviation = points.std(dim=(2, 3))
+    deviation = variance(points.flatten(2, 3), shown.repeat_interleave(joints, dim=2)).sqrt()
     return {
         "reprojection": float(reprojection(batch, predicted)),
         "consistency": float(consistency(batch, predicted)),
         "disagreement": float(consistency(batch, predicted, free)),
-        "radius": float(points.square().sum(dim=-1).mean().sqrt()),
+        "radius": float(mean_of_clips(points.square().sum(dim=-1), shown[..., None]).sqrt()),
         "depth_to_width": float((deviation[..., 2] / deviation[..., 0].clamp(min=1e-9)).median()),
-        "bone_spread": float((lengths.std(dim=2, correction=0) / lengths.mean(dim=2).clamp(min=1e-9)).mean()),
-        "movement": float(points.std(dim=2).mean()),
+        "bone_spread": float(spread.mean()),
+        "movement": float(variance(points, shown).sqrt().mean()),
         "angle_deg": math.degrees(float(torch.stack(turns).median())) if turns else float("nan"),
         "scale": float(torch.stack(scales).median()) if scales else float("nan"),
         "mirrored": float(torch.stack(mirrored).mean()) if mirrored else 0.0,

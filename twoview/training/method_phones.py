@@ -37,7 +37,7 @@ from twoview.storage.weights import ASSETS
 from twoview.takes import ResampledTake
 from twoview.training import distributed, losses
 from twoview.training.clips import Clip, PairBatch, collate, step_seed
-from twoview.training.method_paper import by_views, validate
+from twoview.training.method_paper import by_shape, validate
 from twoview.training.virtual_cameras import NEAREST_M, Chance, render, rotation_matrix
 
 REHEARSAL = ASSETS / "rehearsal" / "everyday.npz"
@@ -130,7 +130,7 @@ def prepare(
     return Phones(
         TrainingSet(own, motion, model.framing, config.phones, config.seed),
         train,
-        [collate(part, model.framing) for part in by_views(pairs)],
+        [collate(part, model.framing) for part in by_shape(pairs)],
         chosen,
         copy.deepcopy(model.lifter).eval(),
         half=distributed.precision_of(config, model.name) != "fp32",
@@ -189,16 +189,16 @@ class Phones:
         depth = self.validation.points[:, :, H36M17.root, 2]
         meters = (depth * (batch.framing.scale / self.validation.focal)[:, None])[..., None]
         error = (rooted(answer) - rooted(batch.target[:, 0])).norm(dim=-1) * meters
-        weight = batch.target_weight
+        weight = batch.target_weight * batch.shown[..., None]
         return {**means, "criterion": float(1000 * (error * weight[:, 0]).sum() / weight.sum().clamp(min=1e-9))}
 
     def _consistency(self, lifter: nn.Module, step: int) -> Tensor:
         """The paper's consistency loss on training clips, about as many frames as a batch of pseudo-labels has."""
-        config, length = self.training_set.config, len(self.train[0].time)
+        config, length = self.training_set.config, round(np.mean([len(clip.time) for clip in self.train]))
         count = max(config.batch * config.frames // (2 * length), 1)
         chosen = np.random.default_rng((self.training_set.seed, step)).integers(len(self.train), size=count)
         found = []
-        for clips in by_views([self.train[i] for i in chosen]):
+        for clips in by_shape([self.train[i] for i in chosen]):
             batch = collate(clips, self.training_set.rule).to(next(lifter.parameters()).device)
             found.append(losses.consistency(batch, batch.lifted(lifter(batch.x).float())) * len(clips))
         return torch.stack(found).sum() / count
@@ -275,7 +275,8 @@ def label_terms(labeled: LabeledBatch, answer: Tensor, config: PhonesConfig) -> 
     found = losses.total(labeled.batch, answer, weights)
     assert labeled.batch.target is not None
     root = H36M17.root
-    found["root"] = losses.length(answer[..., root, :] - labeled.batch.target[..., root, :]).mean() / len(H36M17)
+    off = losses.length(answer[..., root, :] - labeled.batch.target[..., root, :])
+    found["root"] = losses.weighted_mean(off, labeled.batch.shown.to(off)) / len(H36M17)
     return {name: labeled.weight * value for name, value in found.items()}
 
 

@@ -68,7 +68,7 @@ def plan(
     config = config or FinetuneConfig()
     check_views(takes)
     length = config.clip_length or model.clip_length
-    rows = []
+    rows, lengths = [], list[int]()
     for take in takes:
         try:
             grid = resample(take, model.rate_hz)
@@ -77,6 +77,7 @@ def plan(
         except TwoViewError as error:
             rows.append(TakePlan(take.name, 0.0, 0, float("nan"), 0.0, error.message))
             continue
+        lengths += [len(clip.time) for clip in cuts]
         best = min((found.angle_deg[view] for view in found.views[1:]), key=lambda angle: abs(angle - 90.0))
         shared, problem = float(found.time[-1] - found.time[0]), "; ".join(found.warnings)
         rows.append(TakePlan(take.name, shared, len(cuts), best, float(found.reliable.mean()), problem))
@@ -86,7 +87,7 @@ def plan(
     if config.method == "phones":
         batch, frames = config.phones.batch + 2 * config.phones.virtual, config.phones.frames
     else:
-        batch, frames = 2 * config.batch, length  # each clip with two views
+        batch, frames = 2 * config.batch, round(np.mean(lengths or [length]))  # each clip with two views
     half = precision_of(config, model.name) != "fp32"
     seconds = steps * seconds_per_step(model, batch, frames, half=half)
     return Plan(tuple(rows), minutes, clips, seconds / 60, tuple(_advice(rows, clips)))
