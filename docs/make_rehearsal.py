@@ -15,17 +15,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from twoview.config import BodyRange, CameraRange, NoiseModel
 from twoview.datasets.motion import read_motions
-from twoview.training.bodies import BodyRange, coco_like, vary_bodies
+from twoview.training.bodies import coco_like, vary_bodies
 from twoview.training.method_phones import REHEARSAL
-from twoview.training.virtual_cameras import (
-    NEAREST_M,
-    CameraRange,
-    Chance,
-    NoiseModel,
-    place_cameras,
-    simulate_detector,
-)
+from twoview.training.virtual_cameras import NEAREST_M, Chance, place_cameras, simulate_detector
 
 RATE = 30.0
 

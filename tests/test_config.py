@@ -10,6 +10,7 @@ from twoview.command_settings import COMMANDS, resolve
 from twoview.config import (
     RENAMED,
     SECTIONS,
+    CameraRange,
     DetectConfig,
     FinetuneConfig,
     InferConfig,
@@ -167,6 +168,7 @@ BAD = [
     (FinetuneConfig, {"method": "papers"}, "one of phones, paper"),
     (DetectConfig, {"detector": 3}, "detector should be str or Callable"),
     (PretrainConfig, {"data": [1]}, "data should be str"),
+    (CameraRange, {"height": (1.0,)}, r"height should be 2 values, got \[1.0\]"),
 ]
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from twoview.errors import DetectorError, LifterError
-from twoview.machine import onnx_device, torch_device
+from twoview.machine import onnx_device, precision_of, torch_device
 
 PROGRAM = """
 import resource, numpy as np
@@ -38,6 +38,15 @@ def test_auto_is_a_device_that_is_here():
     assert torch_device("auto", LifterError).type == ("cuda" if torch.cuda.is_available() else "cpu")
     assert torch_device("cpu", LifterError) == torch.device("cpu")
     assert onnx_device("auto") in ("cpu", "cuda")
+
+
+@pytest.mark.parametrize(
+    ("able", "lifter", "chosen"), [(True, "tcn", "bf16"), (False, "tcn", "fp32"), (True, "dstformer", "fp32")]
+)
+def test_16_bits_are_chosen_only_where_they_are_faster(monkeypatch, able, lifter, chosen):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: able, raising=False)
+    assert precision_of("auto", "cpu", lifter) == chosen
+    assert precision_of("bf16", "cpu", lifter) == "bf16"
 
 
 def test_a_device_that_is_not_here_is_the_error_asked_for(monkeypatch):

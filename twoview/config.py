@@ -266,6 +266,68 @@ def default(entry: Field[Any]) -> Any:
 
 
 @dataclass(frozen=True)
+class CameraRange(Checked):
+    """Where virtual phones stand and how they are turned. Ranges are uniform, but for those of a logarithm."""
+
+    distance: tuple[float, float] = setting((2.0, 9.0), "from the athlete, uniform in the logarithm", unit="m")
+    height: tuple[float, float] = setting((0.3, 2.6), "above the floor", unit="m")
+    focal: tuple[float, float] = setting(
+        (0.65, 1.3), "focal length in long sides of the picture, uniform in the logarithm"
+    )
+    azimuth: tuple[float, float] = setting(
+        (-180.0, 180.0), "from the athlete's right side, counterclockwise from above", unit="degrees"
+    )
+    roll: float = setting(2.5, "standard deviation of the roll", low=0.0, unit="degrees")
+    off_center: float = setting(
+        1.0, "0 aims at the athlete, 1 puts the athlete anywhere in the picture", low=0.0, high=1.0
+    )
+    crop: tuple[float, float] = setting((0.5, 1.15), "least distance, where 1 just fits a standing person")
+
+
+@dataclass(frozen=True)
+class BodyRange(Checked):
+    """How much bodies and movements differ from the captured ones."""
+
+    height: tuple[float, float] = setting((0.85, 1.15), "factor to the captured body, uniform")
+    build: float = setting(0.06, "sigma of the factor of each kind of bone", low=0.0)
+    swapped_arms: float = setting(0.25, "share of clips with the arms of another clip", low=0.0, high=1.0)
+    swapped_legs: float = setting(0.15, "share of clips with the legs of another clip", low=0.0, high=1.0)
+    turned_limbs: float = setting(0.35, "share of clips in which each limb is turned", low=0.0, high=1.0)
+    limb_turn: float = setting(0.5, "sigma of that turn", low=0.0, unit="rad")
+    bent: float = setting(0.3, "share of clips in which the upper body is bent", low=0.0, high=1.0)
+    bend: float = setting(0.3, "sigma of that bend", low=0.0, unit="rad")
+    leaning: float = setting(0.25, "share of clips in which the whole body leans", low=0.0, high=1.0)
+    lean: float = setting(0.5, "sigma of that lean", low=0.0, unit="rad")
+    tumbling: float = setting(0.10, "share of clips in which the whole body tumbles", low=0.0, high=1.0)
+    mirrored: float = setting(0.5, "share of clips that are mirrored", low=0.0, high=1.0)
+
+
+@dataclass(frozen=True)
+class NoiseModel(Checked):
+    """Errors of a detector, as shares of the athlete's box: the longer side of the box around all joints of a frame."""
+
+    joint: tuple[float, ...] = setting(
+        (1.0, 1.1, 1.0, 1.3, 1.1, 1.0, 1.3, 0.8, 0.8, 0.7, 0.7, 1.0, 1.2, 1.5, 1.0, 1.2, 1.5),
+        "17 factors to the level, one per joint",
+    )
+    level: tuple[float, float] = setting((0.003, 0.012), "sigma per axis, one value per clip, uniform in the logarithm")
+    bias: float = setting(0.6, "part of sigma that is constant over a clip", low=0.0)
+    smooth: float = setting(0.6, "part of sigma that is correlated over some frames", low=0.0)
+    white: float = setting(0.5, "part of sigma that is independent in each frame", low=0.0)
+    correlation: int = setting(5, "frames over which the smooth part is correlated", low=1)
+    outliers: float = setting(0.01, "share of joints far off", low=0.0, high=1.0)
+    outlier_size: float = setting(0.06, "sigma of those", low=0.0)
+    missing: float = setting(0.02, "share of joints that are unseen", low=0.0, high=1.0)
+    blind: float = setting(0.01, "share of joints that are unseen for a whole clip", low=0.0, high=1.0)
+    swaps: float = setting(
+        0.03, "share of clips in which left and right legs, or arms, are swapped for a while", low=0.0, high=1.0
+    )
+    confidence: float = setting(
+        0.03, "error at which the score has fallen to a half; varies by a factor of 2 from clip to clip", low=1e-6
+    )
+
+
+@dataclass(frozen=True)
 class PretrainConfig(Checked):
     """How a lifter is trained from motion capture through virtual cameras."""
 
@@ -293,10 +355,19 @@ class PretrainConfig(Checked):
     converted: float = setting(
         0.5, "share of clips with joints converted from a COCO detector's definition", low=0.0, high=1.0
     )
-    noise: tuple[str, ...] = setting((), "JSON files of measured detector errors, used in turn with the built-in noise")
+    noise: tuple[str, ...] = setting(
+        (), "JSON files of measured detector errors, used in turn with those of pretrain.detector"
+    )
     noise_from: int = setting(0, "first step that uses the measured errors", low=0)
     average: float = setting(0.999, "decay of the averaged weights that are kept", low=0.0, high=1.0)
-    precision: str = setting("bf16", "precision of matrix products", choices=("fp32", "bf16"))
+    cameras: CameraRange = field(default_factory=CameraRange)
+    bodies: BodyRange = field(default_factory=BodyRange)
+    detector: NoiseModel = field(default_factory=NoiseModel)
+    precision: str = setting(
+        "auto",
+        "precision of matrix products; auto: bf16 for the lifter tcn on hardware that multiplies in bf16, else fp32",
+        choices=("auto", "fp32", "bf16"),
+    )
     device: str = setting("auto", "device to train on and to render the clips on: auto, cpu or cuda", shapes=False)
     save_every: int = setting(200, "steps between two saves of the run's state", low=1, shapes=False)
     validate_every: int = setting(1000, "steps between two validations", low=1, shapes=False)
@@ -423,6 +494,8 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
         raise ConfigError(f"{where} should be {type_name(hint)}, got {value!r}")
     inner = typing.get_args(hint)
     if isinstance(value, tuple):
+        if ... not in inner and len(value) != len(inner):
+            raise ConfigError(f"{where} should be {len(inner)} values, got {list(value)}")
         return tuple(_typed(one, inner[0], where) for one in value)
     if isinstance(value, Mapping) and inner[1] is not Any:
         return {key: _typed(one, inner[1], f"{where}.{key}") for key, one in value.items()}

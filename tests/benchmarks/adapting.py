@@ -16,6 +16,7 @@ import torch
 from beside import ROOT, SHARED
 from torch import Tensor, nn
 
+from twoview.config import CameraRange, NoiseModel
 from twoview.datasets.motion import Motion, read_motions
 from twoview.geometry.similarity import residuals
 from twoview.lifting.inference import lift
@@ -28,15 +29,7 @@ from twoview.training.bodies import coco_like
 from twoview.training.clips import Clip, cut
 from twoview.training.method_paper import Objective
 from twoview.training.pretraining import score_lifter
-from twoview.training.virtual_cameras import (
-    NEAREST_M,
-    CameraRange,
-    Chance,
-    MotionBank,
-    NoiseModel,
-    place_cameras,
-    simulate_detector,
-)
+from twoview.training.virtual_cameras import NEAREST_M, Chance, MotionBank, place_cameras, simulate_detector
 
 MOCAP = SHARED / "data/mocap/public"
 RESULTS = ROOT / "docs/results"

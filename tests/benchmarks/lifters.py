@@ -31,7 +31,7 @@ from adapting import MOCAP
 from beside import ROOT
 from numpy import ndarray as Array
 
-from twoview.config import DetectConfig, InferConfig
+from twoview.config import DetectConfig, InferConfig, NoiseModel
 from twoview.datasets.motion import Motion, read_motions
 from twoview.datasets.rendered import read_scene
 from twoview.evaluation import metrics
@@ -43,7 +43,7 @@ from twoview.skeleton import COCO17, H36M17, to_h36m
 from twoview.storage import records
 from twoview.storage.weights import ASSETS
 from twoview.training.pretraining import BENCHMARK, score_lifter
-from twoview.training.virtual_cameras import MotionBank, NoiseModel
+from twoview.training.virtual_cameras import MotionBank, load_noise
 
 DATA = ROOT.parent / "shared/data"
 SETS = ("source_val", "target_test", "target_test_same")
@@ -234,7 +234,7 @@ def main() -> None:
         given.work.mkdir(parents=True, exist_ok=True)
         on_pixels(models, work=given.work, quick=given.quick, flip=not given.no_flip, real=given.real)
         return
-    noise = NoiseModel.load(ASSETS / "movenet/noise.json") if given.noise == "movenet" else None
+    noise = load_noise(ASSETS / "movenet/noise.json") if given.noise == "movenet" else None
     with torch.inference_mode():
         on_mocap(models, quick=given.quick, noise=noise, flip=not given.no_flip, classes=given.classes)
 

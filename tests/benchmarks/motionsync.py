@@ -22,6 +22,7 @@ from adapting import place
 from beside import ASSETS, SHARED
 from scipy.interpolate import CubicSpline
 
+from twoview.config import NoiseModel
 from twoview.datasets.motion import Motion, read_motions
 from twoview.poses import Poses2D
 from twoview.skeleton import H36M17
@@ -29,7 +30,7 @@ from twoview.synchronization.motion import match_poses, motion_delay
 from twoview.synchronization.several_views import Relation
 from twoview.timeline import ClockMap
 from twoview.training.bodies import coco_like
-from twoview.training.virtual_cameras import NEAREST_M, Chance, NoiseModel, simulate_detector
+from twoview.training.virtual_cameras import NEAREST_M, Chance, load_noise, simulate_detector
 
 MOCAP = SHARED / "data/mocap/public"
 TARGET = ("target_train", "target_test", "target_test_same")
@@ -121,7 +122,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="take every n-th clip only")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    noise = NoiseModel.load(MEASURED) if args.noise == "measured" else NoiseModel()
+    noise = load_noise(MEASURED) if args.noise == "measured" else NoiseModel()
     clips = [clip for file in args.files.split(",") for clip in read_motions(MOCAP / file) if clip.seconds >= 4]
     clips = clips[:: args.every]
     began = time.process_time()

@@ -2,9 +2,10 @@ import pytest
 import torch
 from people import standing_people
 
+from twoview.config import BodyRange
 from twoview.geometry.similarity import mirror
 from twoview.skeleton import COCO17, to_h36m
-from twoview.training.bodies import BodyRange, coco_like, from_bones, to_bones, vary_bodies, vary_definition
+from twoview.training.bodies import coco_like, from_bones, to_bones, vary_bodies, vary_definition
 from twoview.training.virtual_cameras import Chance, J
 
 

@@ -3,10 +3,11 @@ import pytest
 import torch
 from people import standing_people
 
+from twoview.config import NoiseModel
 from twoview.datasets.motion import Motion
 from twoview.errors import TrainingError
 from twoview.geometry.framing import to_camera
-from twoview.training.virtual_cameras import Chance, MotionBank, NoiseModel, center_motion, render
+from twoview.training.virtual_cameras import Chance, MotionBank, center_motion, render
 
 QUIET = NoiseModel(level=(1e-7, 1e-7), outliers=0.0, missing=0.0, blind=0.0, swaps=0.0)
 

@@ -1,16 +1,16 @@
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import torch
 from people import standing_people
 
-from twoview.config import PretrainConfig
+from twoview.config import BodyRange, CameraRange, NoiseModel, PretrainConfig
 from twoview.datasets.motion import Motion
 from twoview.errors import TrainingError
 from twoview.training.pretraining import draw_batch, learning_rate, lifting_loss, pretrain, score_lifter
-from twoview.training.virtual_cameras import MotionBank, NoiseModel
+from twoview.training.virtual_cameras import MotionBank
 
 SMALL = {"width": 32, "dilations": [1, 3]}
 
@@ -111,6 +111,23 @@ def test_batches_are_a_function_of_seed_and_step(motions):
     first, again, later = (draw_batch(bank, config(), [NoiseModel()], step) for step in (3, 3, 4))
     assert torch.equal(first.input, again.input)
     assert first.input.shape != later.input.shape or not torch.equal(first.input, later.input)
+
+
+def test_cameras_bodies_and_detector_errors_are_those_of_the_settings(motions):
+    bank = MotionBank(motions)
+    exact = NoiseModel(level=(1e-9, 1e-9), outliers=0.0, missing=0.0, blind=0.0, swaps=0.0)
+    none = dict.fromkeys(("swapped_arms", "swapped_legs", "turned_limbs", "bent", "leaning", "tumbling"), 0.0)
+    as_captured = BodyRange(mirrored=0.0, height=(1.0, 1.0), build=0.0, **none)
+    level = CameraRange(distance=(4.0, 4.001), height=(1.0, 1.001), roll=0.0, off_center=0.0)
+    settings = config(cameras=level, bodies=as_captured, detector=exact, converted=0.0)
+    found = [draw_batch(bank, settings, [settings.detector], step) for step in range(4)]
+    for batch in found:
+        assert torch.allclose(batch.screen, batch.label[..., :2], atol=1e-4)
+    names = ("cameras", "bodies", "detector")
+    for name in names:
+        others = replace(settings, **{name: type(getattr(settings, name))()})
+        changed = [draw_batch(bank, others, [others.detector], step) for step in range(4)]
+        assert any(not torch.allclose(a.screen, b.screen, atol=1e-3) for a, b in zip(found, changed, strict=True)), name
 
 
 def test_no_clip_is_longer_than_the_lifter_takes(motions):

@@ -4,12 +4,12 @@ import pytest
 import torch
 from people import standing_people
 
+from twoview.config import CameraRange, NoiseModel
 from twoview.skeleton import H36M17
 from twoview.training.virtual_cameras import (
     NEAREST_M,
-    CameraRange,
     Chance,
-    NoiseModel,
+    load_noise,
     place_cameras,
     rotation_matrix,
     simulate_detector,
@@ -115,7 +115,7 @@ def test_the_same_generator_gives_the_same_cameras():
 def test_a_measured_noise_file_is_read(tmp_path):
     path = tmp_path / "noise.json"
     path.write_text(json.dumps({"noise": {"joint": [1.0] * 17, "level": [0.002, 0.02], "missing": 0.1}}))
-    noise = NoiseModel.load(path)
+    noise = load_noise(path)
     assert noise.level == (0.002, 0.02)
     assert noise.missing == 0.1
     assert len(noise.joint) == len(H36M17)

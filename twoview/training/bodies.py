@@ -6,11 +6,10 @@ are rotated, or taken from another clip, in the axes of the hips or of the shoul
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
+from twoview.config import BodyRange
 from twoview.geometry.similarity import mirror
 from twoview.skeleton import H36M17
 from twoview.training.virtual_cameras import ARMS, LEGS, Chance, J, rotation_matrix
@@ -23,27 +22,6 @@ _BUILD = [0, 1, 2, 3, 1, 2, 3, 4, 4, 5, 5, 6, 7, 7, 6, 7, 7]
 _CHAIN = torch.eye(17)
 for _parent, _child in H36M17.bones:
     _CHAIN[_child] += _CHAIN[_parent]
-
-
-@dataclass(frozen=True)
-class BodyRange:
-    """How much bodies and movements differ from the captured ones.
-
-    Shares are of clips: `swapped_arms` and `swapped_legs` come from another clip; `turned_limbs` are rotated by
-    `limb_turn`, the upper body of `bent` clips by `bend`, whole bodies of `leaning` clips by `lean`: sigmas in radians.
-    """
-
-    height: tuple[float, float] = (0.85, 1.15)  # factor to the captured body
-    build: float = 0.06  # sigma of the factor of each kind of bone
-    swapped_arms: float = 0.25
-    swapped_legs: float = 0.15
-    turned_limbs: float = 0.35
-    limb_turn: float = 0.5
-    bent: float = 0.3
-    bend: float = 0.3
-    leaning: float = 0.25
-    lean: float = 0.5
-    tumbling: float = 0.10
 
 
 def to_bones(motion: Tensor) -> Tensor:
@@ -59,10 +37,10 @@ def from_bones(bones: Tensor) -> Tensor:
 
 
 def vary_bodies(motion: Tensor, chance: Chance, how: BodyRange | None = None) -> Tensor:
-    """Each clip with another body, half of them mirrored, some with other limbs, leaning, or tumbling."""
+    """Each clip with another body, some of them mirrored, some with other limbs, leaning, or tumbling."""
     how = how or BodyRange()
     batch, frames = motion.shape[:2]
-    bones = to_bones(torch.where(chance.happens(0.5, batch, 1, 1, 1), mirror(motion), motion))
+    bones = to_bones(torch.where(chance.happens(how.mirrored, batch, 1, 1, 1), mirror(motion), motion))
     bones = _take_limbs(bones, chance, how)
     bones = _turn_limbs(bones, chance, how)
 

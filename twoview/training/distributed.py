@@ -17,7 +17,7 @@ from torch import Tensor, distributed, nn
 
 from twoview.config import FinetuneConfig
 from twoview.errors import TrainingError
-from twoview.machine import torch_device
+from twoview.machine import precision_of, torch_device
 
 logging.getLogger("lightning.fabric").setLevel(logging.ERROR)  # the library is silent
 logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
@@ -33,7 +33,7 @@ def launch(config: FinetuneConfig, lifter: str) -> Fabric:
     """
     torch_device(config.device, TrainingError)
     devices, nodes = layout(config.devices, config.nodes)
-    precision = cast(Any, _FABRIC[precision_of(config, lifter)])
+    precision = cast(Any, _FABRIC[precision_of(config.precision, config.device, lifter)])
     try:
         fabric = Fabric(accelerator=config.device, devices=devices, num_nodes=nodes, precision=precision)
         fabric.launch()
@@ -43,15 +43,6 @@ def launch(config: FinetuneConfig, lifter: str) -> Fabric:
             hint="set the numbers by --devices and --nodes, the kind by --device cpu or cuda",
         ) from error
     return fabric
-
-
-def precision_of(config: FinetuneConfig, lifter: str) -> str:
-    """fp32, bf16 or fp16: the one asked for, or the faster. bf16 speeds "tcn" up and small transformers down."""
-    if config.precision != "auto":
-        return config.precision
-    graphics = config.device != "cpu" and torch.cuda.is_available()
-    able = torch.cuda.is_bf16_supported() if graphics else getattr(torch.cpu, "_is_amx_tile_supported", bool)()
-    return "bf16" if able and lifter == "tcn" else "fp32"
 
 
 def layout(devices: int, nodes: int) -> tuple[int, int]:

@@ -29,13 +29,14 @@ from twoview.geometry import cameras, framing
 from twoview.geometry.similarity import bone_lengths, rooted
 from twoview.lifting.inference import lift
 from twoview.lifting.model import Model
+from twoview.machine import precision_of
 from twoview.poses import Poses2D
 from twoview.progress import OnProgress
 from twoview.reconstruction.triangulation import Triangulation, triangulate_takes
 from twoview.skeleton import BODY_M, H36M17, STATURE_M
 from twoview.storage.weights import ASSETS
 from twoview.takes import ResampledTake
-from twoview.training import distributed, losses
+from twoview.training import losses
 from twoview.training.clips import Clip, PairBatch, collate, step_seed
 from twoview.training.method_paper import by_shape, validate
 from twoview.training.virtual_cameras import NEAREST_M, Chance, render, rotation_matrix
@@ -133,7 +134,7 @@ def prepare(
         [collate(part, model.framing) for part in by_shape(pairs)],
         chosen,
         copy.deepcopy(model.lifter).eval(),
-        half=distributed.precision_of(config, model.name) != "fp32",
+        half=precision_of(config.precision, config.device, model.name) != "fp32",
         warnings=tuple(warnings),
     )
 

@@ -13,12 +13,12 @@ import torch
 from twoview.config import FinetuneConfig, TriangulateConfig
 from twoview.errors import TwoViewError
 from twoview.lifting.model import Model
+from twoview.machine import precision_of
 from twoview.progress import OnProgress
 from twoview.reconstruction.triangulation import SHARP_DEG, WIDE_DEG, triangulate_takes
 from twoview.takes import Take, check_views, resample
 from twoview.training import method_paper
 from twoview.training.clips import cut
-from twoview.training.distributed import precision_of
 
 GOOD_CLIPS = 30
 GOOD_TAKES = 5
@@ -88,7 +88,7 @@ def plan(
         batch, frames = config.phones.batch + 2 * config.phones.virtual, config.phones.frames
     else:
         batch, frames = 2 * config.batch, round(np.mean(lengths or [length]))  # each clip with two views
-    half = precision_of(config, model.name) != "fp32"
+    half = precision_of(config.precision, config.device, model.name) != "fp32"
     seconds = steps * seconds_per_step(model, batch, frames, half=half)
     return Plan(tuple(rows), minutes, clips, seconds / 60, tuple(_advice(rows, clips)))
 

@@ -19,14 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from twoview import lifters
-from twoview.config import PretrainConfig, shaping
+from twoview.config import CameraRange, NoiseModel, PretrainConfig, shaping
 from twoview.datasets.motion import Motion
 from twoview.errors import TrainingError
 from twoview.evaluation.metrics import aligned_errors, joint_errors, scaled_errors
 from twoview.geometry.framing import LabeledClips, Rule, to_camera
 from twoview.geometry.similarity import rooted
 from twoview.lifting.model import Model, load_model, save_model
-from twoview.machine import keep_memory, torch_device
+from twoview.machine import keep_memory, precision_of, torch_device
 from twoview.progress import OnProgress, Progress, report
 from twoview.skeleton import H36M17
 from twoview.storage import records, torch_files
@@ -34,7 +34,7 @@ from twoview.training import losses
 from twoview.training.bodies import coco_like, vary_bodies, vary_definition
 from twoview.training.clips import step_seed
 from twoview.training.runs import read_state, state_header
-from twoview.training.virtual_cameras import CameraRange, Chance, MotionBank, NoiseModel, center_motion, render
+from twoview.training.virtual_cameras import Chance, MotionBank, center_motion, load_noise, render
 
 _ROOT = H36M17.root
 _LENGTHS = ((27, 0.5), (81, 0.35), (9, 0.1), (1, 0.05))  # clip length in frames, share of the steps
@@ -115,11 +115,11 @@ def draw_batch(
     pick = np.random.default_rng((config.seed, step)).choice(len(lengths), p=np.divide(shares, sum(shares)))
     length = lengths[pick]
     motion = bank.draw(min(max(config.frames // length, 1), 1024), length, config.rate, chance)
-    motion = vary_definition(vary_bodies(center_motion(motion), chance), chance, config.converted)
+    motion = vary_definition(vary_bodies(center_motion(motion), chance, config.bodies), chance, config.converted)
     noise = noises[0]
     if step >= config.noise_from and len(noises) > 1:
         noise = noises[step % len(noises)]
-    return render(motion, chance, noise).labeled()
+    return render(motion, chance, noise, config.cameras).labeled()
 
 
 def pretrain(
@@ -136,7 +136,7 @@ def pretrain(
     validation  name -> motion by other subjects, measured as `score_lifter` does; never used to choose anything
     """
     keep_memory()
-    noises = [NoiseModel(), *map(NoiseModel.load, config.noise)]
+    noises = [config.detector, *map(load_noise, config.noise)]
     device = torch_device(config.device, TrainingError)
     bank = MotionBank(motions, device)
     banks = {name: MotionBank(found, device) for name, found in (validation or {}).items()}
@@ -175,6 +175,7 @@ class _Run:
             torch.manual_seed(config.seed)
             self.lifter = lifters.build(config.lifter, config.lifter_settings).to(device)
         self.average, self.optimizers = copy.deepcopy(self.lifter), _optimizers(self.lifter, config)
+        self.half = precision_of(config.precision, config.device, config.lifter) == "bf16"
         self.clip_length = cast(int, self.lifter.clip_length)
         self.step, self.seconds = 0, 0.0
 
@@ -184,7 +185,7 @@ class _Run:
         for optimizer, peak in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = peak * factor
-        with torch.autocast(batch.score.device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16"):
+        with torch.autocast(batch.score.device.type, dtype=torch.bfloat16, enabled=self.half):
             answer = self.lifter(batch.input)
         loss = lifting_loss(answer.float(), batch, config)
         self.lifter.zero_grad()

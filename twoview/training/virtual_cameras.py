@@ -11,12 +11,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from twoview.config import CameraRange, NoiseModel
 from twoview.datasets.motion import Motion
 from twoview.errors import TrainingError
 from twoview.geometry.cameras import Camera, principal_point
@@ -32,54 +32,9 @@ ARMS = (
 NEAREST_M = 0.1  # points nearer to a phone than this are projected as if they were this far away
 
 
-@dataclass(frozen=True)
-class CameraRange:
-    """Where phones stand and how they are turned. Ranges are uniform, angles in degrees, lengths in meters."""
-
-    distance: tuple[float, float] = (2.0, 9.0)  # log-uniform
-    height: tuple[float, float] = (0.3, 2.6)
-    focal: tuple[float, float] = (0.65, 1.3)  # log-uniform, in long sides of the picture
-    azimuth: tuple[float, float] = (-180.0, 180.0)  # from the athlete's right side, counterclockwise from above
-    roll: float = 2.5  # standard deviation
-    off_center: float = 1.0  # 0 aims at the athlete, 1 puts the athlete anywhere in the picture
-    crop: tuple[float, float] = (0.5, 1.15)  # least distance, where 1 just fits a standing person
-
-
-@dataclass(frozen=True)
-class NoiseModel:
-    """Errors of a detector, as shares of the athlete's box (the longer side of the box around all joints of a frame).
-
-    joint       17 factors to `level`, one per joint
-    level       sigma per axis, one value per clip, log-uniform
-    bias        part of sigma that is constant over a clip
-    smooth      part that is correlated over `correlation` frames; white: part that is independent in each frame
-    outliers    share of joints far off, by `outlier_size`
-    missing     share of joints that are unseen; blind: share of joints unseen for a whole clip
-    swaps       share of clips in which left and right legs, or arms, are swapped for a while
-    confidence  error at which the score has fallen to a half; varies by a factor of 2 from clip to clip
-    """
-
-    joint: tuple[float, ...] = (
-        1.0, 1.1, 1.0, 1.3, 1.1, 1.0, 1.3, 0.8, 0.8, 0.7, 0.7, 1.0, 1.2, 1.5, 1.0, 1.2, 1.5,
-    )  # fmt: skip
-    level: tuple[float, float] = (0.003, 0.012)
-    bias: float = 0.6
-    smooth: float = 0.6
-    white: float = 0.5
-    correlation: int = 5
-    outliers: float = 0.01
-    outlier_size: float = 0.06
-    missing: float = 0.02
-    blind: float = 0.01
-    swaps: float = 0.03
-    confidence: float = 0.03
-
-    @classmethod
-    def load(cls, path: Path | str) -> NoiseModel:
-        """A model measured on a detector: a JSON file whose object "noise" has any of the fields above."""
-        found = json.loads(Path(path).read_text(encoding="utf-8"))["noise"]
-        fields: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
-        return cls(**fields)
+def load_noise(path: Path | str) -> NoiseModel:
+    """A model measured on a detector: a JSON file whose object "noise" has any of the fields of `NoiseModel`."""
+    return NoiseModel(**json.loads(Path(path).read_text(encoding="utf-8"))["noise"])
 
 
 class Chance:
