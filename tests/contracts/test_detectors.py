@@ -8,25 +8,22 @@ import cv2
 import numpy as np
 import pytest
 from markers import COLORS
-from places import SHARED
+from places import ASSETS
 
 from twoview.detection.estimation import surroundings
 from twoview.detectors import DETECTORS, Detector, TopDown, build
 from twoview.errors import MissingBackend
 from twoview.media.pixels import Pixels
+from twoview.media.video import frames
 from twoview.skeleton import SKELETONS
 from twoview.storage.weights import WeightsError
 
-RENDERED = SHARED / "data" / "rendered" / "golf" / "take1" / "view_a.mp4"
+RENDERED = ASSETS / "demo" / "golf" / "take1" / "view_a.mp4"
 
 
 def a_person() -> np.ndarray:
-    """A frame with a person: of a rendered scene where there is one, else drawn dots."""
-    if RENDERED.exists():
-        from twoview.media.video import frames
-
-        return next(iter(frames(RENDERED))).rgb
-    return dots()
+    """A frame with a person, of a rendered scene."""
+    return next(iter(frames(RENDERED))).rgb
 
 
 def dots() -> np.ndarray:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from places import SHARED
@@ -157,6 +159,115 @@ def test_the_loud_sound_near_both_decides_the_offset_not_the_quiet_one_far_away(
     a, b = 6 * near + far, 6 * near + np.roll(far, shift)
     found = match_sounds(sound_of(a[: 25 * RATE], RATE), sound_of(b[10 * RATE : 35 * RATE], RATE))
     assert float(found.clock.to_session(7.0)) - 7.0 == pytest.approx(10.0, abs=1e-4)
+
+
+# --- made recordings with the difficulties of real ones --------------------------------------------------------------
+
+
+def in_a_room(sound: np.ndarray, *, seed: int) -> np.ndarray:
+    """What a microphone of a room records: a duller or sharper sound, two hundred echoes, and a noise of its own."""
+    chance = np.random.default_rng(seed)
+    echoes = np.zeros(RATE // 4)
+    echoes[0] = 1
+    echoes[chance.integers(40, len(echoes), 200)] += 0.03 * chance.standard_normal(200)
+    heard = np.convolve(sound, echoes)[: len(sound)]
+    heard[1:] += chance.uniform(-0.6, 0.6) * heard[:-1]
+    return (heard + 0.004 * chance.standard_normal(len(heard))).astype(np.float32)
+
+
+def compressed(path: Path, samples: np.ndarray) -> np.ndarray:
+    """The samples after a lossy file of 44.1 kHz, as `read_audio` gives them."""
+    at = np.arange(len(samples) * 441 // 160) * 160 / 441
+    data = (np.interp(at, np.arange(len(samples)), samples) * 20000).clip(-32768, 32767).astype(np.int16)
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("mp3", rate=44100, layout="mono")
+        frame = av.AudioFrame.from_ndarray(data[None], format="s16p", layout="mono")
+        frame.sample_rate = 44100
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    return read_audio(path, rate=RATE).samples[:, 0]
+
+
+def call(seed: int) -> np.ndarray:
+    """A bird's call, 0.6 s: three whistles that glide between 1 and 4 kHz."""
+    chance, time = np.random.default_rng(seed), np.arange(round(0.2 * RATE)) / RATE
+    ends = chance.uniform(1000, 4000, (3, 2))
+    phases = [2 * np.pi * (start * time + (end - start) * time**2 / 0.4) for start, end in ends]
+    return np.concatenate([np.sin(phase) * np.hanning(len(time)) for phase in phases])
+
+
+def heard_late(sound: np.ndarray, late_s: float, seconds: float, *, noise: float = 0.0, seed: int = 0) -> np.ndarray:
+    """A recording of so many seconds in which a sound begins `late_s` after its start."""
+    at = np.arange(round(seconds * RATE)) - late_s * RATE
+    heard = np.interp(at, np.arange(len(sound)), sound, left=0, right=0)
+    return (heard + noise * np.random.default_rng(seed).standard_normal(len(heard))).astype(np.float32)
+
+
+@pytest.mark.parametrize("lossy", [False, True])
+def test_two_microphones_in_rooms_of_their_own_have_the_lag_of_the_sound(tmp_path, lossy):
+    world = claps(40, seed=11)
+    a, b = (in_a_room(recorded_by_phone(world, start, 25), seed=seed) for seed, start in ((1, 0.0), (2, 12.254)))
+    if lossy:
+        a, b = compressed(tmp_path / "a.mp3", a), compressed(tmp_path / "b.mp3", b)
+    found = match_sounds(sound_of(a, RATE), sound_of(b, RATE))
+    assert not found.refusal
+    middle = found.middle_s
+    assert float(found.clock.to_session(middle)) - middle == pytest.approx(12.254, abs=0.5e-3)
+
+
+def test_made_pulses_every_300_ms_are_refused_and_their_lag_is_found_but_for_the_period():
+    time = np.arange(12 * RATE) / RATE
+    pulses = np.sin(2 * np.pi * 1000 * time) * ((time % 0.3) < 0.02)
+    pair = [in_a_room(pulses[round(at * RATE) :][: 8 * RATE], seed=seed) for seed, at in ((1, 0.0), (2, 0.1))]
+    found = match_sounds(*(sound_of(samples, RATE) for samples in pair))
+    assert "repeats itself" in found.refusal
+    periods = (found.clock.offset_s - 0.1) / 0.3
+    assert periods == pytest.approx(round(periods), abs=1e-3 / 0.3)
+
+
+@pytest.mark.parametrize("other", ["machine", "another talk"])
+def test_made_recordings_of_different_events_are_refused(other):
+    time, chance = np.arange(20 * RATE) / RATE, np.random.default_rng(4)
+    machine = (1 + np.sin(2 * np.pi * 3.1 * time)) * chance.standard_normal(len(time)) * 0.05
+    second = machine if other == "machine" else claps(20, seed=13, rate=3)
+    pair = (in_a_room(sound, seed=seed) for seed, sound in enumerate([claps(20, seed=12, rate=3), second]))
+    assert match_sounds(*(sound_of(samples, RATE) for samples in pair)).refusal
+
+
+def test_a_made_call_of_one_second_is_too_short_to_be_sure():
+    pair = (
+        sound_of(heard_late(call(1), late, 1.0, noise=0.01, seed=seed), RATE) for seed, late in enumerate((0.1, 0.13))
+    )
+    assert "too little sound" in match_sounds(*pair).refusal
+
+
+def test_one_made_call_at_five_receivers_comes_from_one_place():
+    places = np.array([[0, 50], [50, 0], [20, 30], [30, 20], [-10, -15]])  # m
+    travel_s = np.hypot(*(places - (10, 15)).T) / SPEED_OF_SOUND
+    song = np.concatenate([call(seed) for seed in range(4)])
+    sounds = [sound_of(heard_late(song, 0.3 + late, 3.0, noise=1e-3, seed=i), RATE) for i, late in enumerate(travel_s)]
+    for first, second in combinations(range(5), 2):
+        found = match_sounds(sounds[first], sounds[second])
+        assert not found.refusal
+        assert float(found.clock.to_session(1.5)) - 1.5 == pytest.approx(travel_s[first] - travel_s[second], abs=6e-5)
+
+
+def test_a_made_call_that_is_cut_a_tenth_of_a_second_later_is_found_there():
+    whole = heard_late(call(2), 0.2, 1.0, noise=0.02)
+    pair = (sound_of(samples, RATE) for samples in (whole, whole[RATE // 10 :]))
+    found = match_sounds(*pair, config=SyncConfig(min_overlap_s=0.5))
+    assert not found.refusal
+    assert float(found.clock.to_session(0.5)) - 0.5 == pytest.approx(0.1, abs=5e-5)
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_a_made_call_among_echoes_and_wind_is_never_a_wrong_offset(number):
+    """One second at places 19 m apart, wind as loud as the call: too little, even where one second is allowed."""
+    pair = (
+        in_a_room(heard_late(call(number), late, 1.0, noise=0.7, seed=2 * number + i), seed=20 + 2 * number + i)
+        for i, late in enumerate((0.2, 0.2 + 19 / SPEED_OF_SOUND))
+    )
+    assert match_sounds(*(sound_of(samples, RATE) for samples in pair), config=SyncConfig(min_overlap_s=0.5)).refusal
 
 
 # --- real recordings -------------------------------------------------------------------------------------------------

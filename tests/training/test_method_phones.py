@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 from bodies import moving_body
-from places import SHARED
+from places import ASSETS
 from triangulated_takes import takes
 
 from twoview import lifters
 from twoview.config import FinetuneConfig, PhonesConfig
 from twoview.errors import TrainingError
 from twoview.geometry.framing import to_camera
-from twoview.lifting.model import LIFTERS_FOLDER, Model, load_model
+from twoview.lifting.model import Model, load_model
 from twoview.skeleton import H36M17
 from twoview.takes import ResampledTake, Take, resample
 from twoview.timeline import Sync
@@ -42,7 +42,7 @@ from twoview.training.method_phones import (
 )
 from twoview.training.virtual_cameras import Chance
 
-GOLF = SHARED / "data/rendered/golf"
+GOLF = ASSETS / "demo/golf"
 SMALL = PhonesConfig(batch=6, virtual=4, frames=15)
 PER_VIEW = ("screen", "score", "target", "target_weight")  # of a batch
 
@@ -268,8 +268,6 @@ def test_rehearsal_clips_are_2d_of_whole_bodies():
     assert np.mean([(clip.score > 0).mean() for clip in clips]) > 0.9
 
 
-@pytest.mark.skipif(not GOLF.exists(), reason="the rendered golf session is not here")
-@pytest.mark.skipif(not (LIFTERS_FOLDER / "twoview-small.pt").exists(), reason="no lifter ships in this build")
 def test_a_few_steps_lower_the_error_on_a_held_out_swing(tmp_path):
     from twoview.datasets.rendered import read_scene
     from twoview.evaluation.scoring import evaluate
