@@ -56,6 +56,10 @@ def test_screen_units_are_those_of_the_picture():
     points, poses = found.points["a"], found.poses("a")
     across = (points[:, 16, 0] - points[:, 0, 0]) / points[:, 0, 2] * found.focal_px["a"] / 960
     assert np.allclose(poses.xyz[:, 16, 0], across, atol=1e-4)
+    meters = np.linalg.norm(points[:, 16] - points[:, 0], axis=-1)
+    assert np.allclose(
+        found.sigma_of("a")[:, 16] / np.linalg.norm(poses.xyz[:, 16], axis=-1), found.sigma[:, 16] / meters
+    )
     with pytest.raises(ValueError, match="height"):
         found.poses("a", origin="camera")
 
@@ -68,6 +72,7 @@ def test_a_height_makes_meters():
     size = np.linalg.norm(found.points["a"][:, 0] - found.points["a"][:, 10], axis=-1).mean()
     assert 0.4 < size < 0.9
     assert error_mm(found.points["a"], truth[0]) < 12
+    assert np.array_equal(found.sigma_of("b"), found.sigma)
 
 
 def test_views_that_stand_close_together_are_warned_about():

@@ -91,9 +91,19 @@ class Triangulation:
         elif origin == "camera":
             raise ValueError("Triangulation.poses: origin='camera' needs meters; triangulate with the athlete's height")
         else:
-            depth = points[:, H36M17.root, 2][:, None, None]
-            xyz = rooted(points) / depth * (2 * self.focal_px[view] / self.size[view][0])
+            xyz = rooted(points) * self._per_meter(view)[..., None]
         return Poses3D(xyz, self.view_time[view], origin=origin, unit=self.unit, view=view)
+
+    def sigma_of(self, view: str) -> Array:
+        """Sigma (S, J) of every joint in every frame of `poses(view)`, in their unit; of unreliable frames too."""
+        sigma: Array = self.sigma * self._per_meter(view)
+        return sigma
+
+    def _per_meter(self, view: str) -> Array:
+        """The unit of `poses(view)` in each frame (S, 1): a meter, or a meter at the root's depth in screen units."""
+        if self.unit == "m":
+            return np.ones((len(self.time), 1))
+        return 2 * self.focal_px[view] / self.size[view][0] / self.points[view][:, H36M17.root, 2:]
 
     def summary(self) -> dict[str, Any]:
         """The numbers for a person or a JSON file."""

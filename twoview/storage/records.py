@@ -187,8 +187,18 @@ def checked(head: Any, path: Path) -> Header:
 # --- artifacts -----------------------------------------------------------------------------------------------------
 
 
-def save(path: Path | str, value: Poses2D | Poses3D | Sync, *, inputs: Any = None, settings: Any = None) -> None:
-    """Write poses or a sync with a header that names its inputs and settings."""
+def save(
+    path: Path | str,
+    value: Poses2D | Poses3D | Sync,
+    *,
+    inputs: Any = None,
+    settings: Any = None,
+    sigma: Array | None = None,
+) -> None:
+    """Write poses or a sync with a header that names its inputs and settings.
+
+    sigma  (T, J) of the joints of a Poses3D, in its unit, for those who read the file; `load` leaves it there
+    """
     if isinstance(value, Poses2D):
         more = {"skeleton": value.skeleton.name, "size": value.size, "view": value.view, "source": asdict(value.source)}
         head = header("poses2d", inputs=inputs, settings=settings, **more)
@@ -197,7 +207,8 @@ def save(path: Path | str, value: Poses2D | Poses3D | Sync, *, inputs: Any = Non
         more = {key: getattr(value, key) for key in ("origin", "unit", "view")}
         more |= {"skeleton": value.skeleton.name, "source": asdict(value.source)}
         head = header("poses3d", inputs=inputs, settings=settings, **more)
-        write_npz(path, head, {"xyz": value.xyz, "time": value.time})
+        known = {} if sigma is None else {"sigma": sigma.astype(np.float32)}
+        write_npz(path, head, {"xyz": value.xyz, "time": value.time, **known})
     elif isinstance(value, Sync):
         write_json(path, {**header("sync", inputs=inputs, settings=settings), **sync_to_json(value)})
     else:

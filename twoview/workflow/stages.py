@@ -199,7 +199,7 @@ def triangulate_session(
     config: TriangulateConfig | None = None,
     on_progress: OnProgress | None = None,
 ) -> list[tuple[Triangulation, list[Path]]]:
-    """3D of every take from all views; written as one Poses3D file per view beside the take's detections."""
+    """3D of every take from all views, written with its sigmas as one Poses3D file per view beside the detections."""
     from twoview.lifting.model import load_model
     from twoview.reconstruction.triangulation import triangulate_takes
 
@@ -210,7 +210,8 @@ def triangulate_session(
         folder = session.folder / "takes" / result.take / "triangulated"
         inputs = {view: session.take(result.take)[view].fingerprint for view in result.views}
         for view in result.views:
-            records.save(folder / f"{view}.npz", result.poses(view), inputs=inputs, settings=config)
+            poses, sigma = result.poses(view), result.sigma_of(view)
+            records.save(folder / f"{view}.npz", poses, inputs=inputs, settings=config, sigma=sigma)
         written.append((result, [folder / f"{view}.npz" for view in result.views]))
     return written
 
