@@ -87,8 +87,8 @@ def test_every_old_name_is_refused_in_a_file_too(tmp_path, old):
     [
         ("phones", "batch=6", "finetune.phones.batch"),
         ("phones", "flip=true", "always"),
-        ("phones", "loss.consistency=0.3", "finetune.method=paper"),
-        ("paper", "phones.batch=64", "finetune.method=phones"),
+        ("phones", "loss.consistency=0.3", "--method paper"),
+        ("paper", "phones.batch=64", "--method phones"),
     ],
 )
 def test_what_a_method_ignores_is_refused_even_at_its_default(tmp_path, method, text, instead):
@@ -98,6 +98,34 @@ def test_what_a_method_ignores_is_refused_even_at_its_default(tmp_path, method, 
     path = tmp_path / "config.json"
     path.write_text(json.dumps(to_plain(FinetuneConfig(method=method))))
     assert resolve("finetune", file=path).finetune.method == method
+
+
+def test_the_papers_method_by_its_flag_is_the_published_one_and_the_rest_lies_over_it(tmp_path):
+    given = {"method": "paper"}
+    published = resolve("finetune", file="paper_sportspose").finetune
+    assert resolve("finetune", flags=given).finetune == published
+    assert (published.loss.alignment.direction, published.loss.alignment.confidence) == ("forward", False)
+    assert (published.loss.consistency, published.clip_norm) == (0.3, 0.0)
+    assert resolve("plan", flags=given).finetune == published
+
+    path = tmp_path / "golf.toml"
+    path.write_text("[finetune]\nepochs = 9\n[finetune.loss]\nconsistency = 0.1\n[triangulate]\nheight_m = 1.8\n")
+    over = resolve("finetune", file=path, flags={**given, "seed": 5}, sets=["loss.alignment.confidence=true"]).finetune
+    alignment = replace(published.loss.alignment, confidence=True)
+    wanted = replace(published, epochs=9, seed=5, loss=replace(published.loss, consistency=0.1, alignment=alignment))
+    assert over == wanted
+
+    for name in ("l3d", "iqbal"):  # of the paper's method, each with its own losses
+        assert resolve("finetune", file=name, flags=given) == resolve("finetune", file=name)
+    run = tmp_path / "config.json"  # of a run of the other method, which ignored its [finetune.loss]
+    run.write_text(json.dumps(to_plain(FinetuneConfig(lr=1e-4))))
+    found = resolve("finetune", file=run, flags=given).finetune
+    assert (found.lr, found.loss, found.batch) == (1e-4, published.loss, published.batch)
+
+    assert resolve("finetune", flags={"method": "phones"}).finetune == FinetuneConfig()
+    assert resolve("finetune", sets=["method=paper"]).finetune == FinetuneConfig(method="paper")
+    with pytest.raises(ConfigError, match="one of phones, paper"):
+        resolve("finetune", flags={"method": "papr"})
 
 
 def test_what_a_method_ignores_is_refused_in_python_too():

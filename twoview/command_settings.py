@@ -1,7 +1,7 @@
 """The settings of a command, from defaults, a file, flags and `--set`.
 
-Order: defaults < `--config file.toml` < flags < `--set finetune.loss.consistency=0.5`. An unknown name is a ConfigError
-that names where it stands, the key, and the nearest key that exists.
+Order: defaults < the preset of `--method` < `--config file.toml` < flags < `--set finetune.loss.consistency=0.5`. An
+unknown name is a ConfigError that names where it stands, the key, and the nearest key that exists.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from twoview.config import RENAMED, SECTIONS, Settings, TriangulateConfig, checked, hints_of, refuse_ignored
+from twoview.config import IGNORED, RENAMED, SECTIONS, Settings, TriangulateConfig, checked, hints_of, refuse_ignored
 from twoview.errors import ConfigError
 
 T = TypeVar("T")
 PRESETS = Path(__file__).parent / "assets" / "presets"  # files that --config finds by name: paper_sportspose, l2d, ...
+# Method given by the flag --method -> the preset with its settings as published.
+METHODS = {"paper": "paper_sportspose"}
 
 # Command -> the sections that its stages read, its main one first: a bare key of `--set` is of that one.
 COMMANDS: dict[str, tuple[str, ...]] = {
@@ -45,14 +47,25 @@ def resolve(
     """All settings of a command from defaults, a TOML or resolved-JSON file, flags and `a.b=value` strings.
 
     file    path, or the name of a preset; it may hold sections of other commands
-    flags   setting -> value, named as in `--set`; None means "not given"
+    flags   setting -> value, named as in `--set`; None means "not given". A "method" brings the settings of its preset
+            in `METHODS`, which the file and all else override; a file of that method keeps its own instead
     unread  section -> why this call leaves out the stages that read it: its flags and sets are refused
     Raises ConfigError for anything unknown or impossible, and for flags and sets that no stage of the command reads.
     """
     values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
-    for section, group in ({} if file is None else read_file(file)).items():
+    content = {} if file is None else read_file(file)
+    whole = Path(file or "").suffix == ".json"  # it names every setting, those that its own method ignores as well
+    method, known = (flags or {}).get("method"), content.get("finetune", {})
+    if method in METHODS and known.get("method") != method:
+        preset = PRESETS / f"{METHODS[method]}.toml"
+        group = read_file(preset)["finetune"]
+        _assign(SECTIONS["finetune"], values["finetune"], group, where=str(preset), prefix="finetune")
+        if whole:
+            ignored = IGNORED.get(known.get("method"), {})
+            content["finetune"] = {name: v for name, v in known.items() if f"finetune.{name}" not in ignored}
+    for section, group in content.items():
         _assign(SECTIONS[section], values[section], group, where=str(file), prefix=section)
-    resolved = set(values["finetune"]) if Path(file or "").suffix == ".json" else set()  # it names every setting
+    resolved = set(values["finetune"]) if whole else set()
     given = [(key, value, "command line") for key, value in (flags or {}).items() if value is not None]
     for text in sets:
         key, equals, raw = text.partition("=")

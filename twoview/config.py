@@ -161,7 +161,7 @@ class TriangulateConfig(Checked):
 
 @dataclass(frozen=True)
 class PhonesConfig(Checked):
-    """What the method `phones` learns from: pseudo-labels, the same poses in virtual cameras, and rehearsal."""
+    """What the method `phones` learns from: pseudo-labels, also in virtual cameras, rehearsal, and the paper's loss."""
 
     steps_per_epoch: int = setting(7, "training steps in an epoch; the learning rate falls to 0 over all epochs", low=1)
     batch: int = setting(64, "clips with pseudo-labels per step", low=1)
@@ -169,7 +169,7 @@ class PhonesConfig(Checked):
     frames: int = setting(27, "frames per clip", low=2)
     turned: float = setting(0.5, "weight of the triangulated takes rendered in virtual cameras", low=0.0)
     rehearsal: float = setting(0.5, "weight of rehearsal: generic clips with the unadapted lifter's answers", low=0.0)
-    consistency: float = setting(0.0, "weight of the paper's consistency loss on the takes' clips", low=0.0)
+    consistency: float = setting(0.3, "weight of the paper's consistency loss on the takes' clips; 0: off", low=0.0)
     swap: float = setting(0.7, "share of clips that get another clip's 2D errors", low=0.0, high=1.0)
     scale: float = setting(0.5, "weight of the scale-free error, paper equation 5", low=0.0)
     velocity: float = setting(20 / 27, "weight of the velocity error, paper equation 5 (20 of 27 frames)", low=0.0)
@@ -247,9 +247,9 @@ IGNORED = {
     "phones": {
         "finetune.batch": "set finetune.phones.batch",
         "finetune.flip": "this method always mirrors half of the clips",
-        "finetune.loss": "the weights are in [finetune.phones]; or --set finetune.method=paper",
+        "finetune.loss": "the weights are in [finetune.phones]; or --method paper",
     },
-    "paper": dict.fromkeys(("finetune.phones", "[triangulate]"), "--set finetune.method=phones"),
+    "paper": dict.fromkeys(("finetune.phones", "[triangulate]"), "--method phones"),
 }
 
 

@@ -1,6 +1,7 @@
 """Choose settings of `phones` on training people alone, so that no test person is looked at.
 
-python tests/benchmarks/tuning.py [--steps 200] [--rows NAME,...] [--rehearsal 0.5] [--protocol sports|as-is]
+python tests/benchmarks/tuning.py [--steps 200] [--rows NAME,...] [--rehearsal 0.5]
+                                   [--consistency 0.1,0.3,1] [--protocol sports|as-is]
 
 Of `target_train`, three people are never taught ("new": a dancer, a martial artist, a footballer), nor is a quarter of
 the clips of the activities with many ("known"); the rest is. MPJPE / PA-MPJPE in true mm of view a, one view seen.
@@ -46,18 +47,24 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--rows", default="unadapted,phones,L_3D")
     parser.add_argument("--rehearsal", type=float, help="another weight of what `phones` rehearses")
+    parser.add_argument("--consistency", help="a row of `phones` for each of these weights of the paper's loss")
     parser.add_argument("--protocol", default="sports", choices=("sports", "as-is"))
     given = parser.parse_args()
     torch.set_num_threads(1)
     if given.rehearsal is not None:
         benchmark.PHONES |= {name: replace(row, rehearsal=given.rehearsal) for name, row in PHONES.items()}
+    rows = given.rows.split(",")
+    if given.consistency is not None:
+        weighed = {f"phones, L_con {weight}": float(weight) for weight in given.consistency.split(",")}
+        benchmark.PHONES |= {name: replace(PHONES["phones"], consistency=value) for name, value in weighed.items()}
+        rows = [one for row in rows for one in (weighed if row == "phones" else [row])]
     model = load_model("twoview-small")
     taught, asked = split(Conditions(sports=given.protocol == "sports"))
     found = solved(taught, model)
     print(
         "| row | new people | known people | mean of activities | everyday after | core-s |\n|---|---|---|---|---|---|"
     )
-    for name in given.rows.split(","):
+    for name in rows:
         started = time.process_time()
         adapted = train(name, model, taught, found, steps=given.steps, seed=0)
         spent = time.process_time() - started

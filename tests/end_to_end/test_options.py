@@ -331,6 +331,24 @@ def finetune_settings(place, _):
     place.refused("finetune", "--views", "a,b", "--device", "tpu", "--weights", "start.pt", because="tpu")
 
 
+@tries("finetune", "--method")
+def finetune_by_a_method(place, monkeypatch):
+    quick = ("finetune", "--views", "a,b", "--weights", "start.pt", "--epochs", "1")
+    place(*quick, "--method", "paper", "--run", "published")
+    shaped = json.loads(place.path("session/runs/published/config.json").read_text())["finetune"]["loss"]
+    assert (shaped["alignment"]["direction"], shaped["alignment"]["confidence"]) == ("forward", False)
+    place(*quick, "--set", "method=paper", "--set", "clip_norm=0", "--run", "ours")
+    logs = [json.loads(place.path(f"session/runs/{run}/log.jsonl").read_text()) for run in ("published", "ours")]
+    for log in logs:
+        assert {name for name in log if name.startswith("loss")} == {"loss_reprojection", "loss_consistency"}
+    assert logs[0]["loss_consistency"] != pytest.approx(logs[1]["loss_consistency"], rel=1e-3)
+    assert logs[0]["loss_reprojection"] == pytest.approx(logs[1]["loss_reprojection"], rel=0.05)
+    place.refused(*quick, "--method", "both", because="should be one of phones, paper")
+    given = spy(monkeypatch, "twoview.workflow.stages.finetune_session")
+    place(*quick, "--config", "golf.toml", "--method", "phones", code=3)
+    assert (given["config"].method, given["config"].clip_norm) == ("phones", 0.5)
+
+
 @tries("finetune", "--devices", "--nodes")
 def finetune_on_several_machines(place, monkeypatch):
     given = spy(monkeypatch, "twoview.workflow.stages.finetune_session")
@@ -432,6 +450,14 @@ def demo(place, monkeypatch):
     assert (given[0], given["real"], given["quick"]) == (Path("there"), True, True)
 
 
+@tries("plan", "--method")
+def plan_of_a_method(place, monkeypatch):
+    steps = []
+    monkeypatch.setattr("twoview.training.planning.seconds_per_step", lambda _, *step, **__: steps.append(step) or 0.1)
+    place("plan", "--weights", "start.pt", "--method", "paper", "--set", "batch=5")
+    assert steps == [(10, 27)]  # clips of a step with two views each, and their frames
+
+
 @tries("plan", "--views", "--weights", "--device", "--session", "--config", "--set", "--json")
 def plan(place, monkeypatch):
     shutil.move(place.path("session"), place.path("other"))
@@ -459,6 +485,9 @@ def triangulate(place, _):
     settings = head["settings"]
     assert (settings["height_m"], settings["sync_sigma_s"], settings["pixel_noise"]) == (1.75, 0.02, 0.01)
     assert head["unit"] == "m"
+    with np.load(place.path("other/takes/take1/triangulated/a.npz")) as file:
+        assert file["sigma"].shape == file["xyz"].shape[:2]
+        assert 1000 * np.median(file["sigma"][:, 1:]) == pytest.approx(answer.json["takes"][0]["sigma_mm"], rel=1e-4)
     place.refused("triangulate", "--session", "other", "--views", "a,c", because="no view 'c'")
     place.refused("triangulate", "--session", "other", "--model", "twoview-smal", because="twoview-smal")
 

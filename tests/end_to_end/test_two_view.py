@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,7 @@ def test_four_commands_make_a_model_that_needs_one_view(twoview, tmp_path, filme
     assert "saved" in twoview("sync", "a.mp4", "b.mp4").out  # now with what the motion says beside it
     answer = twoview("finetune", "--views", "a,b", *QUICK)
     assert answer.code == 0, answer.err
+    assert re.search(r"share of the loss: pseudo-labels \d.*rehearsal \d.*the paper's consistency \d", answer.out)
     assert (tmp_path / "session/model.pt").exists()
     assert (tmp_path / "session/runs/run1/report.html").read_text().startswith("<!doctype html>")
 

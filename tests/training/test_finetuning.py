@@ -22,6 +22,7 @@ from twoview.training.clips import collate, cut, hold_out, order
 from twoview.training.finetuning import finetune
 from twoview.training.losses import reprojection
 from twoview.training.method_paper import Paper, by_shape
+from twoview.visualization.report import loss_shares
 
 
 def copied(poses: Poses2D) -> Poses2D:
@@ -160,6 +161,8 @@ def test_a_run_lowers_its_loss_and_says_what_it_did(tmp_path, start):
     assert rows[-1]["loss_consistency"] < rows[0]["loss_consistency"]
     assert {"angle_deg", "bone_spread", "mirrored", "radius", "seconds"} <= set(rows[0])
     assert events[-1].done == events[-1].total
+    assert run.shares.keys() == {"reprojection", "the paper's consistency"}
+    assert run.shares == pytest.approx(loss_shares(rows))
     model = load_model(run.model)
     assert model.card["views"] == "a,b"
     assert model.card["adapted"] == run.adapted

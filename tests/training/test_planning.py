@@ -48,6 +48,15 @@ def test_more_epochs_take_longer(session, model):
     assert plan(made, model, longer).training_minutes > 5 * plan(made, model, config).training_minutes
 
 
+def test_the_time_covers_the_clips_for_the_papers_loss(session, model, monkeypatch):
+    made, _ = session
+    monkeypatch.setattr(planning, "seconds_per_step", lambda _, batch, frames, **__: batch * frames)
+    default = FinetuneConfig()
+    without = replace(default, phones=replace(default.phones, consistency=0.0))
+    both = [plan(made, model, config).training_minutes for config in (default, without)]
+    assert both[0] == pytest.approx(both[1] * (64 + 16 + 64) / 128)
+
+
 def test_a_bad_angle_is_told(session, model):
     made, found = session
     for name in found:

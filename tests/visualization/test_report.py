@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from twoview.errors import StorageError
-from twoview.visualization.report import write_report
+from twoview.visualization.report import loss_shares, write_report
 
 ROWS = [
     {"epoch": n, "loss_position": 0.5 / n, "loss_new": 0.1, "criterion": 1 - 0.1 * n, "angle_deg": 80.0, "seconds": 60}
@@ -31,6 +31,18 @@ def test_every_number_of_the_log_gets_a_curve_whatever_its_name(tmp_path):
         assert f">{name}</text>" in text
     assert "a list" not in text
     assert text.count("<svg") == 2
+
+
+def test_the_share_of_every_source_in_the_loss_is_told(tmp_path):
+    rows = [
+        {"epoch": 1, "loss_pseudo_position": 4.0, "loss_pseudo_root": 2.0, "loss_consistency": 1.0, "criterion": 9.0},
+        {"epoch": 2, "loss_pseudo_position": 2.0, "loss_pseudo_root": 0.4, "loss_consistency": 0.2, "loss_own": 0.4},
+    ]
+    assert loss_shares(rows) == pytest.approx({"pseudo-labels": 0.84, "the paper's consistency": 0.12, "own": 0.04})
+    told = "hare of the loss: pseudo-labels 84%, the paper&#x27;s consistency 12%, own 4.0%."
+    assert told in page(tmp_path, rows)
+    assert loss_shares([]) == {}
+    assert "hare of the loss" not in page(tmp_path, [])
 
 
 def test_the_report_states_that_a_run_did_not_help(tmp_path):

@@ -161,7 +161,9 @@ def show_sync(sync: Sync, take: str) -> None:
 
 
 def show_run(run: Run) -> None:
-    """Numbers on the held-out clips before and after adaptation, and the warnings of the run."""
+    """Numbers on the held-out clips before and after adaptation, what the loss was, and the warnings of the run."""
+    from twoview.visualization.report import shares_sentence
+
     names = [name for name in run.before if name in run.after]
     rows = [[name.replace("_", " "), run.before[name], run.after[name]] for name in names]
     kept = f"after epoch {run.best_epoch}" if run.adapted else "kept unadapted"
@@ -172,6 +174,7 @@ def show_run(run: Run) -> None:
         out.print(f"[green]adapted[/green]   criterion on held-out clips {before:.4g} -> {after:.4g} ({change:+.0%})")
     else:
         out.print("[yellow]kept unadapted[/yellow]   no epoch was better on the held-out clips")
+    result(*filter(None, [shares_sentence(run.shares)]))
     warn(*run.warnings)
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from twoview.command_settings import COMMANDS, PRESETS, read_file
+from twoview.command_settings import COMMANDS, METHODS, PRESETS, read_file
 from twoview.config import SECTIONS, allowed, default, hints_of
 from twoview.errors import ConfigError
 from twoview.storage.session import DEFAULT_FOLDER
@@ -100,6 +100,15 @@ def set_option(command: str) -> Any:
         metavar="KEY=VALUE",
         help=f"Change any setting of this command: --set {example}. May be repeated. Keys, explained in "
         f"docs/reference/config.md: {listed}.",
+    )
+
+
+def method_option() -> Any:
+    """The option --method, which is more than its setting: the paper's method comes as it was published."""
+    return typer.Option(
+        "--method",
+        help=f"{described('finetune.method')} With paper, losses and settings are as published: those of the preset "
+        f"{METHODS['paper']}, where no flag, --set or file of that method says otherwise.",
     )
 
 

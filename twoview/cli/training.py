@@ -17,6 +17,7 @@ from twoview.cli.options import (
     Views,
     config_file,
     flag,
+    method_option,
     names,
     set_option,
 )  # fmt: skip
@@ -25,12 +26,14 @@ from twoview.config import Settings
 from twoview.progress import OnProgress
 from twoview.storage.session import Session, open_session
 
+Method = Annotated[str | None, method_option()]
 Weights = Annotated[str | None, flag("finetune.weights", "--weights")]
 Device = Annotated[str | None, flag("finetune.device", "--device")]
 
 
 def finetune(
     views: Annotated[str, typer.Option(help="Names of the views, a,b, or video files to start from, a.mp4,b.mp4.")],
+    method: Method = None,
     run: Annotated[str, typer.Option(help="Name of the run; the same name continues a run.")] = "run1",
     epochs: Annotated[int | None, flag("finetune.epochs")] = None,
     seed: Annotated[int | None, flag("finetune.seed")] = None,
@@ -46,12 +49,12 @@ def finetune(
 ) -> None:
     """Adapt the lifter (the 2D-to-3D network) to your activity from two views, without 3D labels.
 
-    Methods: phones (the default) or paper, chosen by --set method=paper.
+    Methods: phones, ours and the default, with the paper's consistency loss among its terms; or paper, as published.
     """
     from twoview.workflow.stages import finetune_session
 
     flags = {
-        "epochs": epochs, "seed": seed, "device": device, "weights": weights,
+        "method": method, "epochs": epochs, "seed": seed, "device": device, "weights": weights,
         "precision": precision, "devices": devices, "nodes": nodes, "detect.detector": detector,
     }  # fmt: skip
     wanted = names(views) or []
@@ -89,6 +92,7 @@ def _prepare(
 
 def plan(
     views: Views = None,
+    method: Method = None,
     weights: Weights = None,
     device: Device = None,
     session: SessionFolder = DEFAULT_SESSION,
@@ -99,7 +103,8 @@ def plan(
     """Count usable clips, measure the view angle, estimate the minutes of training, and advise what to film more of."""
     from twoview.workflow.stages import plan_session
 
-    settings = resolve("plan", file=config, flags={"weights": weights, "device": device}, sets=sets or ())
+    flags = {"method": method, "weights": weights, "device": device}
+    settings = resolve("plan", file=config, flags=flags, sets=sets or ())
     store = open_session(session)
     with console.progress() as on_progress:
         found = plan_session(

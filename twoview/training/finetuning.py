@@ -30,7 +30,7 @@ from twoview.training import distributed, method_paper, method_phones, runs
 from twoview.training.clips import Clip, cut, hold_out
 from twoview.training.method_paper import Objective, Paper
 from twoview.training.runs import RunFolder, RunState, Snapshot
-from twoview.visualization.report import write_report
+from twoview.visualization.report import loss_shares, write_report
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Run:
     before, after   held-out numbers of the unadapted and of the best epoch's lifter
     adapted   whether the model is an adapted one
     warnings  plain sentences for the person who will rely on the model
+    shares    part of the loss over all epochs by source, such as "pseudo-labels" and "the paper's consistency"
     """
 
     folder: Path
@@ -50,6 +51,7 @@ class Run:
     best_epoch: int
     adapted: bool
     warnings: tuple[str, ...]
+    shares: Mapping[str, float]
 
 
 def finetune(
@@ -254,4 +256,7 @@ def _write_model(out: Path, state: RunState, model: Model, config: FinetuneConfi
 
 def _run(out: Path, state: RunState) -> Run:
     best = state.best
-    return Run(out, out / "model.pt", state.before, best.held_out, best.epoch, best.epoch > 0, state.warnings)
+    return Run(
+        out, out / "model.pt", state.before, best.held_out, best.epoch, best.epoch > 0, state.warnings,
+        loss_shares(runs.rows(out)),
+    )  # fmt: skip

@@ -56,7 +56,7 @@ class Paper:
         if not any(clip.truth is not None for clip in train) and set(named) <= set(losses.ON_LABELS):
             raise TrainingError(
                 f"the loss terms {', '.join(named) or 'none'} need 3D labels, and no take has any",
-                hint="adapt without labels: --config paper_sportspose, or the default method phones",
+                hint="adapt without labels: --method paper, or the default method phones",
             )
         self.train, self.config, self.rule = train, config, model.framing
         self.held_out = [collate(part, model.framing) for part in by_shape(held_out or train)]

@@ -8,6 +8,8 @@ pseudo     every view of the takes with the triangulated 3D; most clips get the 
 turned     the same 3D in virtual cameras around the athlete, with simulated detector noise
 rehearsal  generic motion in virtual cameras, labeled with the unadapted lifter's answers, against forgetting
 
+and a few clips with all their views for the paper's consistency loss, which holds the views' answers together.
+
 Held-out clips are compared with their own triangulation, which needs no 3D truth and follows the true error closely.
 """
 
@@ -17,6 +19,7 @@ import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -193,13 +196,19 @@ class Phones:
         weight = batch.target_weight * batch.shown[..., None]
         return {**means, "criterion": float(1000 * (error * weight[:, 0]).sum() / weight.sum().clamp(min=1e-9))}
 
+    @cached_property
+    def _clips_for_consistency(self) -> int:
+        """Clips per step: their views have up to a quarter of the frames of a batch of pseudo-labels."""
+        config = self.training_set.config
+        frames = float(np.mean([len(clip.views) * len(clip.time) for clip in self.train]))
+        return max(int(config.batch * config.frames / 4 / frames), 1)
+
     def _consistency(self, lifter: nn.Module, step: int) -> Tensor:
-        """The paper's consistency loss on training clips, about as many frames as a batch of pseudo-labels has."""
-        config, length = self.training_set.config, round(np.mean([len(clip.time) for clip in self.train]))
-        count = max(config.batch * config.frames // (2 * length), 1)
-        chosen = np.random.default_rng((self.training_set.seed, step)).integers(len(self.train), size=count)
+        """The paper's consistency loss on a few training clips of the lifter's length, drawn anew in every step."""
+        random = np.random.default_rng((self.training_set.seed, step))
+        count = self._clips_for_consistency
         found = []
-        for clips in by_shape([self.train[i] for i in chosen]):
+        for clips in by_shape([self.train[i] for i in random.integers(len(self.train), size=count)]):
             batch = collate(clips, self.training_set.rule).to(next(lifter.parameters()).device)
             found.append(losses.consistency(batch, batch.lifted(lifter(batch.x).float())) * len(clips))
         return torch.stack(found).sum() / count
@@ -225,7 +234,7 @@ class TrainingSet:
         if not len(labels):
             raise TrainingError(
                 "no clip of any take could be triangulated",
-                hint="twoview triangulate shows why; film about 90 degrees apart, or use --set finetune.method=paper",
+                hint="twoview triangulate shows why; film about 90 degrees apart, or use --method paper",
             )
         self.labels, self.motion, self.rule, self.config, self.seed = labels, motion, rule, config, seed
 

@@ -86,6 +86,7 @@ def plan(
     steps = config.epochs * (config.phones.steps_per_epoch if config.method == "phones" else -(-clips // config.batch))
     if config.method == "phones":
         batch, frames = config.phones.batch + 2 * config.phones.virtual, config.phones.frames
+        batch += config.phones.batch // 4 if config.phones.consistency > 0 else 0
     else:
         batch, frames = 2 * config.batch, round(np.mean(lengths or [length]))  # each clip with two views
     half = precision_of(config.precision, config.device, model.name) != "fp32"

@@ -216,6 +216,7 @@ def _upgraded(old: dict[str, Any]) -> dict[str, Any]:
     for group, before, after in renamed:
         if before in group:
             group[after] = group.pop(before)
+    phones.setdefault("consistency", 0.0)  # that setting came later, and has another default since
     if "steps" in phones:
         phones["steps_per_epoch"] = -(-phones.pop("steps") // settings["epochs"])
     settings["precision"] = RENAMED.get(settings["precision"], settings["precision"])

@@ -32,6 +32,13 @@ _MEANING: dict[str, tuple[str, bool]] = {
     "scale": ("size of the body in one view relative to the other", False),
     "mirrored": ("fraction of clips whose views are mirror images of each other", True),
 }
+# First word of a loss term in the log -> what the term is, for those terms that belong together.
+_SOURCES = {
+    "pseudo": "pseudo-labels",
+    "turned": "turned",
+    "rehearsal": "rehearsal",
+    "consistency": "the paper's consistency",
+}
 _LINE, _PALE = css(LEFT), "#8b93a3"
 _COLUMNS = 4  # plots side by side
 
@@ -61,12 +68,29 @@ def write_report(
     parts = [
         f"<p class=lead>{escape(_verdict(rows, before, after, best_epoch))}</p>",
         _warnings(warnings),
+        _shares(rows),
         _before_and_after(before, after),
         _section("Losses", _curves(rows, _names(rows, losses=True), {}, best_epoch)),
         _section("Held-out clips by epoch", _curves(rows, _names(rows, losses=False), before, best_epoch)),
         _facts(about or {}),
     ]
     return _write_page(path, title, parts)
+
+
+def loss_shares(rows: Sequence[Row]) -> dict[str, float]:
+    """What part of the loss over all epochs each source is, such as "pseudo-labels"; the shares add up to 1."""
+    sums: dict[str, float] = {}
+    for name in _names(rows, losses=True):
+        source = _SOURCES.get(_label(name).split()[0], _label(name))
+        sums[source] = sums.get(source, 0.0) + sum(row[name] for row in rows if _is_number(row.get(name)))
+    total = sum(sums.values())
+    return {source: value / total for source, value in sums.items()} if total else {}
+
+
+def shares_sentence(shares: Mapping[str, float]) -> str:
+    """The shares in a line for a person; empty where there are none."""
+    shown = (f"{source} {share:.0%}" if share >= 0.1 else f"{source} {share:.1%}" for source, share in shares.items())
+    return f"share of the loss: {', '.join(shown)}" if shares else ""
 
 
 def write_tables(
@@ -108,6 +132,11 @@ def _warnings(sentences: Sequence[str]) -> str:
     whole = ((text[:1].upper() + text[1:]).rstrip(".") + "." for text in sentences)
     items = "".join(f"<li>{escape(text)}</li>" for text in whole)
     return f"<section class=warnings><h2>Warnings</h2><ul>{items}</ul></section>"
+
+
+def _shares(rows: Sequence[Row]) -> str:
+    sentence = shares_sentence(loss_shares(rows))
+    return f"<p>{escape(sentence[:1].upper() + sentence[1:])}.</p>" if sentence else ""
 
 
 def _before_and_after(before: Mapping[str, float], after: Mapping[str, float]) -> str:
