@@ -75,6 +75,7 @@ def demo(
         result = demo(folder, real=real, quick=quick, on_progress=on_progress)
     for drawn in result.tables:
         console.table(drawn.columns, drawn.rows, title=drawn.title)
+        console.result(*filter(None, [drawn.note]))
     console.warn(*result.warnings)
     console.saved(*result.pictures)
 
