@@ -213,6 +213,12 @@ class FinetuneConfig(Checked):
     clip_length: int = setting(
         0, "frames per clip; 0: the longest that the lifter reads; shorter takes are one clip", low=0
     )
+    rate_hz: float = setting(
+        0.0,
+        "frames per second of the clips, which the adapted model then reads; 0: those that the lifter reads",
+        low=0.0,
+        high=1000.0,
+    )
     schedule: str = setting(
         "auto",
         "learning rate: constant (paper), linear to 0 (phones), or exponential by lr_decay; auto: as the method",

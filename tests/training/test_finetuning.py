@@ -119,6 +119,17 @@ def test_takes_of_any_length_train_together(tmp_path, start):
     assert np.isfinite(list(run.after.values())).all()
 
 
+def test_a_run_at_another_frame_rate_makes_a_model_of_that_rate(tmp_path, start):
+    config = replace(PAPER, weights=str(start), epochs=1, rate_hz=15.0, held_out=0.0)
+    run = finetune([take()], config, out=tmp_path / "run")
+    model = load_model(run.model)
+    assert model.rate_hz == 15.0
+    assert load_model(start).rate_hz == 30.0
+    assert (
+        model.card["clips"] == len(cut(resample(take(), 15.0), length=9)) != len(cut(resample(take(), 30.0), length=9))
+    )
+
+
 class Noted(nn.Module):
     """A lifter that notes how many clips of how many frames it was given."""
 

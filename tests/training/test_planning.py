@@ -57,6 +57,13 @@ def test_the_time_covers_the_clips_for_the_papers_loss(session, model, monkeypat
     assert both[0] == pytest.approx(both[1] * (64 + 16 + 64) / 128)
 
 
+def test_a_plan_counts_clips_of_the_rate_and_length_that_training_takes(session, model):
+    made, _ = session
+    few = plan(made, model, FinetuneConfig(rate_hz=15.0))
+    assert few.clips < plan(made, model).clips
+    assert few.minutes == pytest.approx(plan(made, model).minutes, rel=0.02)
+
+
 def test_a_bad_angle_is_told(session, model):
     made, found = session
     for name in found:

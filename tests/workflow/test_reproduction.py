@@ -13,6 +13,7 @@ from data_set_files import write_human36m, write_sportspose
 from twoview.errors import ConfigError, FormatError
 from twoview.takes import resample
 from twoview.training.clips import collate, cut
+from twoview.workflow import reproduction
 from twoview.workflow.reproduction import EXPERIMENTS, ROWS, as_take, reproduce
 
 QUICK = ("epochs=1", "clip_length=9", "device=cpu")
@@ -35,6 +36,24 @@ def test_a_table_on_sportspose(tmp_path, rng, start):
     assert (tmp_path / "out" / "runs" / "paper_sportspose" / "report.html").exists()
     kept = json.loads((tmp_path / "out" / "sportspose.json").read_text())
     assert kept["rows"]["L_2Dcon"]["rows"][0]["name"] == "MPJPE"
+
+
+@pytest.mark.parametrize(("settings", "rate"), [((), 90.0), (("rate_hz=45",), 45.0)])
+def test_every_lifter_reads_sportspose_as_it_was_recorded_or_at_the_rate_asked_for(
+    tmp_path, rng, start, monkeypatch, settings, rate
+):
+    for subject in ("S06", "S08"):
+        write_sportspose(tmp_path / "data_set", rng, subject)
+    rates, measure = [], reproduction.measure
+
+    def noted(model, recordings):
+        rates.append(model.rate_hz)
+        return measure(model, recordings)
+
+    monkeypatch.setattr(reproduction, "measure", noted)
+    options = {"out": tmp_path / "out", "weights": str(start), "settings": (*QUICK, *settings)}
+    reproduce("sportspose", tmp_path / "data_set", rows=("unadapted", "L_2D"), **options)
+    assert rates == [rate, rate]
 
 
 def test_human36m_labels_only_the_first_subject(tmp_path, start):

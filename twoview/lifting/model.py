@@ -6,7 +6,7 @@ A model file is a dict of tensors and plain values, read without running code.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -59,6 +59,10 @@ class Model:
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.lifter.parameters()).device
+
+    def adjusted(self, *, rate_hz: float = 0.0) -> Model:
+        """The same lifter, to read clips of another frame rate from now on; 0: the rate that it reads now."""
+        return replace(self, rate_hz=rate_hz or self.rate_hz)
 
     def facts(self) -> dict[str, Any]:
         """Everything but the weights, as plain values: the facts in a model file and in an exported file."""

@@ -77,7 +77,7 @@ def finetune(
         refuse_ignored(config.method, ("[triangulate]",))
     check_views(takes)
     keep_memory()
-    model = load_model(config.weights)
+    model = load_model(config.weights).adjusted(rate_hz=config.rate_hz)
     fabric = distributed.launch(config, model.name)
     on_progress = on_progress if fabric.is_global_zero else None
     folder = RunFolder(out, config, triangulation, takes, writes=fabric.is_global_zero)

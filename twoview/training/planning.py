@@ -66,6 +66,7 @@ def plan(
 ) -> Plan:
     """What to expect of adapting `model` to the takes. Raises TrainingError for takes that have only one view."""
     config = config or FinetuneConfig()
+    model = model.adjusted(rate_hz=config.rate_hz)
     check_views(takes)
     length = config.clip_length or model.clip_length
     rows, lengths = [], list[int]()

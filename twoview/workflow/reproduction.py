@@ -8,7 +8,7 @@ perspective is undone by the camera's known focal length, and millimeters come f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -53,6 +53,7 @@ class Experiment:
     test      the takes to measure on
     labeled   which training takes keep their 3D in the rows that use labels
     detected  whether the set has its own detected 2D, or no videos to detect in
+    rate_hz   frames per second that every lifter reads, in training and testing; 0: its own rate
     """
 
     rows: tuple[str, ...]
@@ -60,6 +61,7 @@ class Experiment:
     test: Callable[[Path, Sequence[str] | None], Iterable[Recording]]
     labeled: Callable[[Recording], bool] = lambda _: True
     detected: bool = False
+    rate_hz: float = 0.0
 
 
 EXPERIMENTS = {
@@ -67,6 +69,7 @@ EXPERIMENTS = {
         ("unadapted", "Iqbal et al.", "L_3D", "L_3Dcon", "L_2D", "per frame", "L_2Dcon", "phones"),
         lambda path, views: sportspose.read(path, split="train", views=views or ("right", "back")),
         lambda path, _: sportspose.read(path, split="test", views=("right",)),
+        rate_hz=sportspose.RATE,  # every frame as it was recorded, as in the paper
     ),
     "human36m": Experiment(
         ("unadapted", "L_3D", "L_3D of S1 + L_2Dcon", "phones"),
@@ -134,7 +137,8 @@ def reproduce(
     reports = {}
     for row, preset in presets.items():
         config = configs[row].finetune
-        model = load_model(config.weights)
+        config = replace(config, rate_hz=config.rate_hz or experiment.rate_hz)
+        model = load_model(config.weights).adjusted(rate_hz=config.rate_hz)
         if preset:
             takes = [as_take(r, labels=row in NEED_LABELS and experiment.labeled(r)) for r in train]
             takes = [take for take in takes if take.truth or row != "L_3D"]
