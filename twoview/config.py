@@ -166,7 +166,7 @@ class PhonesConfig(Checked):
     steps_per_epoch: int = setting(7, "training steps in an epoch; the learning rate falls to 0 over all epochs", low=1)
     batch: int = setting(64, "clips with pseudo-labels per step", low=1)
     virtual: int = setting(32, "clips per step in virtual cameras, of turned takes and of rehearsal each", low=1)
-    frames: int = setting(27, "frames per clip", low=2)
+    frames: int = setting(27, "frames per clip with pseudo-labels, at most finetune.clip_length", low=1)
     turned: float = setting(0.5, "weight of the triangulated takes rendered in virtual cameras", low=0.0)
     rehearsal: float = setting(0.5, "weight of rehearsal: generic clips with the unadapted lifter's answers", low=0.0)
     consistency: float = setting(0.3, "weight of the paper's consistency loss on the takes' clips; 0: off", low=0.0)
@@ -211,7 +211,10 @@ class FinetuneConfig(Checked):
     )
     flip: bool = setting(True, "mirror all views of half of the clips; read by method paper only")
     clip_length: int = setting(
-        0, "frames per clip; 0: the longest that the lifter reads; shorter takes are one clip", low=0
+        0,
+        "frames per clip, and of what the adapted model then lifts at once; 0: the lifter's own; shorter takes are one "
+        "clip",
+        low=0,
     )
     rate_hz: float = setting(
         0.0,

@@ -118,8 +118,11 @@ def test_every_row_trains_and_tests_on_the_frames_as_they_were_recorded(twoview,
     found = scores(twoview, tmp_path, name, made.path, lifter, *options, rows=("unadapted", *ROWS[name]))
     assert list(found) == ["unadapted", *ROWS[name]]
     assert max(found.values()) < 0.01
-    rates = {load_model(path).rate_hz for path in (tmp_path / "out" / "runs").glob("*/model.pt")}
-    assert rates == {90.0 if name == "sportspose" else 50.0}
+    models = {path.parent.name: load_model(path) for path in (tmp_path / "out" / "runs").glob("*/model.pt")}
+    assert len(models) == len(ROWS[name])
+    for preset, model in models.items():
+        assert model.rate_hz == (90.0 if name == "sportspose" else 50.0)
+        assert model.clip_length == (1 if preset == "iqbal" else 27)
 
 
 def score(twoview: Callable, folder: Path, name: str, path: Path, lifter: Path) -> float:

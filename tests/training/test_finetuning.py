@@ -12,7 +12,8 @@ from small_takes import PAPER, body, take
 from torch import nn
 
 from twoview.config import FinetuneConfig, LossConfig, TriangulateConfig
-from twoview.errors import ConfigError, FormatError, SyncError, TrainingError
+from twoview.errors import ConfigError, FormatError, LifterError, SyncError, TrainingError
+from twoview.lifting.inference import lift
 from twoview.lifting.model import load_model
 from twoview.poses import Poses2D, Poses3D, Source
 from twoview.skeleton import H36M17
@@ -296,10 +297,26 @@ def test_views_are_loaded_when_they_are_asked_for(tmp_path, start):
         later.poses["c"]
 
 
+@pytest.mark.parametrize(("asked", "given"), [(0, 27), (9, 9), (1, 1)])
+def test_the_model_infers_with_clips_of_the_length_that_it_was_trained_on(tmp_path, start, asked, given):
+    run = finetune([take()], replace(PAPER, weights=str(start), epochs=1, clip_length=asked), out=tmp_path / "run")
+    model = load_model(run.model)
+    assert model.clip_length == given
+    network = Noted(model.lifter)
+    lift(replace(model, lifter=network), take().poses["a"])
+    assert {frames for _, frames in network.shapes} == {given}
+
+
+def test_clips_longer_than_the_lifter_reads_are_refused(tmp_path, start):
+    with pytest.raises(LifterError, match=r"clips of 100 frames .*'tcn' reads: 81 frames") as error:
+        finetune([take()], replace(PAPER, weights=str(start), clip_length=100), out=tmp_path / "run")
+    assert "clip_length=81" in error.value.hint
+
+
 def test_nobody_seen_is_refused(tmp_path, start):
     seen = take()
     blind = {v: replace(p, xy=np.full_like(p.xy, np.nan), score=np.zeros_like(p.score)) for v, p in seen.poses.items()}
-    with pytest.raises(TrainingError, match="no clip of"):
+    with pytest.raises(TrainingError, match="no clip of up to 9 frames"):
         finetune([replace(seen, poses=blind)], replace(PAPER, weights=str(start)), out=tmp_path / "run")
 
 

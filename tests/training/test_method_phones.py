@@ -182,6 +182,19 @@ def test_a_take_that_is_too_short_is_left_out_and_named(monkeypatch):
     assert all(torch.isfinite(value) for value in terms.values())
 
 
+@pytest.mark.parametrize(("clip_length", "frames"), [(27, 15), (9, 9), (1, 1)])
+def test_no_clip_is_longer_than_those_that_the_model_infers_with(monkeypatch, clip_length, frames):
+    made, found = takes(1, frames=40)
+    monkeypatch.setattr(training_phones, "triangulate_takes", lambda *_, **__: found)
+    monkeypatch.setattr(training_phones, "rehearsal_clips", lambda: list(made[0].poses.values()))
+    model, grids = small_model().adjusted(clip_length=clip_length), resampled(made)
+    clips = [clip for grid in grids for clip in cut(grid, length=model.clip_length)]
+    phones = prepare(grids, clips, [], model, FinetuneConfig(phones=replace(SMALL, consistency=0.3)))
+    assert {labeled.batch.score.shape[2] for labeled in phones.training_set.draw(0)} == {frames}
+    assert all(torch.isfinite(value) for value in phones.terms(model.lifter, 0, 0).values())
+    assert np.isfinite(phones.validate(model.lifter)["criterion"])
+
+
 def test_rehearsal_asks_for_the_unadapted_lifters_answers(monkeypatch):
     made, found = takes(2)
     model, grids = small_model(), resampled(made)

@@ -9,7 +9,7 @@ from triangulated_takes import takes
 
 from twoview import lifters
 from twoview.config import FinetuneConfig
-from twoview.errors import TrainingError
+from twoview.errors import LifterError, TrainingError
 from twoview.lifting.model import Model
 from twoview.training import planning
 from twoview.training.planning import plan
@@ -61,6 +61,9 @@ def test_a_plan_counts_clips_of_the_rate_and_length_that_training_takes(session,
     made, _ = session
     few = plan(made, model, FinetuneConfig(rate_hz=15.0))
     assert few.clips < plan(made, model).clips
+    assert plan(made, model, FinetuneConfig(clip_length=5)).clips > plan(made, model).clips
+    with pytest.raises(LifterError, match="clips of 243 frames"):
+        plan(made, model, FinetuneConfig(clip_length=243))
     assert few.minutes == pytest.approx(plan(made, model).minutes, rel=0.02)
 
 

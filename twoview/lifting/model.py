@@ -34,7 +34,7 @@ class Model:
     config       keyword arguments that build it
     framing      how a clip's pixels become screen units: a rule of `framing.frame_clip`
     rate_hz      frames per second of the clips that it was trained on
-    clip_length  frames of the longest clip that it takes
+    clip_length  frames of those clips, and of the windows that it lifts at once; a network may read longer ones
     skeleton     name of the joints of its input and output
     space        "2.5d": x, y of the picture, z from the root in the same unit (see `framing`)
     card         what a person should know: training, data, accuracy, license; plain values
@@ -60,9 +60,18 @@ class Model:
         """Where the weights are."""
         return next(self.lifter.parameters()).device
 
-    def adjusted(self, *, rate_hz: float = 0.0) -> Model:
-        """The same lifter, to read clips of another frame rate from now on; 0: the rate that it reads now."""
-        return replace(self, rate_hz=rate_hz or self.rate_hz)
+    def adjusted(self, *, rate_hz: float = 0.0, clip_length: int = 0) -> Model:
+        """The same lifter, to read clips of another frame rate or length from now on; 0: as it reads them now.
+
+        Raises LifterError for clips longer than the network reads.
+        """
+        longest = cast(int, self.lifter.clip_length)
+        if clip_length > longest:
+            raise LifterError(
+                f"clips of {clip_length} frames are longer than the lifter {self.name!r} reads: {longest} frames",
+                hint=f"--set finetune.clip_length={longest}, or 0 for the length that it reads by default",
+            )
+        return replace(self, rate_hz=rate_hz or self.rate_hz, clip_length=clip_length or self.clip_length)
 
     def facts(self) -> dict[str, Any]:
         """Everything but the weights, as plain values: the facts in a model file and in an exported file."""

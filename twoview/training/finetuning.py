@@ -65,6 +65,10 @@ def finetune(
 ) -> Run:
     """Adapt the lifter named in `config` to the takes; everything about the run is written into the folder `out`.
 
+    The clips have the frame rate and length that `config` names, or else those that the lifter reads, and the model
+    that is written says so: it infers as it was trained. The method `phones` learns from clips of `phones.frames`
+    frames, which are no longer than that; its consistency loss and its monitors take clips of that length.
+
     views          views to use; default: all of each take
     triangulation  how the method `phones` triangulates the takes; no other method reads these settings
 
@@ -77,7 +81,7 @@ def finetune(
         refuse_ignored(config.method, ("[triangulate]",))
     check_views(takes)
     keep_memory()
-    model = load_model(config.weights).adjusted(rate_hz=config.rate_hz)
+    model = load_model(config.weights).adjusted(rate_hz=config.rate_hz, clip_length=config.clip_length)
     fabric = distributed.launch(config, model.name)
     on_progress = on_progress if fabric.is_global_zero else None
     folder = RunFolder(out, config, triangulation, takes, writes=fabric.is_global_zero)
@@ -127,11 +131,10 @@ def finetune(
 
 
 def _clips(grids: Sequence[ResampledTake], model: Model, config: FinetuneConfig) -> list[Clip]:
-    length = config.clip_length or model.clip_length
-    clips = [clip for grid in grids for clip in cut(grid, length=length, stride=config.stride)]
+    clips = [clip for grid in grids for clip in cut(grid, length=model.clip_length, stride=config.stride)]
     if not clips:
         raise TrainingError(
-            f"no clip of {model.clip_length} frames shows the athlete in all views, in {len(grids)} takes",
+            f"no clip of up to {model.clip_length} frames shows the athlete in all views, in {len(grids)} takes",
             hint="look at the detections with `twoview show`, and at sync.png",
         )
     return clips

@@ -108,8 +108,10 @@ def prepare(
     train, held_out  clips of the takes; with none held out, validation is on the training clips
     folder           where the pseudo-labels are kept, to be read clip by clip; None: in memory
 
+    Clips with pseudo-labels are no longer than those that the model will infer with, `model.clip_length`.
     Raises TrainingError where no take can be triangulated or all are too short.
     """
+    config = replace(config, phones=replace(config.phones, frames=min(config.phones.frames, model.clip_length)))
     named = {clip.take for clip in [*train, *held_out]}
     grids = [grid for grid in grids if grid.take.name in named]
     short = [grid.take.name for grid in grids if len(grid.time) < config.phones.frames]

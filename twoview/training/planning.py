@@ -66,14 +66,13 @@ def plan(
 ) -> Plan:
     """What to expect of adapting `model` to the takes. Raises TrainingError for takes that have only one view."""
     config = config or FinetuneConfig()
-    model = model.adjusted(rate_hz=config.rate_hz)
+    model = model.adjusted(rate_hz=config.rate_hz, clip_length=config.clip_length)
     check_views(takes)
-    length = config.clip_length or model.clip_length
     rows, lengths = [], list[int]()
     for take in takes:
         try:
             grid = resample(take, model.rate_hz)
-            cuts = cut(grid, length=length, stride=config.stride)
+            cuts = cut(grid, length=model.clip_length, stride=config.stride)
             found = triangulate_takes([take], model, grids=[grid], config=triangulation, on_progress=on_progress)[0]
         except TwoViewError as error:
             rows.append(TakePlan(take.name, 0.0, 0, float("nan"), 0.0, error.message))
@@ -86,10 +85,11 @@ def plan(
     clips = sum(row.clips for row in rows)
     steps = config.epochs * (config.phones.steps_per_epoch if config.method == "phones" else -(-clips // config.batch))
     if config.method == "phones":
-        batch, frames = config.phones.batch + 2 * config.phones.virtual, config.phones.frames
+        batch = config.phones.batch + 2 * config.phones.virtual
         batch += config.phones.batch // 4 if config.phones.consistency > 0 else 0
+        frames = min(config.phones.frames, model.clip_length)
     else:
-        batch, frames = 2 * config.batch, round(np.mean(lengths or [length]))  # each clip with two views
+        batch, frames = 2 * config.batch, round(np.mean(lengths or [model.clip_length]))  # each clip with two views
     half = precision_of(config.precision, config.device, model.name) != "fp32"
     seconds = steps * seconds_per_step(model, batch, frames, half=half)
     return Plan(tuple(rows), minutes, clips, seconds / 60, tuple(_advice(rows, clips)))
