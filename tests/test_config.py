@@ -8,6 +8,7 @@ import pytest
 
 from twoview.command_settings import COMMANDS, resolve
 from twoview.config import (
+    FRAMINGS,
     RENAMED,
     SECTIONS,
     CameraRange,
@@ -21,6 +22,7 @@ from twoview.config import (
     to_plain,
 )
 from twoview.errors import ConfigError
+from twoview.geometry.framing import RULES
 
 
 def test_file_then_flags_then_sets(tmp_path):
@@ -229,6 +231,10 @@ def test_every_setting_says_what_it_is(kind):
     for entry in fields(kind):
         nested = hasattr(entry.default_factory, "__dataclass_fields__")
         assert nested or entry.metadata.get("help"), entry.name
+
+
+def test_every_rule_of_framing_may_be_asked_for():
+    assert ("auto", *RULES) == FRAMINGS
 
 
 def test_what_shapes_a_result():

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from twoview.errors import ConfigError
 
 T = TypeVar("T")
+FRAMINGS = ("auto", "screen", "box", "crop")  # the lifter's own rule, and all rules of `geometry.framing`
 
 
 def setting(
@@ -216,6 +217,11 @@ class FinetuneConfig(Checked):
         "clip",
         low=0,
     )
+    framing: str = setting(
+        "auto",
+        "how pixels become screen units: screen, box or crop (MotionBERT's in the wild); auto: the lifter's own rule",
+        choices=FRAMINGS,
+    )
     rate_hz: float = setting(
         0.0,
         "frames per second of the clips, which the adapted model then reads; 0: those that the lifter reads",
@@ -396,6 +402,11 @@ class InferConfig(Checked):
     )
     focal: float = setting(
         0.0, "focal length of the camera where it is known; 0 assumes 0.8 of the longer side", low=0.0, unit="px"
+    )
+    framing: str = setting(
+        "auto",
+        "how pixels become screen units: screen, box or crop (MotionBERT's in the wild); auto: the lifter's own rule",
+        choices=FRAMINGS,
     )
     max_gap_s: float = setting(
         0.1, "longest time without a detection of a joint that is interpolated", low=0.0, unit="s"

@@ -39,7 +39,8 @@ def batch(views: int = 2, clips: int = 3, frames: int = 8, seed: int = 0, target
     shape = (clips, views, frames, 17)
     screen, score = torch.randn(*shape, 2, dtype=torch.float64), torch.rand(shape, dtype=torch.float64) * 0.9 + 0.1
     count = clips * views
-    framing = Framing(torch.eye(3).expand(count, 3, 3), torch.ones(count), torch.ones(count), torch.ones(count, 2))
+    eye, one, two = torch.eye(3).expand(count, 3, 3), torch.ones(count), torch.ones(count, 2)
+    framing = Framing(eye, 0 * two, one, one, two)
     labels = (torch.randn(*shape, 3, dtype=torch.float64), torch.ones(shape, dtype=torch.float64)) if target else ()
     return PairBatch(screen, score, torch.zeros(clips, frames), framing, *labels)
 

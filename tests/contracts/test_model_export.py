@@ -65,17 +65,17 @@ def test_the_file_answers_as_the_model_does(kind, lifter, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["pt", "onnx"])
-def test_a_model_of_single_frames_stays_one(kind, tmp_path):
-    source = model("dstformer").adjusted(clip_length=1)
+def test_a_model_of_single_frames_and_another_framing_stays_one(kind, tmp_path):
+    source = model("dstformer").adjusted(framing="crop", clip_length=1)
     path = export(source, tmp_path / f"m.{kind}", kind=kind).path
     inputs = people(3, 1)
     with torch.inference_mode():
         expected = Monocular(source.lifter, source.framing)(*map(torch.from_numpy, inputs)).numpy()
     np.testing.assert_allclose(answer(path, inputs), expected, atol=1e-4)
     if kind == "pt":
-        assert load_model(path).clip_length == 1
+        assert (load_model(path).clip_length, load_model(path).framing) == (1, "crop")
     else:
-        assert facts(path)["twoview.clip_length"] == "1"
+        assert (facts(path)["twoview.clip_length"], facts(path)["twoview.framing"]) == ("1", "crop")
 
 
 def facts(path: Path) -> dict[str, str]:

@@ -29,10 +29,12 @@ def moved(answers: Array) -> Array:
     return out
 
 
-def boxed(xy: Array, score: Array, size: tuple[int, int], points: Array, focal: float) -> tuple[Array, Array]:
-    """What a lifter of the rule "box" sees of one clip (T, 17, 3) and its label, by the camera's focal length."""
+def framed(
+    xy: Array, score: Array, size: tuple[int, int], points: Array, *, focal: float, rule: Rule
+) -> tuple[Array, Array]:
+    """What a lifter sees of one clip (T, 17, 3) and its label, by the camera's focal length."""
     pixels, shape, length = torch.from_numpy(xy)[None], torch.tensor([size]), torch.tensor([focal])
-    framing = frame_clip(pixels, torch.from_numpy(score)[None], shape, "box", focal=length)
+    framing = frame_clip(pixels, torch.from_numpy(score)[None], shape, rule, focal=length)
     label = from_camera(torch.from_numpy(points)[None], length, framing)
     return to_screen(pixels, framing)[0].numpy(), label[0].numpy()
 
@@ -51,13 +53,15 @@ def human36m_file(folder: Path, rule: Rule) -> SimpleNamespace:
     shift = np.concatenate([np.ones_like(width), size[..., 1:] / width, np.zeros_like(width)], axis=-1)
     seen = table["joint_2d"] / width * 2 - shift[..., :2]
     answers = table["joints_2.5d_image"] / table["2.5d_factor"][:, None, None] / width * 2 - shift
-    if rule == "box":
+    if rule != "screen":
         for start in range(0, len(seen), FRAMES):
             at = slice(start, start + FRAMES)
             camera = human36m.lens(table["camera_name"][start])
             points = human36m.from_pixel_pose(table["joint3d_image"][at], camera)
             score = table["confidence"][at, :, 0]
-            seen[at], answers[at] = boxed(table["joint_2d"][at], score, camera.size, points, camera.mean_focal)
+            seen[at], answers[at] = framed(
+                table["joint_2d"][at], score, camera.size, points, focal=camera.mean_focal, rule=rule
+            )
     mm = width[:, 0, 0] / 2 * table["2.5d_factor"]
     return SimpleNamespace(path=path, seen=seen, answers=answers, mm=mm, rate=human36m.RATE)
 
@@ -77,9 +81,9 @@ def sportspose_folder(folder: Path, rule: Rule) -> SimpleNamespace:
         seen[view] = poses.xy / width * 2 - [1, height / width]
         depth = (points[..., 2:] - root) / root
         answers[view] = np.concatenate([ray[..., :2], depth], axis=-1) * focal / (width / 2)
-        if rule == "box":
+        if rule != "screen":
             xy, score = poses.xy.astype(float), poses.score.astype(float)
-            seen[view], answers[view] = boxed(xy, score, poses.size, points, focal)
+            seen[view], answers[view] = framed(xy, score, poses.size, points, focal=focal, rule=rule)
         mm[view] = 1000 * root[:, 0, 0] * (width / 2) / focal * np.linalg.norm(ray[:, JOINT], axis=-1)
     seen, answers = (np.concatenate(list(values.values())) for values in (seen, answers))
     return SimpleNamespace(path=folder / "data_set", seen=seen, answers=answers, mm=mm["right"], rate=50.0)

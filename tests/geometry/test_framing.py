@@ -11,6 +11,7 @@ from twoview.geometry.framing import (
     frame_clip,
     from_camera,
     to_camera,
+    to_pixels,
     to_screen,
     turn_towards,
 )
@@ -37,7 +38,8 @@ def people(seed: int, *, aside: float = 1.0, clips: int = 4, frames: int = 5):
 def test_pixels_to_screen_and_back(rule, seed, aside):
     _, _, size, xy = people(seed, aside=aside)
     framing = frame_clip(xy, torch.ones(xy.shape[:3]), size, rule)
-    plane = to_screen(xy, framing) * (framing.scale / framing.focal)[:, None, None, None]
+    turned = to_screen(xy, framing) * framing.scale[:, None, None, None] + framing.center[:, None, None]
+    plane = turned / framing.focal[:, None, None, None]
     rays = torch.cat([plane, torch.ones_like(plane[..., :1])], dim=-1) @ framing.rotation[:, None]
     assert torch.allclose(pixels(rays, framing.focal, size), xy, atol=1e-8)
 
@@ -48,6 +50,53 @@ def test_screen_rule_is_motionberts():
     expected = torch.stack([xy[..., 0] / w * 2 - 1, xy[..., 1] / w * 2 - h / w], dim=-1)
     framing = frame_clip(xy, torch.ones(xy.shape[:3]), size, "screen")
     assert torch.allclose(to_screen(xy, framing), expected, atol=1e-12)
+
+
+def test_crop_rule_is_motionberts_in_the_wild():
+    """Its `crop_scale` with a scale range of 1, written out: one box for all frames, unseen joints left out of it."""
+    _, _, size, xy = people(8)
+    score = torch.rand(xy.shape[:3], generator=torch.Generator().manual_seed(1))
+    score[score < 0.3] = 0
+    framing = frame_clip(torch.where(score[..., None] > 0, xy, 1e5), score, size, "crop")
+    found = to_screen(xy, framing)
+    for clip in range(len(xy)):
+        seen = xy[clip][score[clip] > 0]
+        (x_min, y_min), (x_max, y_max) = seen.amin(dim=0), seen.amax(dim=0)
+        scale = max(x_max - x_min, y_max - y_min)
+        corner = torch.stack([(x_min + x_max - scale) / 2, (y_min + y_max - scale) / 2])
+        assert torch.allclose(found[clip], ((xy[clip] - corner) / scale - 0.5) * 2, atol=1e-9)
+        assert found[clip][score[clip] > 0].abs().max() == pytest.approx(1.0)
+
+
+def test_a_crop_of_fewer_than_four_joints_is_the_whole_picture():
+    _, _, size, xy = people(9)
+    score = torch.zeros(xy.shape[:3])
+    score[:, 0, :3] = 1
+    whole, crop = (frame_clip(xy, score, size, rule) for rule in ("screen", "crop"))
+    assert torch.equal(to_screen(xy, crop), to_screen(xy, whole))
+    score[:, 0, 3] = 1
+    assert not torch.equal(frame_clip(xy, score, size, "crop").scale, whole.scale)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_pixel_poses_of_exact_answers_are_the_projection_and_the_scaled_depth(rule):
+    points, focal, size, xy = people(10, aside=1.2)
+    framing = frame_clip(xy, torch.ones(xy.shape[:3]), size, rule, focal=focal)
+    found = to_pixels(from_camera(points, focal, framing), framing)
+    assert torch.allclose(found[..., :2], xy, atol=1e-8)
+    root = points[:, :, :1, 2]
+    assert torch.allclose(found[..., 2], (points[..., 2] - root) / root * focal[:, None, None], atol=1e-8)
+
+
+@pytest.mark.parametrize("rule", ["screen", "crop"])
+def test_labels_lie_on_the_picture_whatever_focal_length_is_assumed(rule):
+    points, focal, size, xy = people(11, aside=1.2)
+    framing = frame_clip(xy, torch.ones(xy.shape[:3]), size, rule)
+    label = from_camera(points, focal, framing)
+    assert torch.allclose(label[..., :2], to_screen(xy, framing), atol=1e-9)
+    depth = (points[..., 2] / points[:, :, :1, 2] - 1) * focal[:, None, None]
+    assert torch.allclose(label[..., 2] * framing.scale[:, None, None], depth, atol=1e-8)
+    assert torch.allclose(to_pixels(label, framing)[..., :2], xy, atol=1e-8)
 
 
 def test_screen_label_is_the_projection_and_the_scaled_depth():
@@ -98,25 +147,29 @@ def test_box_rule_does_not_turn_somebody_at_the_edge_of_the_picture():
     assert torch.allclose(labels[0], labels[1], atol=0.03)
 
 
-def test_unseen_joints_do_not_move_the_box():
+@pytest.mark.parametrize("rule", ["box", "crop"])
+def test_unseen_joints_do_not_move_the_box(rule):
     _, _, size, xy = people(5)
     score = torch.ones(xy.shape[:3], dtype=torch.float64)
     score[:, :, 3] = 0
     wild, gone = xy.clone(), xy.clone()
     wild[:, :, 3], gone[:, :, 3] = 1e6, torch.nan
-    one, two = frame_clip(wild, score, size), frame_clip(gone, score, size)
+    one, two = frame_clip(wild, score, size, rule), frame_clip(gone, score, size, rule)
     assert torch.equal(one.scale, two.scale)
     assert torch.equal(one.rotation, two.rotation)
+    assert torch.equal(one.center, two.center)
 
 
-def test_nothing_seen_and_a_single_joint_give_a_finite_frame():
+@pytest.mark.parametrize("rule", RULES)
+def test_nothing_seen_and_a_single_joint_give_a_finite_frame(rule):
     _, _, size, xy = people(6)
     nothing = torch.zeros(xy.shape[:3], dtype=torch.float64)
     one = nothing.clone()
     one[:, 0, 0] = 1
     for score in (nothing, one):
-        framing = frame_clip(torch.full_like(xy, torch.nan) if score is nothing else xy, score, size)
+        framing = frame_clip(torch.full_like(xy, torch.nan) if score is nothing else xy, score, size, rule)
         assert torch.isfinite(framing.rotation).all()
+        assert torch.isfinite(framing.center).all()
         assert (framing.scale > 0).all()
 
 
@@ -128,5 +181,5 @@ def test_default_focal_is_a_share_of_the_long_side():
 
 def test_an_unknown_rule_is_refused():
     _, _, size, xy = people(7)
-    with pytest.raises(ValueError, match="screen, box"):
-        frame_clip(xy, torch.ones(xy.shape[:3]), size, "crop")
+    with pytest.raises(ValueError, match="screen, box, crop"):
+        frame_clip(xy, torch.ones(xy.shape[:3]), size, "square")

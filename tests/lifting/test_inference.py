@@ -14,6 +14,7 @@ from twoview.config import InferConfig
 from twoview.datasets.rendered import read_scene
 from twoview.errors import FormatError, LifterError
 from twoview.evaluation.metrics import acceleration
+from twoview.geometry.framing import RULES
 from twoview.geometry.similarity import mirror
 from twoview.lifting.inference import MIN_SEEN, in_meters, infer, interleave, lift, windows
 from twoview.lifting.model import Model, load_model
@@ -209,6 +210,14 @@ def test_half_precision_and_the_focal_length_change_little_but_something():
     exact = lift(shipped, poses).xyz
     for other in (InferConfig(precision="bf16"), InferConfig(focal=1300.0)):
         assert 0 < np.abs(lift(shipped, poses, other).xyz - exact).max() < 0.1
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_clips_are_framed_as_asked(rule):
+    poses, shipped = walker(20), load_model("twoview-small")
+    asked = lift(shipped, poses, InferConfig(framing=rule)).xyz
+    assert np.array_equal(asked, lift(replace(shipped, framing=rule), poses).xyz)
+    assert np.array_equal(asked, lift(shipped, poses).xyz) == (rule == shipped.framing)
 
 
 def test_results_go_where_they_are_asked_to_and_never_over_the_clip(tmp_path):

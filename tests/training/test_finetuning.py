@@ -307,6 +307,13 @@ def test_the_model_infers_with_clips_of_the_length_that_it_was_trained_on(tmp_pa
     assert {frames for _, frames in network.shapes} == {given}
 
 
+def test_a_model_adapted_in_another_framing_says_so(tmp_path, start):
+    config = replace(PAPER, weights=str(start), epochs=1, held_out=0.0)
+    runs = {rule: finetune([take()], replace(config, framing=rule), out=tmp_path / rule) for rule in ("auto", "crop")}
+    assert {rule: load_model(run.model).framing for rule, run in runs.items()} == {"auto": "box", "crop": "crop"}
+    assert runs["crop"].before["radius"] != pytest.approx(runs["auto"].before["radius"], rel=0.01)
+
+
 def test_clips_longer_than_the_lifter_reads_are_refused(tmp_path, start):
     with pytest.raises(LifterError, match=r"clips of 100 frames .*'tcn' reads: 81 frames") as error:
         finetune([take()], replace(PAPER, weights=str(start), clip_length=100), out=tmp_path / "run")

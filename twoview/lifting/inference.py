@@ -94,7 +94,7 @@ def _answers(
 ) -> Array:
     """What a lifter answers (T, 17, 3) at the poses' times, NaN where unseen; `undo` takes it out of a clip's frame."""
     keep_memory()
-    flat = poses.to(H36M17)
+    model, flat = model.adjusted(framing=config.framing), poses.to(H36M17)
     if not len(flat):
         return np.empty((0, len(H36M17), 3), dtype=np.float32)
     frame_s = float(np.median(np.diff(flat.time))) if len(flat) > 1 else 1 / model.rate_hz

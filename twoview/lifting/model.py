@@ -60,18 +60,19 @@ class Model:
         """Where the weights are."""
         return next(self.lifter.parameters()).device
 
-    def adjusted(self, *, rate_hz: float = 0.0, clip_length: int = 0) -> Model:
-        """The same lifter, to read clips of another frame rate or length from now on; 0: as it reads them now.
+    def adjusted(self, *, framing: str = "auto", rate_hz: float = 0.0, clip_length: int = 0) -> Model:
+        """The same lifter, to read clips framed by another rule, or of another frame rate or length, from now on.
 
-        Raises LifterError for clips longer than the network reads.
+        "auto" and 0 leave it as it is. Raises LifterError for clips longer than the network reads.
         """
-        longest = cast(int, self.lifter.clip_length)
+        longest = cast(int, self.lifter.clip_length) if clip_length else 0
         if clip_length > longest:
             raise LifterError(
                 f"clips of {clip_length} frames are longer than the lifter {self.name!r} reads: {longest} frames",
                 hint=f"--set finetune.clip_length={longest}, or 0 for the length that it reads by default",
             )
-        return replace(self, rate_hz=rate_hz or self.rate_hz, clip_length=clip_length or self.clip_length)
+        rule = self.framing if framing == "auto" else cast("Rule", framing)
+        return replace(self, framing=rule, rate_hz=rate_hz or self.rate_hz, clip_length=clip_length or self.clip_length)
 
     def facts(self) -> dict[str, Any]:
         """Everything but the weights, as plain values: the facts in a model file and in an exported file."""

@@ -65,8 +65,8 @@ def finetune(
 ) -> Run:
     """Adapt the lifter named in `config` to the takes; everything about the run is written into the folder `out`.
 
-    The clips have the frame rate and length that `config` names, or else those that the lifter reads, and the model
-    that is written says so: it infers as it was trained. The method `phones` learns from clips of `phones.frames`
+    The clips have the framing, frame rate and length that `config` names, or else those that the lifter reads, and the
+    model that is written says so: it infers as it was trained. The method `phones` learns from clips of `phones.frames`
     frames, which are no longer than that; its consistency loss and its monitors take clips of that length.
 
     views          views to use; default: all of each take
@@ -81,7 +81,9 @@ def finetune(
         refuse_ignored(config.method, ("[triangulate]",))
     check_views(takes)
     keep_memory()
-    model = load_model(config.weights).adjusted(rate_hz=config.rate_hz, clip_length=config.clip_length)
+    model = load_model(config.weights).adjusted(
+        framing=config.framing, rate_hz=config.rate_hz, clip_length=config.clip_length
+    )
     fabric = distributed.launch(config, model.name)
     on_progress = on_progress if fabric.is_global_zero else None
     folder = RunFolder(out, config, triangulation, takes, writes=fabric.is_global_zero)

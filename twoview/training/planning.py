@@ -66,7 +66,7 @@ def plan(
 ) -> Plan:
     """What to expect of adapting `model` to the takes. Raises TrainingError for takes that have only one view."""
     config = config or FinetuneConfig()
-    model = model.adjusted(rate_hz=config.rate_hz, clip_length=config.clip_length)
+    model = model.adjusted(framing=config.framing, rate_hz=config.rate_hz, clip_length=config.clip_length)
     check_views(takes)
     rows, lengths = [], list[int]()
     for take in takes:

@@ -138,7 +138,9 @@ def reproduce(
     for row, preset in presets.items():
         config = configs[row].finetune
         config = replace(config, rate_hz=config.rate_hz or experiment.rate_hz)
-        model = load_model(config.weights).adjusted(rate_hz=config.rate_hz, clip_length=config.clip_length)
+        model = load_model(config.weights).adjusted(
+            framing=config.framing, rate_hz=config.rate_hz, clip_length=config.clip_length
+        )
         if preset:
             takes = [as_take(r, labels=row in NEED_LABELS and experiment.labeled(r)) for r in train]
             takes = [take for take in takes if take.truth or row != "L_3D"]
