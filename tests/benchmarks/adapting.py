@@ -10,17 +10,19 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from beside import ROOT, SHARED
 from torch import Tensor, nn
 
-from twoview.config import CameraRange, NoiseModel
+from twoview.config import CameraRange, FinetuneConfig, NoiseModel
 from twoview.datasets.motion import Motion, read_motions
 from twoview.geometry.similarity import residuals
 from twoview.lifting.inference import lift
-from twoview.lifting.model import Model
+from twoview.lifting.model import Model, load_model
+from twoview.machine import precision_of
 from twoview.poses import Poses2D, Poses3D
 from twoview.skeleton import H36M17
 from twoview.takes import Take, resample
@@ -34,6 +36,7 @@ from twoview.training.virtual_cameras import NEAREST_M, Chance, MotionBank, plac
 MOCAP = SHARED / "data/mocap/public"
 RESULTS = ROOT / "docs/results"
 RATE = 30.0
+NARROW = Path(__file__).parent / "lifters"  # lifters that exist for the benchmarks alone
 NAMES = "abcdef"
 SIX = ("soccer_kick", "golf_swing", "baseball", "basketball", "jump", "martial_arts")
 
@@ -121,47 +124,49 @@ def cut_all(takes: Sequence[Take], *, frames: int = 27, stride: float = 1.0) -> 
     return [clip for take in takes for clip in cut(resample(take, RATE), length=frames, stride=stride)]
 
 
-class Half(nn.Module):
-    """A lifter whose products run in 16 bits."""
-
-    def __init__(self, lifter: nn.Module) -> None:
-        super().__init__()
-        self.lifter = lifter
-
-    def forward(self, x: Tensor) -> Tensor:
-        """As the lifter's."""
-        with torch.autocast(x.device.type, dtype=torch.bfloat16):
-            answer = self.lifter(x)
-        return answer.float()
-
-
 def adapt(
     model: Model,
     objective: Objective,
+    config: FinetuneConfig,
     *,
     steps: int,
-    lr: float = 2e-4,
     after: Callable[[int, Model], None] | None = None,
 ) -> Model:
-    """So many steps of an objective, Adam with a learning rate that falls to 0; the same loop for every row.
+    """So many steps of an objective, with the learning rate, its schedule and the limit on the gradient of `config`.
 
     after  called with the number of steps done and the lifter as it is then
     """
     lifter = copy.deepcopy(model.lifter).train()
-    wrapped = Half(lifter)
-    optimizer = torch.optim.Adam(lifter.parameters(), lr)
+    wrapped = Precise(lifter, half=precision_of(config.precision, model.device.type, model.name) == "bf16")
+    optimizer = torch.optim.AdamW(lifter.parameters(), config.lr, weight_decay=config.weight_decay)
+    falls = config.schedule == "linear" or (config.schedule == "auto" and config.method == "phones")
     for step in range(steps):
         for group in optimizer.param_groups:
-            group["lr"] = lr * (1 - step / steps)
+            group["lr"] = config.lr * (1 - step / steps if falls else 1)
         loss = torch.stack(list(objective.terms(wrapped, *divmod(step, objective.steps)).values())).sum()
         optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(lifter.parameters(), 1.0)
+        if config.clip_norm:
+            nn.utils.clip_grad_norm_(lifter.parameters(), config.clip_norm)
         optimizer.step()
         if after is not None:
             after(step + 1, replace(model, lifter=lifter))
             lifter.train()
     return replace(model, lifter=lifter.eval())
+
+
+class Precise(nn.Module):
+    """A lifter whose products run in 16 or in 32 bits."""
+
+    def __init__(self, lifter: nn.Module, *, half: bool) -> None:
+        super().__init__()
+        self.lifter, self.half = lifter, half
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the lifter's."""
+        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self.half):
+            answer = self.lifter(x)
+        return answer.float()
 
 
 def errors(found: Poses3D, take: Take, view: str = "a") -> np.ndarray:
@@ -192,6 +197,12 @@ def interval(clips: Sequence[Sequence[np.ndarray]], summary: Callable, *, draws:
     picks = [rng.integers(0, len(clips[0]), len(clips[0])) for _ in range(draws)]
     values = [np.mean([summary([seed[i] for i in pick]) for seed in clips], axis=0) for pick in picks]
     return np.percentile(values, [2.5, 97.5], axis=0)
+
+
+def load_lifter(name: str, device: str = "cpu") -> Model:
+    """A lifter by name: one that ships, one of the benchmarks' own ("narrow", "narrow-dstformer"), or a file."""
+    own = NARROW / f"{name}.pt"
+    return load_model(own if own.exists() else name, device=device)
 
 
 def everyday_error(model: Model) -> float:

@@ -9,4 +9,4 @@ from sweep import sweep
 if __name__ == "__main__":
     angles = (15, 30, 60, 90, 120, 150, 165)
     settings = {float(angle): Conditions(angles=(float(angle),)) for angle in angles}
-    sweep("angle between the views, degrees", __doc__, settings, (30.0, 90.0), ("L_2Dcon (paper)", "phones"))
+    sweep("angle between the views, degrees", __doc__, settings, (30.0, 90.0), {"L_2Dcon (paper)": (), "phones": ()})

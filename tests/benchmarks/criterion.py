@@ -15,21 +15,20 @@ from dataclasses import replace
 import numpy as np
 import torch
 from adapting import RESULTS, SIX, Conditions, adapt, cut_all, mean, measure, render_takes
-from rows import OURS, PAPER, bare, phones, solved
+from rows import FRAMES, PAPER, PHONES, Row, bare, labeled, phones, solved
 from scipy.stats import spearmanr
 
-from twoview.config import FinetuneConfig
 from twoview.lifting.model import Model, load_model
 from twoview.training.method_paper import Paper
 
-RUNS = {  # name -> loss of the paper or method phones, learning rate
-    "phones": (OURS, 2e-4),
-    "phones, rate x 5": (OURS, 1e-3),
-    "phones without rehearsal": (replace(OURS, rehearsal=0.0), 2e-4),
-    "L_2Dcon": (PAPER["L_2Dcon (paper)"], 2e-4),
-    "L_2Dcon, rate x 5": (PAPER["L_2Dcon (paper)"], 1e-3),
-    "L_2D": (PAPER["L_2D"], 2e-4),
-    "L_3D": (PAPER["L_3D"], 2e-4),
+RUNS = {
+    "phones": PHONES["phones"],
+    "phones, rate x 5": Row("phones", ("lr=1e-3",)),
+    "phones without rehearsal": PHONES["phones without rehearsal"],
+    "L_2Dcon": PAPER["L_2Dcon (paper)"],
+    "L_2Dcon, rate x 5": Row("paper_sportspose", ("lr=1e-3",)),
+    "L_2D": PAPER["L_2D"],
+    "L_3D": PAPER["L_3D"],
 }
 
 
@@ -46,16 +45,17 @@ def main() -> None:
     takes = [t for clips in render_takes("target_train", Conditions(), 0, only=SIX).values() for t in clips][::every]
     held, train = takes[::4], [take for n, take in enumerate(takes) if n % 4]
     found = solved(takes, model)
-    clips, held_clips = cut_all(train), cut_all(bare(held))
-    ours = phones(train, held, model, FinetuneConfig(phones=OURS), found)  # only for its criterion
-    paper = Paper(clips, held_clips, model, FinetuneConfig(method="paper", held_out=0.0))
+    held_clips = cut_all(bare(held), frames=model.clip_length)
+    ours = phones(train, held, model, RUNS["phones"].config(), found)  # only for its criterion
+    paper = Paper(held_clips, held_clips, model, RUNS["L_2Dcon"].config())
     table: list[tuple[str, float, float, float]] = []
     for name in names:
-        what, lr = RUNS[name]
-        if name.startswith("phones"):
-            objective = phones(train, [], model, FinetuneConfig(phones=what), found)
+        config = RUNS[name].config()
+        if config.method == "phones":
+            objective = phones(train, [], model, config, found)
         else:
-            objective = Paper(clips, held_clips[:1], model, FinetuneConfig(method="paper", loss=what, batch=64))
+            clips = cut_all(labeled(train, RUNS[name]), frames=model.clip_length)
+            objective = Paper(clips, held_clips[:1], model, replace(config, batch=FRAMES // model.clip_length))
 
         def look(step: int, now: Model, name: str = name) -> None:
             if step % (steps // 4) == 0:
@@ -64,7 +64,7 @@ def main() -> None:
                     (name, ours.validate(now.lifter)["criterion"], paper.validate(now.lifter)["criterion"], true)
                 )
 
-        adapt(model, objective, steps=steps, lr=lr, after=look)
+        adapt(model, objective, config, steps=steps, after=look)
     lines = ["| run | phones' criterion, mm | paper's criterion | true MPJPE, mm |", "|---|---|---|---|"]
     lines += [f"| {name} | {a:.1f} | {b:.3f} | {true:.1f} |" for name, a, b, true in table]
     for which, column in (("phones' criterion", 1), ("the paper's", 2)):

@@ -16,10 +16,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from adapting import SIX, Conditions, errors, everyday_error, mean, measure, render_takes
+from adapting import SIX, Conditions, errors, everyday_error, load_lifter, mean, measure, render_takes
 from rows import PHONES, solved, train
 
-from twoview.lifting.model import load_model
 from twoview.takes import Take
 
 Scores = dict[str, list[np.ndarray]]  # class, "all new" or "new trials" -> errors (T, 2) mm of every clip
@@ -35,6 +34,8 @@ class Cell:
     seed: int = 0
     steps: int = 200
     every: int = 1  # of so many clips one is trained on
+    lifter: str = "twoview-small"
+    sets: tuple[str, ...] = ()  # settings besides those of the row
 
     def takes(self) -> list[Take]:
         """The takes to train on."""
@@ -43,7 +44,8 @@ class Cell:
 
     def kept(self, work: Path, row: str = "") -> Path:
         """Where the result of this cell is, or of another row on the same takes."""
-        name = f"{self.filmed}-{self.seed}-{row or self.row}"
+        parts = [self.lifter, self.filmed, str(self.seed), *([row] if row else [self.row, *self.sets])]
+        name = "-".join(parts)
         return work / f"{self.steps}-{self.every}" / f"{''.join(c if c.isalnum() else '_' for c in name)}.pkl"
 
 
@@ -102,7 +104,7 @@ def _in_parallel(work: Callable[[Cell, Machine], str], cells: Sequence[Cell], ma
 def _triangulate(cell: Cell, machine: Machine) -> str:
     torch.set_num_threads(1)
     takes, started = cell.takes(), time.process_time()
-    found = solved(takes, load_model("twoview-small"))
+    found = solved(takes, load_lifter(cell.lifter))
     spent = time.process_time() - started
     own = mean([errors(f.poses("a"), take) for f, take in zip(found, takes, strict=True)])
     _write(cell.kept(machine.work, "two views"), (found, own))
@@ -111,11 +113,11 @@ def _triangulate(cell: Cell, machine: Machine) -> str:
 
 def _train(cell: Cell, machine: Machine) -> str:
     torch.set_num_threads(1)
-    takes, model, started = cell.takes(), load_model("twoview-small", device=machine.device), time.process_time()
+    takes, model, started = cell.takes(), load_lifter(cell.lifter, machine.device), time.process_time()
     found = pickle.loads(cell.kept(machine.work, "two views").read_bytes())[0] if cell.row in PHONES else []
-    adapted = train(cell.row, model, takes, found, steps=cell.steps, seed=cell.seed)
+    adapted = train(cell.row, model, takes, found, steps=cell.steps, seed=cell.seed, sets=cell.sets)
     spent = time.process_time() - started
-    test = partial(render_takes, how=Conditions(sports=cell.how.sports))
+    test = partial(render_takes, how=Conditions(sports=cell.how.sports, level=cell.how.level))
     new = measure(adapted, test("target_test", seed=100 + cell.seed))
     same = measure(adapted, test("target_test_same", seed=200 + cell.seed))
     every: Scores = {**same, **new}
@@ -123,7 +125,8 @@ def _train(cell: Cell, machine: Machine) -> str:
         every[name] = [clip for clips in part.values() for clip in clips]
     _write(cell.kept(machine.work), (every, everyday_error(adapted)))
     own = six(every)
-    return f"{cell.filmed}, seed {cell.seed}, {cell.row}: six sports {own[0]:.1f} / {own[1]:.1f}, {spent:.0f} core-s"
+    what = ", ".join((cell.lifter, cell.filmed, f"seed {cell.seed}", cell.row, *cell.sets))
+    return f"{what}: six sports {own[0]:.1f} / {own[1]:.1f}, {spent:.0f} core-s"
 
 
 def _write(path: Path, value: Any) -> None:

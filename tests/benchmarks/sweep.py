@@ -15,23 +15,34 @@ ONE_VIEW = ("L_2D", "L_3D")  # rows that one view can teach
 
 
 def sweep(
-    name: str, about: str, settings: Mapping[float, Conditions], quick: Sequence[float], rows: Sequence[str]
+    name: str,
+    about: str,
+    settings: Mapping[float, Conditions],
+    quick: Sequence[float],
+    rows: Mapping[str, tuple[str, ...]],
 ) -> None:
-    """Adapt each row at each setting, print six sports' errors; write a table and a plot into docs/results."""
-    key = name.split(",")[0].replace(" ", "-")
+    """Adapt each row, with its settings on top, at each setting of the cameras, and print six sports' errors.
+
+    Writes a table and a plot into docs/results.
+    """
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few settings, every third take, 60 steps")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--every", type=int, default=1, help="train on one of so many takes")
+    parser.add_argument("--lifter", default="twoview-small")
+    parser.add_argument("--rows", default=",".join(rows))
     Machine.add_options(parser, "sweeps")
     given = parser.parse_args()
     machine = Machine.of(given)
+    rows = {row: rows[row] for row in given.rows.split(",")}
+    key = "-".join([*name.split(",")[0].split(), *([] if given.lifter == "twoview-small" else [given.lifter])])
     steps, every = (60, 3) if given.quick else (given.steps, given.every)
-    start = Cell(_filmed(Conditions()), Conditions(), "unadapted", steps=steps, every=every)
+    form = {"steps": steps, "every": every, "lifter": given.lifter}
+    start = Cell(_filmed(Conditions()), Conditions(), "unadapted", **form)
     cells = {
         value: [
-            Cell(_filmed(how), how, row, steps=steps, every=every) if how.angles or row in ONE_VIEW else None
-            for row in rows
+            Cell(_filmed(how), how, row, sets=sets, **form) if how.angles or row in ONE_VIEW else None
+            for row, sets in rows.items()
         ]
         for value, how in settings.items()
         if not given.quick or value in quick

@@ -1,6 +1,6 @@
 """Choose settings of `phones` on training people alone, so that no test person is looked at.
 
-python tests/benchmarks/tuning.py [--steps 200] [--rows NAME,...] [--rehearsal 0.5]
+python tests/benchmarks/tuning.py [--steps 200] [--rows NAME,...] [--set phones.rehearsal=1]
                                    [--consistency 0.1,0.3,1] [--protocol sports|as-is]
 
 Of `target_train`, three people are never taught ("new": a dancer, a martial artist, a footballer), nor is a quarter of
@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import replace
 
 import numpy as np
-import rows as benchmark
 import torch
 from adapting import MOCAP, Conditions, everyday_error, mean, measure, render_take
-from rows import PHONES, solved, train
+from rows import solved, train
 
 from twoview.datasets.motion import read_motions
 from twoview.lifting.model import load_model
@@ -46,27 +44,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--rows", default="unadapted,phones,L_3D")
-    parser.add_argument("--rehearsal", type=float, help="another weight of what `phones` rehearses")
+    parser.add_argument("--set", action="append", default=[], help="a setting of `twoview finetune`, for every row")
     parser.add_argument("--consistency", help="a row of `phones` for each of these weights of the paper's loss")
     parser.add_argument("--protocol", default="sports", choices=("sports", "as-is"))
     given = parser.parse_args()
     torch.set_num_threads(1)
-    if given.rehearsal is not None:
-        benchmark.PHONES |= {name: replace(row, rehearsal=given.rehearsal) for name, row in PHONES.items()}
-    rows = given.rows.split(",")
-    if given.consistency is not None:
-        weighed = {f"phones, L_con {weight}": float(weight) for weight in given.consistency.split(",")}
-        benchmark.PHONES |= {name: replace(PHONES["phones"], consistency=value) for name, value in weighed.items()}
-        rows = [one for row in rows for one in (weighed if row == "phones" else [row])]
+    rows: dict[str, tuple[str, list[str]]] = {}
+    for name in given.rows.split(","):
+        weights = given.consistency.split(",") if given.consistency and name == "phones" else []
+        rows |= {f"phones, L_con {w}": (name, [*given.set, f"phones.consistency={w}"]) for w in weights}
+        rows |= {} if weights else {name: (name, given.set)}
     model = load_model("twoview-small")
     taught, asked = split(Conditions(sports=given.protocol == "sports"))
     found = solved(taught, model)
     print(
         "| row | new people | known people | mean of activities | everyday after | core-s |\n|---|---|---|---|---|---|"
     )
-    for name in rows:
+    for name, (row, sets) in rows.items():
         started = time.process_time()
-        adapted = train(name, model, taught, found, steps=given.steps, seed=0)
+        adapted = train(row, model, taught, found, steps=given.steps, seed=0, sets=sets)
         spent = time.process_time() - started
         scores = measure(adapted, asked)
         cells = [
