@@ -47,7 +47,7 @@ PAPER = {
     "Iqbal et al.": Row("iqbal"),
     "one similarity per frame": Row("per_frame"),
     "L_2Dcon (paper)": Row("paper_sportspose"),
-    "L_2Dcon, both directions, weighted by scores": Row("paper_sportspose", OURS),
+    "L_2Dcon (both ways by scores)": Row("paper_sportspose", OURS),
     "L_3D": Row("l3d", labels=1.0),
     "L_3Dcon": Row("l3dcon", labels=1.0),
 }
