@@ -18,7 +18,17 @@ import numpy as np
 from adapting import RESULTS, Conditions
 from grid import Cell, Machine, fill, scores, six
 
-ROWS = ("unadapted", "Iqbal et al.", "L_2D", "one similarity per frame", "L_2Dcon (paper)", "L_3D", "L_3Dcon", "phones")
+ROWS = (
+    "unadapted",
+    "Iqbal et al.",
+    "L_2D",
+    "one similarity per frame",
+    "L_2Dcon (paper)",
+    "L_3D",
+    "L_3Dcon",
+    "L_3D (trained as phones)",
+    "phones",
+)
 ASKED = ("unadapted", "L_2D", "L_2Dcon (paper)", "L_3D")  # of lines that change a detail
 
 

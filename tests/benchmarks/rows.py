@@ -41,6 +41,7 @@ class Row:
         return resolve("finetune", file=self.preset, sets=[*self.sets, *sets]).finetune
 
 
+FALLING = ("schedule=linear", "clip_norm=1")  # as phones is trained
 OURS = ("loss.alignment.direction=symmetric", "loss.alignment.confidence=true")
 PAPER = {
     "L_2D": Row("l2d"),
@@ -48,8 +49,10 @@ PAPER = {
     "one similarity per frame": Row("per_frame"),
     "L_2Dcon (paper)": Row("paper_sportspose"),
     "L_2Dcon (both ways by scores)": Row("paper_sportspose", OURS),
+    "L_2Dcon (rate falling to 0)": Row("paper_sportspose", FALLING),
     "L_3D": Row("l3d", labels=1.0),
     "L_3Dcon": Row("l3dcon", labels=1.0),
+    "L_3D (trained as phones)": Row("l3d", (*FALLING, "loss.velocity=0.74"), labels=1.0),
 }
 PHONES = {
     "phones": Row("phones"),

@@ -64,6 +64,23 @@ def test_screen_units_are_those_of_the_picture():
         found.poses("a", origin="camera")
 
 
+def test_how_far_the_lifter_is_from_the_two_view_3d():
+    take, lift, _ = make(noise=0.0)
+    grid = resample(take, 30.0)
+    found = solve_takes([grid], lift)[0]
+    answers = {view: found.poses(view) for view in found.views}
+    deeper = np.zeros((17, 3))
+    deeper[1:, 2] = 0.05  # meters, all joints but the root
+    per_meter = {
+        view: 2 * found.focal_px[view] / found.size[view][0] / found.points[view][:, :1, 2:] for view in found.views
+    }
+    off = {view: replace(own, xyz=own.xyz + deeper * per_meter[view]) for view, own in answers.items()}
+    for lifted, expected in ((answers, 0), (off, 50)):
+        apart = solve_takes([grid], lambda poses, lifted=lifted: lifted[poses.view])[0].lifter_mm
+        assert apart["a"] == pytest.approx(expected, abs=4)
+        assert apart["b"] == pytest.approx(expected, abs=4)
+
+
 def test_a_height_makes_meters():
     found, truth = run(TriangulateConfig(height_m=1.62))
     assert found.unit == "m"

@@ -56,6 +56,8 @@ class Triangulation:
     turned_deg  view -> angle between the lifter's guess of its rotation and the final one
     delay_s     view -> s        how much later than its clock says the view shows the scene
     residual    view -> median reprojection distance as a share of the body's size
+    lifter_mm   view -> mm, mean distance of the lifter's answer for that view alone from this 3D, root-relative, on a
+                body of common size: without truth the best that is known of the lifter's error
     """
 
     take: str
@@ -71,6 +73,7 @@ class Triangulation:
     turned_deg: Mapping[str, float]
     delay_s: Mapping[str, float]
     residual: Mapping[str, float]
+    lifter_mm: Mapping[str, float]
     bones_m: Array
     unit: Literal["screen", "m"]
     warnings: tuple[str, ...]
@@ -107,7 +110,7 @@ class Triangulation:
 
     def summary(self) -> dict[str, Any]:
         """The numbers for a person or a JSON file."""
-        per_view = ("focal_px", "angle_deg", "turned_deg", "delay_s", "residual")
+        per_view = ("focal_px", "angle_deg", "turned_deg", "delay_s", "residual", "lifter_mm")
         return {
             "take": self.take,
             "seconds": float(self.time[-1] - self.time[0]),
@@ -177,8 +180,8 @@ def solve_takes(
             report(on_progress, Progress("triangulate", before + n, len(grids), "takes"))
 
         solutions = solve(arrays, focal, noise=noise, window=window, done=finished)
-        for i, solution in zip(indices, solutions, strict=True):
-            found[i] = _triangulation(grids[i], solution, config)
+        for i, solution, start in zip(indices, solutions, (own.start for own in arrays), strict=True):
+            found[i] = _triangulation(grids[i], solution, start, config)
     return [found[i] for i in range(len(grids))]
 
 
@@ -205,8 +208,19 @@ def _take_arrays(grid: ResampledTake, lift: Lift) -> TakeArrays:
     return TakeArrays(xy, grid.score, grid.time, grid.size, np.stack(start))
 
 
-def _triangulation(grid: ResampledTake, solution: Solution, config: TriangulateConfig) -> Triangulation:
-    """The solution by view, in meters if a height is known, with warnings."""
+def lifter_distance(lifted: Array, points: Array, reliable: Array, *, focal: float, width: float) -> float:
+    """Mean distance in mm of a lifter's answer (S, J, 3) in screen units from points (S, J, 3) m before a camera.
+
+    Both root-relative, joints but the root, in frames (S,) that are reliable; NaN where there are none.
+    """
+    depth = points[:, H36M17.root, 2, None, None]
+    apart = np.linalg.norm(rooted(lifted) * depth * width / (2 * focal) - rooted(points), axis=-1)[reliable, 1:]
+    known = apart[np.isfinite(apart)]
+    return float(1000 * known.mean()) if len(known) else float("nan")
+
+
+def _triangulation(grid: ResampledTake, solution: Solution, start: Array, config: TriangulateConfig) -> Triangulation:
+    """The solution by view, in meters if a height is known, with warnings; `start` (V, S, J, 3) is the lifter's 3D."""
     views = grid.views
     middle = len(solution.rotation) // 2
     roots = np.median(solution.joints[:, :, H36M17.root], axis=1)
@@ -221,6 +235,13 @@ def _triangulation(grid: ResampledTake, solution: Solution, config: TriangulateC
     sigma = solution.sigma * scale
     reliable = (np.median(sigma[:, 1:], axis=1) < UNRELIABLE_M * scale) & (grid.score > 0).any(axis=(0, 2))
 
+    apart = np.array(
+        [
+            lifter_distance(start[v], solution.joints[v], reliable, focal=solution.focal[v], width=grid.size[v, 0])
+            for v in range(len(views))
+        ]
+    )
+
     def by_view(values: Array) -> dict[str, float]:
         return {view: float(value) for view, value in zip(views, values, strict=True)}
 
@@ -231,7 +252,8 @@ def _triangulation(grid: ResampledTake, solution: Solution, config: TriangulateC
         sigma=sigma, reliable=reliable,
         swapped={view: solution.swapped[v] for v, view in enumerate(views)},
         focal_px=by_view(solution.focal), angle_deg=by_view(angle), turned_deg=by_view(solution.turned_deg.max(axis=0)),
-        delay_s=by_view(delay), residual=by_view(residual), bones_m=solution.bones * scale,
+        delay_s=by_view(delay), residual=by_view(residual), lifter_mm=by_view(apart),
+        bones_m=solution.bones * scale,
         unit="m" if config.height_m else "screen", warnings=(),
     )  # fmt: skip
     return replace(result, warnings=tuple(_warnings(result)))
