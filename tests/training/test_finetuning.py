@@ -171,7 +171,7 @@ def test_a_run_lowers_its_loss_and_says_what_it_did(tmp_path, start):
     rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert rows[-1]["loss_consistency"] < rows[0]["loss_consistency"]
-    assert {"angle_deg", "bone_spread", "mirrored", "radius", "seconds"} <= set(rows[0])
+    assert {"angle_deg", "bone_spread", "mirrored", "radius", "seconds", "two_view_mm"} <= set(rows[0])
     assert events[-1].done == events[-1].total
     assert run.shares.keys() == {"reprojection", "the paper's consistency"}
     assert run.shares == pytest.approx(loss_shares(rows))

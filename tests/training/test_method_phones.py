@@ -10,11 +10,12 @@ import pytest
 import torch
 from bodies import moving_body
 from places import ASSETS
+from small_takes import PAPER
 from triangulated_takes import takes
 
 from twoview import lifters
 from twoview.config import FinetuneConfig, PhonesConfig
-from twoview.errors import TrainingError
+from twoview.errors import SyncError, TrainingError
 from twoview.geometry.framing import to_camera
 from twoview.lifting.model import Model, load_model
 from twoview.skeleton import H36M17
@@ -23,6 +24,7 @@ from twoview.timeline import Sync
 from twoview.training import method_phones as training_phones
 from twoview.training.clips import collate, cut
 from twoview.training.losses import consistency
+from twoview.training.method_paper import Paper, warnings
 from twoview.training.method_phones import (
     ClipStore,
     LabeledBatch,
@@ -30,6 +32,7 @@ from twoview.training.method_phones import (
     PseudoLabels,
     TrainingSet,
     body_px,
+    judge,
     label_terms,
     prepare,
     project,
@@ -260,6 +263,41 @@ def test_the_default_has_the_papers_loss_with_its_weight_on_few_frames(monkeypat
     assert term.item() == pytest.approx(0.3 * wanted.item(), rel=1e-4)
     phones.training_set.config = replace(SMALL, consistency=0.0)
     assert "consistency" not in phones.terms(model.lifter, 0, 3)
+
+
+def test_the_papers_losses_are_judged_by_the_two_view_3d_of_the_held_out_take(monkeypatch):
+    """Agreement is not accuracy: a run that loses against that 3D must say so, and one that gains must not."""
+    made, found = takes(2, frames=40)
+    known = {f.take: f for f in found}
+    monkeypatch.setattr(training_phones, "triangulate_takes", lambda given, *_, **__: [known[t.name] for t in given])
+    monkeypatch.setattr(training_phones, "rehearsal_clips", list)
+    model, grids = small_model(), resampled(made)
+    train, held_out = (cut(grid, length=27) for grid in grids)
+    config = FinetuneConfig(phones=SMALL, precision="fp32")
+    measure = judge(grids, held_out, model, config)
+    phones = prepare(grids, train, held_out, model, config)
+    worse = perturbed(copy.deepcopy(model.lifter))
+    before, after = measure(model.lifter), measure(worse)
+    assert before == pytest.approx(phones.validate(model.lifter)["criterion"])
+    assert after == pytest.approx(phones.validate(worse)["criterion"])
+    assert after > before + 5
+    paper = Paper(train, held_out, model, replace(PAPER, clip_length=27), judge=measure)
+    figures, harmed = paper.validate(model.lifter), paper.validate(worse)
+    assert figures["two_view_mm"] == before
+    (sentence,) = (s for s in warnings(figures, harmed, clips=10) if "two-view 3D" in s)
+    assert f"from {before:.0f} to {after:.0f} mm" in sentence
+    assert not any("two-view 3D" in s for s in warnings(harmed, figures, clips=10))
+
+
+def test_takes_without_two_view_3d_are_not_judged(monkeypatch):
+    made, _ = takes(1, frames=40)
+    grids = resampled(made)
+
+    def refuse(*_, **__):
+        raise SyncError("the views share too few frames")
+
+    monkeypatch.setattr(training_phones, "triangulate_takes", refuse)
+    assert judge(grids, cut(grids[0], length=27), small_model(), FinetuneConfig(phones=SMALL)) is None
 
 
 def perturbed(lifter: torch.nn.Module) -> torch.nn.Module:

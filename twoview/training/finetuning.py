@@ -96,7 +96,8 @@ def finetune(
     temporary = out / f"pseudo-labels{fabric.global_rank}"
     objective: Objective
     if config.method == "paper":
-        objective = Paper(train, held_out, model, config)
+        judge = method_phones.judge(grids, held_out, model, config)
+        objective = Paper(train, held_out, model, config, judge=judge)
     else:
         objective = method_phones.prepare(
             grids, train, held_out, model, config,

@@ -7,7 +7,7 @@ worse; `warnings` says in plain words what they mean. The names of the numbers a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -27,6 +27,7 @@ REVERSED = 0.25  # share of clips whose two views are mirror images
 TURNED_DEG = 25.0  # change of the angle between the views against the unadapted lifter
 LOOSE_BONES = 1.5  # growth of the spread of bone lengths
 FEW_CLIPS = 8
+HARM_MM = 1.0
 
 
 class Objective(Protocol):
@@ -48,8 +49,19 @@ class Objective(Protocol):
 class Paper:
     """The losses of `LossConfig` on batches of paired clips (paper equations 6 and 8)."""
 
-    def __init__(self, train: Sequence[Clip], held_out: Sequence[Clip], model: Model, config: FinetuneConfig) -> None:
-        """Raises ConfigError for an unknown term, TrainingError where no term applies to these clips."""
+    def __init__(
+        self,
+        train: Sequence[Clip],
+        held_out: Sequence[Clip],
+        model: Model,
+        config: FinetuneConfig,
+        *,
+        judge: Callable[[nn.Module], float] | None = None,
+    ) -> None:
+        """Raises ConfigError for an unknown term, TrainingError where no term applies to these clips.
+
+        judge  measures a lifter against the two-view 3D of the held-out takes, mm; it chooses nothing
+        """
         named = list(losses.weights(config.loss))
         for name in named:
             losses.term(name)
@@ -61,6 +73,7 @@ class Paper:
         self.train, self.config, self.rule = train, config, model.framing
         self.held_out = [collate(part, model.framing) for part in by_shape(held_out or train)]
         self.steps = -(-len(train) // config.batch)
+        self.judge = judge
         self.warnings: tuple[str, ...] = ()
 
     def terms(self, lifter: nn.Module, epoch: int, step: int) -> Mapping[str, Tensor]:
@@ -83,8 +96,9 @@ class Paper:
 
     @torch.no_grad()
     def validate(self, lifter: nn.Module) -> dict[str, float]:
-        """Monitors on the held-out clips, averaged over their number."""
-        return validate(lifter, self.held_out)
+        """Monitors on the held-out clips, averaged over their number, and what the judge says."""
+        judged = {} if self.judge is None else {"two_view_mm": self.judge(lifter)}
+        return {**validate(lifter, self.held_out), **judged}
 
 
 def by_shape(clips: Sequence[Clip], *, keys: Sequence[Any] | None = None) -> list[list[Any]]:
@@ -182,6 +196,12 @@ def warnings(before: Mapping[str, float], after: Mapping[str, float], *, clips: 
     if turned > TURNED_DEG:
         found.append(
             f"the angle between the views drifted by {turned:.0f} degrees during adaptation, which the loss cannot see"
+        )
+    known, now = before.get("two_view_mm", 0.0), after.get("two_view_mm", 0.0)
+    if now > known + HARM_MM:
+        found.append(
+            f"the poses moved away from the two-view 3D of the held-out takes, from {known:.0f} to {now:.0f} mm: the "
+            "views agree more, and are less right; the paper's loss harms here, --method phones learns from that 3D"
         )
     if after["bone_spread"] > LOOSE_BONES * max(before["bone_spread"], 0.02):
         found.append("bone lengths vary more than before: a sign of wrong depth or of a bad sync")

@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from twoview.config import FinetuneConfig, LossConfig, PhonesConfig, TriangulateConfig
-from twoview.errors import TrainingError
+from twoview.errors import TrainingError, TwoViewError
 from twoview.geometry import cameras, framing
 from twoview.geometry.similarity import bone_lengths, rooted
 from twoview.lifting.inference import lift
@@ -130,9 +130,9 @@ def prepare(
     motion = rehearsal_motion(rehearsal_clips(), model, config.phones.frames)
     chosen = validation.all()
     chosen = chosen if len(chosen) else own  # a held-out take may be too short
-    chosen = chosen[torch.linspace(0, len(chosen) - 1, min(len(chosen), VALIDATION_CLIPS)).long()]
+    chosen = chosen[spread(len(chosen))]
     pairs = held_out or train
-    pairs = [pairs[i] for i in np.unique(np.linspace(0, len(pairs) - 1, min(len(pairs), VALIDATION_CLIPS)).astype(int))]
+    pairs = [pairs[int(i)] for i in spread(len(pairs))]
     return Phones(
         TrainingSet(own, motion, model.framing, config.phones, config.seed),
         train,
@@ -142,6 +142,23 @@ def prepare(
         half=precision_of(config.precision, config.device, model.name) != "fp32",
         warnings=tuple(warnings),
     )
+
+
+def judge(
+    grids: Sequence[ResampledTake], clips: Sequence[Clip], model: Model, config: FinetuneConfig
+) -> Callable[[nn.Module], float] | None:
+    """What measures a lifter against the two-view 3D of the takes of `clips`; None where they have no reliable one."""
+    parts = spans(clips)
+    some = [grid for grid in grids if grid.take.name in parts and len(grid.time) >= config.phones.frames]
+    some = some[:TAKES_AT_ONCE]
+    try:
+        found = triangulate_takes([grid.take for grid in some], model, grids=some)
+        labels = pseudo_labels(some, found, parts, config.phones)
+    except TwoViewError:  # a take that cannot be triangulated can still be taught by the paper's losses
+        return None
+    reliable = bool(labels.weight.any())
+    labels = labels[spread(len(labels))]
+    return partial(two_view_error, labels=labels, rule=model.framing) if reliable else None
 
 
 @dataclass(eq=False)
@@ -187,16 +204,8 @@ class Phones:
     @torch.no_grad()
     def validate(self, lifter: nn.Module) -> dict[str, float]:
         """The monitors; and as criterion the held-out clips' error against their triangulation, mm of a 1.75 m body."""
-        means, device = validate(lifter, self.pairs), next(lifter.parameters()).device
-        batch = to_batch(self.validation, self.training_set.rule)
-        answer = torch.cat([lifter(x.to(device)).cpu().float() for x in torch.split(batch.x, 64)])
-        assert batch.target is not None
-        assert batch.target_weight is not None
-        depth = self.validation.points[:, :, H36M17.root, 2]
-        meters = (depth * (batch.framing.scale / self.validation.focal)[:, None])[..., None]
-        error = (rooted(answer) - rooted(batch.target[:, 0])).norm(dim=-1) * meters
-        weight = batch.target_weight * batch.shown[..., None]
-        return {**means, "criterion": float(1000 * (error * weight[:, 0]).sum() / weight.sum().clamp(min=1e-9))}
+        means = validate(lifter, self.pairs)
+        return {**means, "criterion": two_view_error(lifter, self.validation, self.training_set.rule)}
 
     @cached_property
     def _clips_for_consistency(self) -> int:
@@ -224,6 +233,21 @@ class Phones:
         with torch.autocast(device.type, torch.bfloat16, enabled=self.half):
             answer = teacher(labeled.batch.x.to(device))
         return replace(labeled, batch=replace(labeled.batch, target=labeled.batch.lifted(answer.float().cpu())))
+
+
+@torch.no_grad()
+def two_view_error(lifter: nn.Module, labels: PseudoLabels, rule: framing.Rule) -> float:
+    """Mean distance in mm of a lifter's one-view answers from the two-view 3D, root-relative, on a 1.75 m body."""
+    device = next(lifter.parameters()).device
+    batch = to_batch(labels, rule)
+    answer = torch.cat([lifter(x.to(device)).cpu().float() for x in torch.split(batch.x, 64)])
+    assert batch.target is not None
+    assert batch.target_weight is not None
+    depth = labels.points[:, :, H36M17.root, 2]
+    meters = (depth * (batch.framing.scale / labels.focal)[:, None])[..., None]
+    error = (rooted(answer) - rooted(batch.target[:, 0])).norm(dim=-1) * meters
+    weight = batch.target_weight * batch.shown[..., None]
+    return float(1000 * (error * weight[:, 0]).sum() / weight.sum().clamp(min=1e-9))
 
 
 class TrainingSet:
@@ -267,6 +291,11 @@ class TrainingSet:
     def _batch(self, clips: PseudoLabels, chance: Chance) -> PairBatch:
         """The clips framed, half of them mirrored."""
         return to_batch(clips, self.rule).flipped(chance.happens(0.5, len(clips)))
+
+
+def spread(count: int) -> Tensor:
+    """Indices of at most VALIDATION_CLIPS of so many clips, evenly spread."""
+    return torch.from_numpy(np.linspace(0, count - 1, min(count, VALIDATION_CLIPS)).astype(np.int64))
 
 
 def to_batch(clips: PseudoLabels, rule: framing.Rule) -> PairBatch:

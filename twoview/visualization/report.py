@@ -21,6 +21,7 @@ Row = Mapping[str, Any]
 # Meaning of a number, and whether lower is better.
 _MEANING: dict[str, tuple[str, bool]] = {
     "criterion": ("selects the epoch; needs no 3D truth", True),
+    "two_view_mm": ("distance from the two-view 3D of the held-out takes, mm", True),
     "reprojection": ("distance between the 3D seen from its camera and the 2D keypoints", True),
     "consistency": ("distance between the 3D of the two views after one fit per clip", True),
     "disagreement": ("consistency as a fraction of the body's size", True),
