@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -31,6 +33,21 @@ def test_a_skeleton_is_one_tree_whose_sides_mirror(known: Skeleton):
             assert steps < len(known)
     assert [known.flip_order[j] for j in known.flip_order] == list(range(len(known)))
     assert all(known.joints[a].replace("left", "right") == known.joints[b] for a, b in known.pairs)
+
+
+@pytest.mark.parametrize("known", SKELETONS.values(), ids=lambda s: s.name)
+def test_bones_run_along_the_limbs_and_are_alike_on_both_sides(known: Skeleton):
+    bones = set(known.bones)
+    limbs = [("shoulder", "elbow"), ("elbow", "wrist"), ("hip", "knee"), ("knee", "ankle")]
+    for side in ("left", "right"):
+        for parent, child in limbs:
+            assert (known.index(f"{side}_{parent}"), known.index(f"{side}_{child}")) in bones
+    assert {(known.flip_order[parent], known.flip_order[child]) for parent, child in bones} == bones
+    if known == H36M17:
+        trunk = ["pelvis", "spine", "thorax", "nose", "head"]
+        assert all((known.index(a), known.index(b)) in bones for a, b in pairwise(trunk))
+        assert all((known.root, known.index(f"{side}_hip")) in bones for side in ("left", "right"))
+        assert all((known.index("thorax"), known.index(f"{side}_shoulder")) in bones for side in ("left", "right"))
 
 
 def test_coco_joints_go_where_they_belong():

@@ -166,6 +166,23 @@ def test_unseen_joints_have_no_say(name):
     assert float(LOSSES[name](whole, moved)) == pytest.approx(float(LOSSES[name](whole, answer)), abs=1e-12)
 
 
+@pytest.mark.parametrize("name", ON_LABELS)
+def test_frames_without_labels_have_no_say(name):
+    """Nor has the movement from or to such a frame."""
+    whole = batch(frames=9)
+    assert whole.target is not None
+    known = torch.ones_like(whole.score)
+    known[0, 1, 4] = 0
+    whole, answer = replace(whole, target_weight=known), answers(whole)
+    moved, target = answer.clone(), whole.target.clone()
+    moved[0, 1, 4] *= torch.linspace(0.5, 3, 17, dtype=torch.float64)[:, None]
+    target[0, 1, 4] = 5.0
+    found = LOSSES[name](replace(whole, target=target), moved)
+    assert float(found) == pytest.approx(float(LOSSES[name](whole, answer)), abs=1e-12)
+    full = LOSSES[name](replace(whole, target_weight=torch.ones_like(known)), answer)
+    assert float(full) != pytest.approx(float(found), abs=1e-6)
+
+
 def with_blank_frames(whole: PairBatch, answer: torch.Tensor, blank: int) -> tuple[PairBatch, torch.Tensor]:
     """The same clips with `blank` more frames in which nobody was seen, whatever lifter and labels say there."""
 

@@ -1,4 +1,4 @@
-"""The detector that ships on real people: the man is followed and not the bystanders."""
+"""The detector that ships on rendered and real people: the man is followed and not the bystanders."""
 
 from __future__ import annotations
 
@@ -7,12 +7,24 @@ import json
 import cv2
 import numpy as np
 import pytest
-from places import SHARED
+from places import ASSETS, SHARED
 
 from twoview.config import DetectConfig
+from twoview.datasets.rendered import read_scene
 from twoview.detection.pipeline import detect
 
 CLIP = SHARED / "data" / "video" / "pose2sim_single"
+
+
+@pytest.mark.slow
+def test_a_rendered_golfer_is_found_in_every_frame():
+    view = read_scene(ASSETS / "demo/golf/take5").views["b"]
+    poses = detect(view.video, config=DetectConfig(detector="movenet"))
+    assert poses.time == pytest.approx(view.poses2d.time, abs=1e-6)
+    error = np.linalg.norm(poses.xy - view.poses2d.xy, axis=-1)
+    assert (poses.score > 0).mean() > 0.99
+    assert np.nanmedian(error) < 15
+    assert np.nanmedian(error, axis=1).max() < 40
 
 
 @pytest.mark.slow

@@ -89,6 +89,38 @@ def test_rgb_is_normalized_with_means_in_rgb_order():
     np.testing.assert_allclose(middle, [(255 - 123.675) / 58.395, -116.28 / 57.12, -103.53 / 57.375], rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("name", "score"), [("rtmdet-made.onnx", (60 - 103.53) / 57.375 + 1.4), ("yolox-made.onnx", 61.4)]
+)
+def test_a_finder_reads_blue_first_and_gives_the_people_among_its_boxes_in_picture_pixels(tmp_path, name, score):
+    """A made network: a person, scored by the mean of its first color plane plus 1.4, and something else."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    boxes = np.array([[10, 20, 30, 60, 0], [40, 5, 60, 25, 0]], np.float32)[None]
+    last = np.array([[0, 0, 0, 0, 1], [0, 0, 0, 0, 1]], np.float32)[None]
+    nodes = [
+        helper.make_node("Slice", ["input", "zero", "one", "axis"], ["plane"]),
+        helper.make_node("ReduceMean", ["plane"], ["mean"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Add", ["mean", "more"], ["score"]),
+        helper.make_node("Mul", ["last", "score"], ["scores"]),
+        helper.make_node("Add", ["boxes", "scores"], ["dets"]),
+    ]
+    known = {"boxes": boxes, "last": last, "more": np.array([1.4], np.float32), "labels": np.array([[0, 32]])}
+    known |= {"zero": np.array([0]), "one": np.array([1]), "axis": np.array([1])}
+    graph = helper.make_graph(
+        nodes, "made", [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, 64, 64])],
+        [helper.make_tensor_value_info("dets", TensorProto.FLOAT, [1, 2, 5]),
+         helper.make_tensor_value_info("labels", TensorProto.INT64, [1, 2])],
+        [numpy_helper.from_array(value, key) for key, value in known.items()],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    (tmp_path / name).write_bytes(model.SerializeToString())
+    rgb = np.empty((128, 128, 3), np.uint8)
+    rgb[:] = (200, 130, 60)
+    found = person_finders.build_finder(str(tmp_path / name), device="cpu").find(rgb)
+    np.testing.assert_allclose(found, [[20.5, 40.5, 60.5, 120.5, score]], rtol=1e-5)
+
+
 @pytest.mark.skipif(not (MODELS.exists() and VIDEO.exists()), reason="needs the models and videos of the shared folder")
 def test_rtmdet_finds_the_man_where_multipose_does():
     from twoview.media.video import frames

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from bodies import moving_body
 from places import SHARED, TESTS
 from scenes import seen_figure as seen
 from scenes import two_cameras
@@ -152,6 +153,22 @@ def test_three_views_are_solved_together_and_a_stranger_is_refused():
     assert sync.clocks["c"].offset_s == pytest.approx(float(back.to_session(-4.0)), abs=0.006)
     with pytest.raises(SyncError, match="c and a, b cannot be related by motion"):
         relate_poses({**poses, "c": seen(c, seed=9)})
+
+
+def test_the_benchmark_of_motion_holds_on_made_clips():
+    """Virtual phones with a detector's errors, on bodies whose every joint moves in its own way."""
+    bench = benchmark()
+    clips = []
+    for seed in range(3):
+        joints = moving_body(480, np.random.default_rng(seed), rate=60.0)
+        joints = np.stack([joints[..., 0], joints[..., 2], 1.0 - joints[..., 1]], axis=-1)  # z up
+        clips.append(bench.Motion(f"made {seed}", joints.astype(np.float32), 60.0, "made"))
+    noise = bench.NoiseModel()
+    for error, _, accepted, left in bench.same_clip(clips, 11, noise):
+        assert accepted
+        assert error < 1 / 60
+        assert left < 0.008
+    assert bench.other_clips(clips, 11, noise, alike=False, count=4) == (0, 4)
 
 
 @pytest.mark.skipif(not MOCAP.exists(), reason="the prepared motion capture is not here")
