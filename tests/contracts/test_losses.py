@@ -183,6 +183,24 @@ def test_frames_without_labels_have_no_say(name):
     assert float(full) != pytest.approx(float(found), abs=1e-6)
 
 
+@pytest.mark.parametrize("frames", [1, 2, 3])
+def test_bones_vary_and_joints_move_from_two_frames_on(frames):
+    whole = batch(frames=frames)
+    answer = answers(whole)
+    assert whole.target is not None
+    several = frames > 1
+    lengths = bone_lengths(answer)
+    expected = {
+        "limb_variance": lengths.var(dim=2).mean() if several else torch.zeros(()),
+        "velocity": (rooted(answer) - rooted(whole.target)).diff(dim=2).norm(dim=-1).mean()
+        if several
+        else torch.zeros(()),
+    }
+    for name, value in expected.items():
+        assert float(LOSSES[name](whole, answer)) == pytest.approx(float(value), abs=1e-12)
+    assert (float(LOSSES["angle_velocity"](whole, answer)) > 0) == several
+
+
 def with_blank_frames(whole: PairBatch, answer: torch.Tensor, blank: int) -> tuple[PairBatch, torch.Tensor]:
     """The same clips with `blank` more frames in which nobody was seen, whatever lifter and labels say there."""
 

@@ -145,8 +145,10 @@ def test_reflections_are_seen_but_not_used():
 
 
 def test_shapes_are_checked():
-    with pytest.raises(ValueError, match=r"expected two point sets \(B, N, 3\)"):
-        residuals(cloud(count=3), cloud(count=4))
+    flat, single = cloud(count=4)[..., :2], cloud(count=4)[0]
+    for pair in ((cloud(count=3), cloud(count=4)), (flat, flat), (single, single)):
+        with pytest.raises(ValueError, match=r"expected two point sets \(B, N, 3\)"):
+            residuals(*pair)
 
 
 def test_mirroring_twice_changes_nothing_and_keeps_bones():

@@ -170,7 +170,7 @@ def hold_out(clips: Sequence[Clip], share: float) -> tuple[list[Clip], list[Clip
         return [c for c in clips if c.take not in last], [c for c in clips if c.take in last]
     count = min(max(round(len(clips) * share), 1), len(clips) - 1)
     held = list(clips[len(clips) - count :])
-    train = [clip for clip in clips[: len(clips) - count] if clip.time[-1] < held[0].time[0]]
+    train = [clip for clip in clips if clip.time[-1] < held[0].time[0]]
     return train or list(clips[: len(clips) - count]), held
 
 

@@ -181,8 +181,6 @@ def scale(batch: PairBatch, predicted: Tensor) -> Tensor:
 def velocity(batch: PairBatch, predicted: Tensor) -> Tensor:
     """Error of the movement from frame to frame, screen units per frame (MotionBERT's loss_velocity)."""
     target, weight = _labels(batch, predicted)
-    if predicted.shape[2] < 2:
-        return predicted.new_zeros(())
     both = torch.minimum(weight[:, :, 1:], weight[:, :, :-1])
     return weighted_mean(velocity_errors(rooted(predicted), target), both)
 
@@ -206,8 +204,6 @@ def angle(batch: PairBatch, predicted: Tensor) -> Tensor:
 def angle_velocity(batch: PairBatch, predicted: Tensor) -> Tensor:
     """Mean absolute error of the angles' changes from frame to frame (MotionBERT's loss_angle_velocity)."""
     target, weight = _labels(batch, predicted)
-    if predicted.shape[2] < 2:
-        return predicted.new_zeros(())
     difference = (_angles(predicted).diff(dim=2) - _angles(target).diff(dim=2)).abs()
     known = (weight.amin(dim=-1, keepdim=True) > 0).to(weight)
     return weighted_mean(difference, torch.minimum(known[:, :, 1:], known[:, :, :-1]).expand_as(difference))
