@@ -108,6 +108,16 @@ def test_head_above_the_ears():
     np.testing.assert_allclose(out[0, H36M17.index("head")], [100.0, 40.0 - 8.0])
 
 
+def test_the_score_of_a_head_above_the_ears_is_the_least_of_what_it_is_made_of():
+    xy, _ = hand_drawn(COCO17)
+    made_of = ["left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder"]
+    for joint in COCO17.joints:
+        score = np.full((2, 17), 0.8)
+        score[1, COCO17.index(joint)] = 0.3
+        _, out = to_h36m(xy, score, COCO17, head="ears")
+        assert out[:, H36M17.index("head")].tolist() == [0.8, 0.3 if joint in made_of else 0.8]
+
+
 def test_unknown_skeletons_are_refused_with_the_known_ones():
     with pytest.raises(FormatError, match="coco17"):
         skeleton("openpose")

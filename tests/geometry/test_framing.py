@@ -118,6 +118,16 @@ def test_to_camera_undoes_perspective_exactly_where_the_focal_length_is_known(ru
     assert torch.allclose(meters, points - points[:, :, :1], atol=1e-10)
 
 
+@pytest.mark.parametrize("rule", RULES)
+def test_an_exact_answer_in_pixels_is_the_joint_in_the_picture_and_its_depth_at_the_roots_scale(rule):
+    points, focal, size, xy = people(2, aside=1.5)
+    framing = frame_clip(xy, torch.ones(xy.shape[:3]), size, rule, focal=focal)
+    found = to_pixels(from_camera(points, focal, framing), framing)
+    assert torch.allclose(found[..., :2], xy, atol=1e-8)
+    root = points[:, :, :1, 2]
+    assert torch.allclose(found[..., 2], (points[..., 2] - root) / root * focal[:, None, None], atol=1e-8)
+
+
 def test_a_walk_through_depth_keeps_its_bones():
     """What MotionBERT's 2.5D loses: the same body at 3 m and at 6 m, without its floor of centimeters."""
     points, focal, size, _ = people(3, aside=0.5, clips=2, frames=1)
