@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from adapting import SIX, Conditions, errors, everyday_error, load_lifter, mean, measure, render_takes
+from adapting import MOCAP, SIX, Conditions, errors, everyday_error, load_lifter, mean, measure, render_takes
 from rows import PHONES, solved, train
 
+from twoview.datasets.motion import read_motions
 from twoview.takes import Take
 
 Scores = dict[str, list[np.ndarray]]  # class, "all new" or "new trials" -> errors (T, 2) mm of every clip
@@ -88,6 +89,18 @@ def two_views(cell: Cell, work: Path) -> np.ndarray:
     """MPJPE and PA-MPJPE (2,), mm, of the takes' own two-view 3D; NaN for one view."""
     path = cell.kept(work, "two views")
     return pickle.loads(path.read_bytes())[1] if path.exists() else np.full(2, np.nan)
+
+
+def lifter_mm(cell: Cell, work: Path) -> dict[str, float]:
+    """Class -> how far the unadapted lifter is from the two-view 3D of the takes, mm, as a user can see it."""
+    path = cell.kept(work, "two views")
+    if not path.exists():
+        return {}
+    kinds = {motion.name: motion.kind for motion in read_motions(MOCAP / "target_train")}
+    found: dict[str, list[float]] = {}
+    for take in pickle.loads(path.read_bytes())[0]:
+        found.setdefault(kinds[take.take], []).append(float(np.mean(list(take.lifter_mm.values()))))
+    return {kind: float(np.mean(values)) for kind, values in found.items()}
 
 
 def six(found: Scores) -> np.ndarray:

@@ -41,6 +41,21 @@ def test_a_plan_counts_and_measures(session, model):
     assert any("takes" in said for said in result.advice)
 
 
+@pytest.mark.parametrize(
+    ("apart", "method", "said"),
+    [(40.0, "paper", "usually makes"), (90.0, "paper", "sometimes makes"), (120.0, "paper", ""), (40.0, "phones", "")],
+)
+def test_a_plan_says_where_the_papers_loss_alone_harms(session, model, apart, method, said):
+    made, by_name = session
+    for name, found in by_name.items():
+        by_name[name] = replace(found, lifter_mm=dict.fromkeys(found.views, apart))
+    result = plan(made, model, FinetuneConfig(method=method))
+    assert [row.lifter_mm for row in result.takes] == [apart, apart]
+    sentences = [s for s in result.advice if "two-view 3D" in s]
+    assert len(sentences) == bool(said)
+    assert all(said in s and f"{apart:.0f} mm" in s for s in sentences)
+
+
 def test_more_epochs_take_longer(session, model):
     made, _ = session
     config = FinetuneConfig()

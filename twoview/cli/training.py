@@ -114,8 +114,11 @@ def plan(
     if json:
         console.as_json(asdict(found))
         return
-    columns = ["take", "seconds in all views", "usable clips", "angle (deg)", "reliable frames"]
-    rows = [[t.take, t.seconds, t.clips, f"{t.angle_deg:.0f}", f"{t.reliable:.0%}"] for t in found.takes]
+    columns = ["take", "seconds in all views", "usable clips", "angle (deg)", "reliable frames", "lifter off (mm)"]
+    rows = [
+        [t.take, t.seconds, t.clips, f"{t.angle_deg:.0f}", f"{t.reliable:.0%}", f"{t.lifter_mm:.0f}"]
+        for t in found.takes
+    ]
     console.table(columns, rows)
     console.result(
         f"{found.clips} clips, {found.minutes:.1f} min filmed; training takes about "

@@ -23,6 +23,9 @@ from twoview.training.clips import cut
 GOOD_CLIPS = 30
 GOOD_TAKES = 5
 BEST_DEG = (60.0, 120.0)
+# How far the unadapted lifter is from two-view 3D, mm, where the paper's loss alone harmed and where it helped in every
+# activity that was tried: docs/results/claims.md.
+PAPER_HARMS_MM, PAPER_HELPS_MM = 85.0, 95.0
 _TRIAL_STEPS = 3
 
 
@@ -30,6 +33,7 @@ _TRIAL_STEPS = 3
 class TakePlan:
     """One take: seconds that all views share, usable clips, degrees between the views, share of reliable frames.
 
+    lifter_mm  mean distance of the unadapted lifter's one-view answers from the two-view 3D, on a body of common size
     problem  why the take cannot be used, or the warnings of its triangulation; empty: none
     """
 
@@ -38,6 +42,7 @@ class TakePlan:
     clips: int
     angle_deg: float
     reliable: float
+    lifter_mm: float
     problem: str = ""
 
 
@@ -75,12 +80,13 @@ def plan(
             cuts = cut(grid, length=model.clip_length, stride=config.stride)
             found = triangulate_takes([take], model, grids=[grid], config=triangulation, on_progress=on_progress)[0]
         except TwoViewError as error:
-            rows.append(TakePlan(take.name, 0.0, 0, float("nan"), 0.0, error.message))
+            rows.append(TakePlan(take.name, 0.0, 0, float("nan"), 0.0, float("nan"), error.message))
             continue
         lengths += [len(clip.time) for clip in cuts]
         best = min((found.angle_deg[view] for view in found.views[1:]), key=lambda angle: abs(angle - 90.0))
+        apart = float(np.mean(list(found.lifter_mm.values())))
         shared, problem = float(found.time[-1] - found.time[0]), "; ".join(found.warnings)
-        rows.append(TakePlan(take.name, shared, len(cuts), best, float(found.reliable.mean()), problem))
+        rows.append(TakePlan(take.name, shared, len(cuts), best, float(found.reliable.mean()), apart, problem))
     minutes = sum(row.seconds for row in rows) / 60
     clips = sum(row.clips for row in rows)
     steps = config.epochs * (config.phones.steps_per_epoch if config.method == "phones" else -(-clips // config.batch))
@@ -92,7 +98,7 @@ def plan(
         batch, frames = 2 * config.batch, round(np.mean(lengths or [model.clip_length]))  # each clip with two views
     half = precision_of(config.precision, config.device, model.name) != "fp32"
     seconds = steps * seconds_per_step(model, batch, frames, half=half)
-    return Plan(tuple(rows), minutes, clips, seconds / 60, tuple(_advice(rows, clips)))
+    return Plan(tuple(rows), minutes, clips, seconds / 60, tuple(_advice(rows, clips, config.method)))
 
 
 def seconds_per_step(model: Model, batch: int, frames: int, *, half: bool = False) -> float:
@@ -109,7 +115,7 @@ def seconds_per_step(model: Model, batch: int, frames: int, *, half: bool = Fals
     return float(np.median(taken))
 
 
-def _advice(rows: Sequence[TakePlan], clips: int) -> list[str]:
+def _advice(rows: Sequence[TakePlan], clips: int, method: str) -> list[str]:
     advice = [f"take {row.take}: {row.problem}" for row in rows if row.problem]
     angles = [row.angle_deg for row in rows if np.isfinite(row.angle_deg)]
     if clips < method_paper.FEW_CLIPS:
@@ -121,6 +127,14 @@ def _advice(rows: Sequence[TakePlan], clips: int) -> list[str]:
     if len(rows) < GOOD_TAKES:
         advice.append(
             f"{len(rows)} takes: film {GOOD_TAKES} or more, so that one can be held out and the others teach enough"
+        )
+    apart = [row.lifter_mm for row in rows if np.isfinite(row.lifter_mm)]
+    if method == "paper" and apart and float(np.mean(apart)) < PAPER_HELPS_MM:
+        found = float(np.mean(apart))
+        often = "usually makes" if found < PAPER_HARMS_MM else "sometimes makes"
+        advice.append(
+            f"the unadapted lifter is {found:.0f} mm from the two-view 3D of the takes, where the paper's loss alone "
+            f"{often} a lifter worse; use the default, --method phones"
         )
     if angles:
         middle = float(np.median(angles))
