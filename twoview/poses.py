@@ -151,7 +151,7 @@ def _interpolate(old: Array, values: Array, seen: Array, new: Array, max_gap: fl
         left = np.where(exact, right, np.maximum(right - 1, 0))
         span = times[right] - times[left]
         inside = exact | ((new > times[0]) & (new < times[-1]) & (span <= max_gap))
-        share = np.where(span > 0, (new - times[left]) / np.where(span > 0, span, 1.0), 0.0)[:, None]
+        share = ((new - times[left]) / np.where(span > 0, span, 1.0))[:, None]
         blended = known[left] * (1 - share) + known[right] * share
         out[:, joint] = np.where(inside[:, None], blended, np.nan)
     return out

@@ -115,6 +115,10 @@ def _visit(node: ast.AST, function: str, local: bool) -> Iterator[_Change]:
         return
     if isinstance(node, ast.Call) and _silent(node):
         return
+    if isinstance(node, ast.If) and isinstance(node.body[-1], ast.Raise):  # the rest of its body is for the message
+        for child in (node.test, *node.orelse):
+            yield from _visit(child, function, local)
+        return
     if isinstance(node, (ast.Assign, ast.AugAssign)):
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
         if any(ast.unparse(target).endswith(_SILENT_NAMES) for target in targets):

@@ -101,6 +101,50 @@ def test_unknown_joints_are_left_out():
     assert np.isfinite(report.value("PA-MPJPE"))
 
 
+def test_a_frame_counts_from_four_known_joints_on():
+    true = truth(30)
+    xyz = noisy(true, 0.02).xyz.copy()
+    xyz[0, 4:], xyz[29, 3:] = np.nan, np.nan
+    found = match(changed(true, xyz), true)
+    assert found.time.tolist() == pytest.approx(true.time[:29].tolist())
+    assert found.known.sum(dim=1).tolist() == [4] + [17] * 28
+
+
+def test_velocity_and_acceleration_errors_are_those_of_a_joint_that_speeds_up():
+    """One wrist of 17 joints is off by t^2 m: its velocity by 2 t, its acceleration by 2 m/s^2."""
+    true = truth(91)
+    xyz = (true.xyz - true.xyz[:, :1]).astype(np.float64)
+    xyz[:, H36M17.index("left_wrist"), 1] += true.time**2
+    report = evaluate(changed(true, xyz), true)
+    assert report.value("velocity error (MPJVE)") == pytest.approx(1000 * 3.0 / 17, rel=1e-3)  # mean of t is 1.5 s
+    assert report.value("acceleration error") == pytest.approx(2 / 17, rel=2e-2)  # at float32
+    holed = xyz.copy()
+    holed[40:45, H36M17.index("left_wrist")] = np.nan  # movement from or to there is unknown
+    again = evaluate(changed(true, holed), true)
+    assert again.value("acceleration error") == pytest.approx(2 * 82 / (89 * 17 - 7), rel=2e-2)
+
+
+def test_the_measures_that_need_no_truth_are_those_of_the_body():
+    true = truth(60)
+    bare = true.xyz - true.xyz[:, :1]
+    breathing = bare * (1 + 0.1 * (-1.0) ** np.arange(60))[:, None, None]
+    for report in (evaluate(changed(true, breathing)), evaluate(changed(true, breathing), true)):
+        assert report.value("bone length spread") == pytest.approx(10, rel=1e-3)
+    assert evaluate(true).value("left-right difference of bones") == pytest.approx(0, abs=1e-3)
+    longer = bare.copy()
+    wrist, elbow = H36M17.index("left_wrist"), H36M17.index("left_elbow")
+    longer[:, wrist] += 0.5 * (bare[:, wrist] - bare[:, elbow])  # one of six pairs of bones: 1.5 against 1
+    assert evaluate(changed(true, longer)).value("left-right difference of bones") == pytest.approx(
+        100 * 0.4 / 6, rel=1e-3
+    )
+    shaken = np.repeat(bare[:1], 60, axis=0)
+    shaken[:, 1:, 0] += (0.01 * (-1.0) ** np.arange(60))[:, None]
+    assert evaluate(changed(true, shaken)).value("jitter") == pytest.approx(0.04 * RATE**2, rel=1e-3)  # m/s^2
+    size = np.sqrt((shaken**2).sum(axis=-1).mean())
+    in_sizes = evaluate(changed(true, shaken, unit="screen")).value("jitter")
+    assert in_sizes == pytest.approx(0.04 * RATE**2 / size, rel=1e-3)
+
+
 def test_both_ways_of_averaging():
     long, short = truth(300), truth(100, seed=5)
     clips = [match(noisy(long, 0.02), long, activity="golf"), match(noisy(short, 0.06), short, activity="jump")]
@@ -143,6 +187,12 @@ def test_views_that_agree_and_views_that_do_not():
     report = compare_views({"a": true, "b": later}, sync)
     assert report.value("disagreement, one fit per clip", "a-b") == pytest.approx(0, abs=1e-3)
     assert report.value("angle between the views", "a-b") == pytest.approx(90, abs=1e-3)
+    off = other.xyz.copy()
+    off[:, H36M17.index("left_wrist")] += [0.0, 0.3, 0.0]
+    third = replace(other, xyz=off)
+    three = compare_views({"a": true, "b": later, "c": third}, Sync("a", {**sync.clocks, "c": ClockMap()}))
+    assert three.value("disagreement, one fit per clip", "a-b") == pytest.approx(0, abs=1e-3)
+    assert 2 < three.value("disagreement, one fit per frame", "a-c") < 20
     worse = compare_views({"a": true, "b": other}, sync)
     assert worse.value("disagreement, one fit per clip", "a-b") > 5
     with pytest.raises(SyncError, match="needs two views"):

@@ -136,6 +136,14 @@ def test_short_gaps_are_bridged_and_long_ones_stay_empty():
     assert seen[60:].all()
 
 
+def test_a_lifter_of_few_frames_per_second_bridges_gaps_of_one_of_its_frames_only():
+    poses = hidden(hidden(walker(90), slice(20, 23)), slice(50, 56))  # 4 and 7 frames apart at 30 per second
+    seen = np.isfinite(lift(model(rate=10.0), poses).xyz).all((1, 2))
+    assert seen[:50].all()
+    assert not seen[51:55].any()
+    assert seen[57:].all()
+
+
 def test_one_missing_joint_does_not_take_the_frame_with_it():
     found = lift(model(), hidden(walker(30), slice(None), 16))
     assert np.isfinite(found.xyz).all()

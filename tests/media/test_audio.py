@@ -135,6 +135,15 @@ def test_variable_frame_rate(world, reference, tmp_path):
     assert offset(reference, other) == pytest.approx(1.4, abs=0.2e-3)
 
 
+def test_slow_motion_with_its_sound_is_compared_in_real_time(world, reference, tmp_path):
+    """Twice as slow: second 3 of the file shows what happened 1.5 s after its first frame."""
+    slow = np.interp(np.arange(2 * len(world)) / 2, np.arange(len(world)), world).astype(np.float32)
+    other = film(tmp_path / "b.mp4", slow, 2 * 2.2, seconds=12.0)
+    clock = sync(reference, other, slowdown={"b": 2.0}).clocks["b"]
+    assert clock.rate == pytest.approx(0.5, abs=1e-4)
+    assert float(clock.to_session(3.0)) == pytest.approx(2.2 + 1.5 - 0.5, abs=0.5e-3)
+
+
 @pytest.mark.parametrize("rotation", [90, 180, 270])
 def test_turned_files_made_by_our_own_writer(rotation, world, reference, tmp_path):
     sound = Audio(world[round(2.5 * RATE) : 10 * RATE, None], RATE, 0.1)

@@ -51,6 +51,29 @@ def test_every_view_gets_the_take_on_its_own_clock():
     assert found.summary()["reliable"] == 1.0
 
 
+def test_the_summary_is_that_of_the_take():
+    found, _ = run(TriangulateConfig(height_m=1.7))
+    summary = found.summary()
+    assert summary["take"] == "swing"
+    assert summary["seconds"] == pytest.approx(found.time[-1] - found.time[0])
+    assert summary["sigma_mm"] == pytest.approx(1000 * np.median(found.sigma[:, 1:]))
+    assert summary["angle_deg"] == found.angle_deg
+    assert set(summary["swapped"]) == {"a", "b"}
+    half = replace(
+        found, swapped={**found.swapped, "b": np.ones_like(found.swapped["b"])}, reliable=found.reliable & False
+    )
+    assert half.summary()["swapped"]["b"] == 1
+    assert half.summary()["reliable"] == 0
+
+
+def test_the_angle_is_that_of_the_cameras_seen_from_the_athlete():
+    for angles in ((0.0, 60.0), (30.0, 150.0)):
+        found, _ = run(angles=angles, noise=0.0)
+        assert found.angle_deg["a"] == pytest.approx(0, abs=1e-3)
+        assert found.angle_deg["b"] == pytest.approx(angles[1] - angles[0], abs=4)
+        assert found.residual["b"] < 0.01
+
+
 def test_screen_units_are_those_of_the_picture():
     found, _ = run(noise=0.0)
     points, poses = found.points["a"], found.poses("a")
@@ -129,6 +152,9 @@ def test_unreliable_frames_are_nan_and_warned_about():
     assert np.isnan(found.poses("a").xyz[28:38]).all()
     assert np.isfinite(found.poses("a").xyz[:15]).all()
     assert any("reliably" in warning for warning in found.warnings)
+    doubt = np.median(found.sigma[:, 1:], axis=1)
+    assert ((doubt > 0.08) & (doubt < 0.16)).any()
+    assert found.reliable.tolist() == (doubt < 0.08).tolist()
 
 
 def test_refusals_name_the_take_and_the_way_out():

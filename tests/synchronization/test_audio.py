@@ -14,7 +14,7 @@ from sounds import sound_of
 
 from twoview.config import SyncConfig
 from twoview.media.audio import read_audio
-from twoview.synchronization.audio import relate_sounds
+from twoview.synchronization.audio import find_claps, relate_sounds
 from twoview.synchronization.audio_clocks import SPEED_OF_SOUND, find_lines, judge, match_sounds
 from twoview.synchronization.audio_features import Sound
 
@@ -159,6 +159,29 @@ def test_the_loud_sound_near_both_decides_the_offset_not_the_quiet_one_far_away(
     a, b = 6 * near + far, 6 * near + np.roll(far, shift)
     found = match_sounds(sound_of(a[: 25 * RATE], RATE), sound_of(b[10 * RATE : 35 * RATE], RATE))
     assert float(found.clock.to_session(7.0)) - 7.0 == pytest.approx(10.0, abs=1e-4)
+
+
+def test_claps_are_found_where_they_begin_and_quieter_or_slower_sounds_are_not():
+    """On the clock of the view: its sound starts 0.5 s late, and a second of the file is half a second."""
+    chance, loud = np.random.default_rng(17), {1.0: 1.0, 2.5: 0.6, 4.0: 0.9, 4.1: 0.9, 6.0: 0.1}
+    sound = 0.001 * chance.standard_normal(8 * RATE)
+    for at, height in loud.items():
+        burst = height * np.exp(-np.arange(RATE // 10) / 300) * np.sign(chance.standard_normal(RATE // 10))
+        sound[round(at * RATE) :][: len(burst)] += burst
+    swell = np.hanning(RATE) * chance.standard_normal(RATE)
+    sound[round(6.5 * RATE) :][: len(swell)] += 0.3 * swell
+    found = find_claps(replace(sound_of(sound.astype(np.float32), RATE), start_s=0.5, slowdown=2.0))
+    assert found == pytest.approx([0.5 + 2 * at for at in (1.0, 2.5, 4.0)], abs=0.012)
+
+
+def test_at_most_forty_claps_are_found_and_they_are_the_loudest():
+    chance, sound = np.random.default_rng(18), np.zeros(30 * RATE)
+    heights = chance.permutation(np.linspace(0.5, 1.0, 55))
+    for number, height in enumerate(heights):
+        sound[round((1 + number / 2) * RATE) :][:1600] += height * np.exp(-np.arange(1600) / 200)
+    found = find_claps(sound_of((sound + 0.001 * chance.standard_normal(len(sound))).astype(np.float32), RATE))
+    expected = 1 + np.sort(np.argsort(-heights)[:40]) / 2
+    assert found == pytest.approx(expected, abs=0.006)
 
 
 # --- made recordings with the difficulties of real ones --------------------------------------------------------------

@@ -41,6 +41,19 @@ def test_capture_times_of_any_unit_and_both_forms(tmp_path, unit, start):
     assert sync.clocks["b"].drift_ppm == pytest.approx(50, abs=1 if unit != 1e3 else 200)
 
 
+def test_the_quality_of_capture_times_is_how_far_they_are_from_those_of_the_video(tmp_path):
+    """One frame of b was captured 12 ms late; the line through the others hardly moves."""
+    frames = {view: np.arange(61) / 30 for view in "ab"}
+    late = frames["b"] + 0.012 * (np.arange(61) == 30)
+    for view, captured in (("a", frames["a"]), ("b", late)):
+        (tmp_path / f"{view}.csv").write_text("\n".join(f"{time:.9f}" for time in captured))
+    quality = by_timestamps({view: tmp_path / f"{view}.csv" for view in "ab"}, frames, "a").quality
+    assert set(quality) == {"b"}
+    assert quality["b"].overlap_s == pytest.approx(2.0)
+    assert quality["b"].residual_s == pytest.approx(0.012 / 61, rel=1e-3)
+    assert quality["b"].windows == (60, 61)
+
+
 def test_one_file_may_hold_all_cameras(tmp_path):
     path = tmp_path / "all.csv"
     path.write_text("".join(f"left,{i / 30}\nright,{i / 30 + 0.5}\n" for i in range(5)))

@@ -49,6 +49,19 @@ def test_a_view_that_is_reached_only_through_another_is_solved():
     assert "a and c could not be compared directly" in sync.warnings[0]
 
 
+def test_the_accuracy_of_a_chain_is_that_of_its_least_certain_pair():
+    relations = [
+        relation("a", "b", confidence=0.9),
+        relation("b", "c", confidence=0.99),
+        relation("a", "c", refusal="no"),
+    ]
+    rough = replace(relations[0], quality=replace(relations[0].quality, residual_s=0.02))
+    for pairs in ([rough, *relations[1:]], [relations[1], relations[2], rough]):
+        sync = solve(pairs, "a", "sound")
+        assert sync.quality["c"].residual_s == 0.02
+        assert sync.quality["c"].confidence == pytest.approx(0.9 * 0.99)
+
+
 def test_the_more_certain_pair_has_the_greater_weight():
     apart = relation("a", "c", wrong_s=0.009, se_s=0.009)
     sync = solve([relation("a", "b"), apart, relation("b", "c")], "a", "sound")
