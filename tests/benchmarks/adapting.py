@@ -139,10 +139,13 @@ def adapt(
     lifter = copy.deepcopy(model.lifter).train()
     wrapped = Precise(lifter, half=precision_of(config.precision, model.device.type, model.name) == "bf16")
     optimizer = torch.optim.AdamW(lifter.parameters(), config.lr, weight_decay=config.weight_decay)
-    falls = config.schedule == "linear" or (config.schedule == "auto" and config.method == "phones")
+    automatic = "linear" if config.method == "phones" else "constant"
+    schedule = automatic if config.schedule == "auto" else config.schedule
     for step in range(steps):
+        epoch = step // objective.steps
+        share = {"constant": 1.0, "linear": 1 - step / steps, "exponential": config.lr_decay**epoch}[schedule]
         for group in optimizer.param_groups:
-            group["lr"] = config.lr * (1 - step / steps if falls else 1)
+            group["lr"] = config.lr * share
         loss = torch.stack(list(objective.terms(wrapped, *divmod(step, objective.steps)).values())).sum()
         optimizer.zero_grad()
         loss.backward()
@@ -200,7 +203,7 @@ def interval(clips: Sequence[Sequence[np.ndarray]], summary: Callable, *, draws:
 
 
 def load_lifter(name: str, device: str = "cpu") -> Model:
-    """A lifter by name: one that ships, one of the benchmarks' own ("narrow", "narrow-dstformer"), or a file."""
+    """A lifter by name: one that ships, the benchmarks' own "narrow", or a file."""
     own = NARROW / f"{name}.pt"
     return load_model(own if own.exists() else name, device=device)
 

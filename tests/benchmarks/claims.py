@@ -42,7 +42,6 @@ def lines() -> dict[str, list[Cell]]:
         "joints as captured": _cells("as-is", as_is, ROWS),
         "the lifter that ships": _cells("sports", sports, ROWS, lifter="twoview-small"),
         "the lifter that ships, joints as captured": _cells("as-is", as_is, ROWS, lifter="twoview-small"),
-        "a small DSTformer": _cells("sports", sports, ASKED, lifter="narrow-dstformer"),
         "2D without errors": _cells("no errors", Conditions(level=1e-6), ASKED),
         "2D errors doubled": _cells("errors x 2", Conditions(level=0.014), ASKED),
         "learning rate / 4": _cells("sports", sports, ASKED, sets=("lr=5e-5",)),
