@@ -69,6 +69,20 @@ def test_slow_motion_is_related_by_its_rate():
     assert found.clock.rate == 1 / 4
 
 
+def test_a_long_take_shows_its_drift_and_how_well_it_is_known():
+    a, b = two_cameras()
+    found = [
+        match_poses(seen(a, seconds=45), seen(b, start=1.0, seconds=43, clock=ClockMap(1.0, 1 + ppm * 1e-6)))
+        for ppm in (0, 60)
+    ]
+    drift, faster = (1e6 * (relation.clock.rate - 1) for relation in found)
+    for relation in found:
+        assert 5 < relation.quality.drift_se_ppm < 40  # less than is known without looking, and not nothing
+    assert abs(drift) < 3 * found[0].quality.drift_se_ppm
+    assert abs(faster - 60) < 3 * found[1].quality.drift_se_ppm
+    assert 30 < faster - drift < 70
+
+
 def test_gaps_and_lone_jumps_do_not_matter():
     a, b = two_cameras()
     rng, good = np.random.default_rng(3), seen(b, start=1.0, clock=ClockMap(2.0))
