@@ -20,6 +20,8 @@ import numpy as np
 from adapting import RESULTS, Conditions, mean
 from grid import Cell, Machine, fill, lifter_mm, scores, six
 
+from twoview.training.planning import PAPER_HARMS_MM, PAPER_HELPS_MM
+
 ROWS = (
     "unadapted",
     "Iqbal et al.",
@@ -31,7 +33,7 @@ ROWS = (
     "L_3D (trained as phones)",
     "phones",
 )
-ASKED = ("unadapted", "L_2D", "L_2Dcon (paper)", "L_3D")  # of lines that change a detail
+ASKED = ("unadapted", "L_2Dcon (paper)", "L_3D")  # of lines that change a detail
 
 
 def lines() -> dict[str, list[Cell]]:
@@ -169,6 +171,16 @@ def _beforehand(every: Mapping[str, list[Cell]], work: Path) -> list[str]:
     text = ["| takes | lifter to two-view 3D, mm | test, unadapted, mm | L_2Dcon (paper) | phones |", "|---" * 5 + "|"]
     for apart, what, start, ends in sorted(found):
         text.append(f"| {what} | {apart:.0f} | {start:.1f} | {' | '.join(f'{end:+.1f}' for end in ends)} |")
+    bounds = ((0.0, PAPER_HARMS_MM), (PAPER_HARMS_MM, PAPER_HELPS_MM), (PAPER_HELPS_MM, np.inf))
+    text += [
+        "",
+        "| lifter to two-view 3D, mm | activities | L_2Dcon helped | on average | phones helped | on average |",
+    ]
+    text.append("|---" * 6 + "|")
+    for low, high in bounds:
+        some = np.array([ends for apart, _, _, ends in found if low <= apart < high]).reshape(-1, 2)
+        cells = [f"{(ends < 0).sum()} | {ends.mean():+.1f}" for ends in some.T if len(ends)]
+        text.append(f"| {low:g} to {high:g} | {len(some)} | {' | '.join(cells)} |")
     return text
 
 
