@@ -41,6 +41,8 @@ def spelled(value: Any) -> str:
     """A value as one types it after `--set KEY=`; "none" where there is nothing to type."""
     if value is None or value in ("", (), {}):
         return "none"
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(spelled, value))}]"
     return str(value).lower() if isinstance(value, bool) else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
