@@ -10,7 +10,7 @@ import torch
 from places import ASSETS
 from torch import nn
 
-from twoview.config import InferConfig
+from twoview.config import DetectConfig, InferConfig
 from twoview.datasets.rendered import read_scene
 from twoview.errors import FormatError, LifterError
 from twoview.evaluation.metrics import acceleration
@@ -236,3 +236,17 @@ def test_results_go_where_they_are_asked_to_and_never_over_the_clip(tmp_path):
             infer_file(clip, "twoview-small", tmp_path / out)
         assert caught.value.hint.endswith("--out clip_3d")
     assert infer_file(clip, "twoview-small", tmp_path / "solid.npz").files == {"poses": tmp_path / "solid.npz"}
+
+
+def test_a_video_is_detected_with_the_settings_that_are_given(monkeypatch, tmp_path):
+    asked = []
+
+    def detect(path, *, config, view, on_progress):
+        asked.append((path.name, config, view))
+        return walker(20)
+
+    monkeypatch.setattr("twoview.detection.pipeline.detect", detect)
+    given = DetectConfig(detector="movenet", person=2)
+    for settings in (given, None):
+        infer(tmp_path / "clip.mp4", model(), detect_config=settings)
+    assert asked == [("clip.mp4", given, "clip"), ("clip.mp4", DetectConfig(), "clip")]

@@ -81,3 +81,12 @@ def test_a_missing_frame_is_refused(tmp_path):
     frames = np.arange(9) / 30
     with pytest.raises(SyncError, match="10 times for view a, and its video has 9 frames"):
         by_timestamps({"a": tmp_path / "t.csv"}, {"a": frames}, "a")
+
+
+def test_two_capture_times_are_enough_and_one_is_not(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("1000\n1033\n")
+    assert read_timestamps(path) == pytest.approx([1.0, 1.033])
+    path.write_text("1000\n")
+    with pytest.raises(SyncError, match="has 1 times"):
+        read_timestamps(path)
