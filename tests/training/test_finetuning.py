@@ -247,6 +247,7 @@ def test_a_model_that_did_not_get_better_is_not_kept(tmp_path, start):
         (lambda t: [replace(t, poses={"a": t.poses["a"]})], "one view"),
         (lambda t: [replace(t, poses={"a": t.poses["a"], "b": t.poses["a"]})], "same video"),
         (lambda t: [replace(t, poses={"a": t.poses["a"], "b": copied(t.poses["a"])})], "same video"),
+        (lambda t: [replace(t, poses={**t.poses, "c": copied(t.poses["a"])})], "same video"),
     ],
 )
 def test_takes_that_cannot_teach_are_refused(tmp_path, start, takes, says):
