@@ -250,3 +250,8 @@ def test_a_video_is_detected_with_the_settings_that_are_given(monkeypatch, tmp_p
     for settings in (given, None):
         infer(tmp_path / "clip.mp4", model(), detect_config=settings)
     assert asked == [("clip.mp4", given, "clip"), ("clip.mp4", DetectConfig(), "clip")]
+
+
+def test_short_windows_begin_at_every_frame():
+    assert [cut[0] for cut in windows(7, 1, 3)] == [0, 1, 2, 3, 4]
+    assert [cut[0] for cut in windows(11, 1, 9)] == [0, 2]

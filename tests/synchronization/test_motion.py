@@ -15,7 +15,7 @@ from scenes import two_cameras
 
 from twoview.errors import SyncError
 from twoview.poses import Poses2D
-from twoview.skeleton import COCO17
+from twoview.skeleton import COCO17, H36M17
 from twoview.synchronization.motion import (
     compare_with_motion,
     match_poses,
@@ -23,6 +23,7 @@ from twoview.synchronization.motion import (
     refine_with_motion,
     relate_poses,
 )
+from twoview.synchronization.motion_clocks import trajectories
 from twoview.synchronization.several_views import Relation, inverse
 from twoview.timeline import ClockMap, ClockQuality, Sync
 
@@ -199,3 +200,11 @@ def test_the_benchmark_of_motion_holds_on_a_few_clips():
     assert sum(accepted for _, _, accepted, _ in rows) >= 2
     wrong, count = bench.other_clips(clips, 11, noise, alike=False, count=4)
     assert (wrong, count) == (0, 4)
+
+
+@pytest.mark.parametrize(("joints", "seconds"), [(5, 0.0), (6, 7.9)])
+def test_frames_count_that_show_six_joints(joints, seconds):
+    whole = seen(two_cameras()[0]).to(H36M17)
+    score = np.where(np.arange(17) < joints, whole.score, 0.0)
+    few = replace(whole, xy=np.where(score[..., None] > 0, whole.xy, np.nan), score=score)
+    assert trajectories(few).seconds == pytest.approx(seconds, abs=0.1)
