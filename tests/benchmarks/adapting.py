@@ -29,6 +29,7 @@ from twoview.takes import Take, resample
 from twoview.timeline import ClockMap, Sync
 from twoview.training.bodies import coco_like
 from twoview.training.clips import Clip, cut
+from twoview.training.finetuning import learning_rate
 from twoview.training.method_paper import Objective
 from twoview.training.pretraining import score_lifter
 from twoview.training.virtual_cameras import NEAREST_M, Chance, MotionBank, place_cameras, simulate_detector
@@ -139,13 +140,9 @@ def adapt(
     lifter = copy.deepcopy(model.lifter).train()
     wrapped = Precise(lifter, half=precision_of(config.precision, model.device.type, model.name) == "bf16")
     optimizer = torch.optim.AdamW(lifter.parameters(), config.lr, weight_decay=config.weight_decay)
-    automatic = "linear" if config.method == "phones" else "constant"
-    schedule = automatic if config.schedule == "auto" else config.schedule
     for step in range(steps):
-        epoch = step // objective.steps
-        share = {"constant": 1.0, "linear": 1 - step / steps, "exponential": config.lr_decay**epoch}[schedule]
         for group in optimizer.param_groups:
-            group["lr"] = config.lr * share
+            group["lr"] = learning_rate(config, step // objective.steps, step / steps)
         loss = torch.stack(list(objective.terms(wrapped, *divmod(step, objective.steps)).values())).sum()
         optimizer.zero_grad()
         loss.backward()

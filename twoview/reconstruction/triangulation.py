@@ -106,7 +106,7 @@ class Triangulation:
         """The unit of `poses(view)` in each frame (S, 1): a meter, or a meter at the root's depth in screen units."""
         if self.unit == "m":
             return np.ones((len(self.time), 1))
-        return 2 * self.focal_px[view] / self.size[view][0] / self.points[view][:, H36M17.root, 2:]
+        return screen_per_meter(self.points[view], self.focal_px[view], self.size[view][0])
 
     def summary(self) -> dict[str, Any]:
         """The numbers for a person or a JSON file."""
@@ -208,13 +208,18 @@ def _take_arrays(grid: ResampledTake, lift: Lift) -> TakeArrays:
     return TakeArrays(xy, grid.score, grid.time, grid.size, np.stack(start))
 
 
+def screen_per_meter(points: Array, focal: float, width: float) -> Array:
+    """Screen units of a meter (S, 1) at the root's depth, of points (S, J, 3) m before a camera."""
+    return 2 * focal / width / points[:, H36M17.root, 2:]
+
+
 def lifter_distance(lifted: Array, points: Array, reliable: Array, *, focal: float, width: float) -> float:
     """Mean distance in mm of a lifter's answer (S, J, 3) in screen units from points (S, J, 3) m before a camera.
 
     Both root-relative, joints but the root, in frames (S,) that are reliable; NaN where there are none.
     """
-    depth = points[:, H36M17.root, 2, None, None]
-    apart = np.linalg.norm(rooted(lifted) * depth * width / (2 * focal) - rooted(points), axis=-1)[reliable, 1:]
+    lifted_m = rooted(lifted) / screen_per_meter(points, focal, width)[..., None]
+    apart = np.linalg.norm(lifted_m - rooted(points), axis=-1)[reliable, 1:]
     known = apart[np.isfinite(apart)]
     return float(1000 * known.mean()) if len(known) else float("nan")
 

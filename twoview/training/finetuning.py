@@ -178,7 +178,9 @@ class _Loop:
         steps, sums = self.objective.steps, dict[str, float]()
         self.shared.train()
         for step in range(steps):
-            _set_learning_rate(self.optimizer, self.config, epoch, step, steps)
+            rate = learning_rate(self.config, epoch, (epoch * steps + step) / (self.config.epochs * steps))
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
             terms = self.objective.terms(self.shared, epoch, step)
             self._check(terms, epoch, step)
             self.fabric.backward(sum(terms.values(), torch.zeros((), device=self.fabric.device)))
@@ -224,18 +226,11 @@ def _checkpointing(lifter: nn.Module, name: str, config: FinetuneConfig) -> nn.M
     return lifter
 
 
-def _set_learning_rate(
-    optimizer: torch.optim.Optimizer, config: FinetuneConfig, epoch: int, step: int, steps: int
-) -> None:
-    """Learning rate of this step: constant, linear to 0 at the last step, or times a factor per epoch."""
+def learning_rate(config: FinetuneConfig, epoch: int, done: float) -> float:
+    """Learning rate in an epoch, with a share `done` of all steps: constant, falling to 0, or by a factor per epoch."""
     automatic = "linear" if config.method == "phones" else "constant"
-    share = {
-        "constant": 1.0,
-        "linear": 1.0 - (epoch * steps + step) / (config.epochs * steps),
-        "exponential": config.lr_decay**epoch,
-    }[automatic if config.schedule == "auto" else config.schedule]
-    for group in optimizer.param_groups:
-        group["lr"] = config.lr * share
+    share = {"constant": 1.0, "linear": 1.0 - done, "exponential": config.lr_decay**epoch}
+    return config.lr * share[automatic if config.schedule == "auto" else config.schedule]
 
 
 def _write_model(out: Path, state: RunState, model: Model, config: FinetuneConfig, about: Mapping[str, Any]) -> None:
