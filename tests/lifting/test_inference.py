@@ -16,7 +16,7 @@ from twoview.errors import FormatError, LifterError
 from twoview.evaluation.metrics import acceleration
 from twoview.geometry.framing import RULES
 from twoview.geometry.similarity import mirror
-from twoview.lifting.inference import MIN_SEEN, in_meters, infer, interleave, lift, windows
+from twoview.lifting.inference import in_meters, infer, interleave, lift, windows
 from twoview.lifting.model import Model, load_model
 from twoview.poses import Poses2D
 from twoview.skeleton import COCO17, H36M17, stature
@@ -149,10 +149,11 @@ def test_one_missing_joint_does_not_take_the_frame_with_it():
     assert np.isfinite(found.xyz).all()
 
 
-def test_frames_with_too_few_joints_are_not_invented():
-    found = lift(model(), hidden(walker(30), slice(10, 20), slice(MIN_SEEN - 1, None)), InferConfig(max_gap_s=0.01))
-    assert np.isnan(found.xyz[12:18]).all()
-    assert np.isfinite(found.xyz[:9]).all()
+def test_frames_with_fewer_than_five_joints_are_not_invented():
+    for joints, lifted in ((4, False), (5, True)):
+        found = lift(model(), hidden(walker(30), slice(10, 20), slice(joints, None)), InferConfig(max_gap_s=0.01))
+        assert (np.isfinite(found.xyz[12:18]) == lifted).all()
+        assert np.isfinite(found.xyz[:9]).all()
 
 
 def test_nothing_seen_at_all():

@@ -161,6 +161,15 @@ def test_the_loud_sound_near_both_decides_the_offset_not_the_quiet_one_far_away(
     assert float(found.clock.to_session(7.0)) - 7.0 == pytest.approx(10.0, abs=1e-4)
 
 
+def test_steady_noise_without_any_onset_is_aligned_by_its_waveform():
+    """Wind or a road: no sound begins, so that the samples themselves must fit."""
+    world = (0.05 * np.random.default_rng(9).standard_normal(40 * RATE)).astype(np.float32)
+    a, b = recorded_by_phone(world, 0.0, 25), recorded_by_phone(world, 4.2, 25)
+    found = match_sounds(sound_of(a, RATE), sound_of(b, RATE))
+    assert not found.refusal
+    assert found.clock.offset_s == pytest.approx(4.2, abs=5e-5)
+
+
 def test_claps_are_found_where_they_begin_and_quieter_or_slower_sounds_are_not():
     """On the clock of the view: its sound starts 0.5 s late, and a second of the file is half a second."""
     chance, loud = np.random.default_rng(17), {1.0: 1.0, 2.5: 0.6, 4.0: 0.9, 4.1: 0.9, 6.0: 0.1}
