@@ -3,6 +3,7 @@
     python tests/benchmarks/mutants.py --quick            every tenth mutant
     python tests/benchmarks/mutants.py                    all; continues where it was stopped; writes the table
     python tests/benchmarks/mutants.py --only framing     of the files whose name holds this
+    python tests/benchmarks/mutants.py --only framing --tests geometry   the same, by these tests alone
 
 A mutant is the project with one line changed (`mutations.py`), in a copy that has no data beside it. The tests that
 should notice are those that run the changed function, which is recorded once for each test: at first those of the files
@@ -317,6 +318,7 @@ class Work:
 
     folder: Path
     workers: int
+    places: Sequence[str] = NOTICING
     known: dict[str, Known] = field(default_factory=dict)
     results: dict[str, Result] = field(default_factory=dict)
 
@@ -331,8 +333,9 @@ class Work:
             (self.copy / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / file, self.copy / file)
         tests = sorted(f for f in files if f.startswith("tests/") and not f.startswith("tests/benchmarks/"))
-        self.tests_digest = digest(b"".join((ROOT / file).read_bytes() for file in tests))
-        noticing = tuple(f"tests/{place}" for place in NOTICING)
+        chosen = "" if self.places == NOTICING else ",".join(self.places)
+        self.tests_digest = digest(b"".join((ROOT / file).read_bytes() for file in tests) + chosen.encode())
+        noticing = tuple(f"tests/{place}" for place in self.places)
         self.files = [f for f in tests if f.startswith(noticing) and Path(f).name.startswith("test_")]
         self.map, self.log = self.folder / "tests.json", self.folder / "results.jsonl"
         if self.map.exists():
@@ -471,13 +474,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="every tenth mutant")
     parser.add_argument("--seed", type=int, default=0, help="which mutants are chosen")
     parser.add_argument("--only", default="", help="part of the names of the files to mutate")
+    parser.add_argument("--tests", default=",".join(NOTICING), help="tests that may notice, by how their names begin")
     parser.add_argument("--work", type=Path, default=ROOT / "work/mutants", help="folder of results, to continue")
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
     os.environ.update(OMP_NUM_THREADS="1", MPLBACKEND="Agg")
     os.environ.pop("PYTHONPATH", None)
     multiprocessing.set_forkserver_preload(PRELOADED)
-    work = Work(given.work.resolve(), given.workers)
+    work = Work(given.work.resolve(), given.workers, tuple(given.tests.split(",")))
     work.learn()
     chosen: list[Mutation] = []
     for file, number in CORE.items():
@@ -487,7 +491,7 @@ def main() -> None:
     work.judge(chosen)
     text = table(chosen, work.results)
     print(f"\n{text}")
-    if not given.quick and not given.only:
+    if not given.quick and not given.only and work.places == NOTICING:
         head = "# Do the tests notice mistakes?\n\n`python tests/benchmarks/mutants.py`: mistakes planted in the core, "
         head += "one at a time, without the data beside the project.\n\n"
         TABLE.write_text(head + text + "\n", encoding="utf-8")
