@@ -6,6 +6,7 @@ form that is the same for all: so many steps of as many frames, instead of 30 ep
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from unittest import mock
@@ -94,16 +95,21 @@ def train(
 
 
 def labeled(takes: Sequence[Take], row: Row) -> list[Take]:
-    """The takes with the labels that a row may see: of whole people, until their clips are the share."""
+    """The takes with the labels that a row may see: of whole people, whose clips are the share or a little less."""
     if not 0 < row.labels < 1:
         return list(takes) if row.labels else bare(takes)
-    people = [person(take) for take in takes]
-    counts = {who: people.count(who) for who in dict.fromkeys(people)}
-    known: set[str] = set()
-    for who in np.random.default_rng(0).permutation(list(counts)).tolist():
-        if sum(counts[other] for other in known) < row.labels * len(takes):
-            known.add(who)
+    known = people_within(takes, row.labels)
     return [take if person(take) in known else bare([take])[0] for take in takes if row.mixed or person(take) in known]
+
+
+def people_within(takes: Sequence[Take], share: float) -> set[str]:
+    """People in an order that chance decides, but for those whose clips would be more than the share; at least one."""
+    clips = Counter(person(take) for take in takes)
+    known: set[str] = set()
+    for who in np.random.default_rng(0).permutation(sorted(clips)).tolist():
+        if sum(clips[other] for other in (*known, who)) <= share * len(takes):
+            known.add(who)
+    return known or {min(clips, key=clips.__getitem__)}
 
 
 def person(take: Take) -> str:

@@ -161,11 +161,14 @@ def test_the_loud_sound_near_both_decides_the_offset_not_the_quiet_one_far_away(
     assert float(found.clock.to_session(7.0)) - 7.0 == pytest.approx(10.0, abs=1e-4)
 
 
-def test_steady_noise_without_any_onset_is_aligned_by_its_waveform():
-    """Wind or a road: no sound begins, so that the samples themselves must fit."""
+def test_steady_sound_under_noise_three_times_as_loud_is_aligned_by_its_waveform():
+    """A road, and the wind at each microphone: nothing begins, so that the samples themselves must fit."""
     world = (0.05 * np.random.default_rng(9).standard_normal(40 * RATE)).astype(np.float32)
-    a, b = recorded_by_phone(world, 0.0, 25), recorded_by_phone(world, 4.2, 25)
-    found = match_sounds(sound_of(a, RATE), sound_of(b, RATE))
+    a, b = (
+        recorded_by_phone(world, start, 25) + 0.15 * np.random.default_rng(seed).standard_normal(25 * RATE)
+        for seed, start in ((1, 0.0), (2, 4.2))
+    )
+    found = match_sounds(sound_of(a.astype(np.float32), RATE), sound_of(b.astype(np.float32), RATE))
     assert not found.refusal
     assert found.clock.offset_s == pytest.approx(4.2, abs=5e-5)
 
