@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from bodies import error_mm, moving_body, two_views
+from bodies import around, error_mm, moving_body, two_views
 
 from twoview.config import TriangulateConfig
 from twoview.errors import DetectorError, SyncError
@@ -19,10 +19,10 @@ from twoview.timeline import ClockMap, Sync
 START_B = 0.6  # seconds that view b began after a
 
 
-def make(seed: int = 0, frames: int = 90, offset: float = START_B, **how):
+def make(seed: int = 0, frames: int = 90, offset: float = START_B, travel: float = 0.3, **how):
     """A take, a stand-in for the lifter that is as wrong as one, and the truth (V, T, J, 3)."""
     rng = np.random.default_rng(seed)
-    tracks, truth = two_views(moving_body(frames, rng), rng, **{"noise": 0.004, **how})
+    tracks, truth = two_views(moving_body(frames, rng, travel=travel), rng, **{"noise": 0.004, **how})
     clocks = {"a": ClockMap(), "b": ClockMap(offset_s=offset)}
     poses, lifted = {}, {}
     for v, view in enumerate("ab"):
@@ -72,6 +72,14 @@ def test_the_angle_is_that_of_the_cameras_seen_from_the_athlete():
         assert found.angle_deg["a"] == pytest.approx(0, abs=1e-3)
         assert found.angle_deg["b"] == pytest.approx(angles[1] - angles[0], abs=4)
         assert found.residual["b"] < 0.01
+
+
+def test_the_angle_is_that_from_the_middle_of_the_athletes_path():
+    found, truth = run(travel=1.5, noise=0.0)
+    root = np.median(truth[:, :, 0], axis=1)
+    towards = [-around(angle)[0].T @ own for angle, own in zip((0.0, 90.0), root, strict=True)]
+    cosine = towards[0] @ towards[1] / np.linalg.norm(towards[0]) / np.linalg.norm(towards[1])
+    assert found.angle_deg["b"] == pytest.approx(np.degrees(np.arccos(cosine)), abs=2)
 
 
 def test_screen_units_are_those_of_the_picture():
