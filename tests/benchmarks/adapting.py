@@ -200,7 +200,7 @@ def interval(clips: Sequence[Sequence[np.ndarray]], summary: Callable, *, draws:
 
 
 def load_lifter(name: str, device: str = "cpu") -> Model:
-    """A lifter by name: one that ships, the benchmarks' own "narrow", or a file."""
+    """A lifter by name: one that ships, the benchmarks' own "narrow" or "narrow-dstformer", or a file."""
     own = NARROW / f"{name}.pt"
     return load_model(own if own.exists() else name, device=device)
 

@@ -37,8 +37,8 @@ ASKED = ("unadapted", "L_2Dcon (paper)", "L_3D")  # of lines that change a detai
 QUICK = ("unadapted", "L_2D", "one similarity per frame", "L_2Dcon (paper)", "L_3D", "phones")
 SHORT = {"steps": 30, "every": 3}  # a step of the small DSTformer takes as long as ten of the temporal network
 SHORT_LINES = (
-    "30 steps, clips of 27: the temporal network",
-    "30 steps, clips of 27: a small DSTformer, the paper's network",
+    "30 steps of 27-frame clips",
+    "30 steps of 27-frame clips: a small DSTformer",
 )
 
 
