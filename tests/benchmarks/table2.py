@@ -34,7 +34,7 @@ def main() -> None:
     ]
     fill(list(dict.fromkeys(cell for row in table for cell in row)), machine)
     lines = [
-        "| with 3D | unadapted | L_3D on these alone | and 2D of all, L_con | phones, no 3D | L_3D on all |",
+        "| 3D of | unadapted | L_3D on these alone | and 2D of all, L_con | phones, no 3D | L_3D on all |",
         "|---|---|---|---|---|---|",
     ]
     takes = table[0][0].takes()
