@@ -4,8 +4,8 @@ python tests/benchmarks/table1.py [--lifter narrow] [--quick] [--protocol sports
     [--steps 200] [--device cuda]
 
 Rows are the presets of the paper and its baselines, as published, and the method `phones` with its ablations, all in
-one short form: so many steps of as many frames. Lifters: one that ships, or "narrow" or "narrow-dstformer", which know what the
-paper's knew (docs/results/pretraining). "sports": joints as a COCO detector's, converted, as in the paper;
+one short form: so many steps of as many frames. Lifters: one that ships, or "narrow" or "narrow-dstformer", which know
+what the paper's knew (docs/results/pretraining). "sports": joints as a COCO detector's, converted, as in the paper;
 "as-is": joints as captured.
 New people are the subject numbers that no training file holds; golf, baseball and basketball have one subject each, so
 there the test is on new trials. MPJPE / PA-MPJPE in true mm of view a, one view seen; 95 % intervals over clips.
