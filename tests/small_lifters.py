@@ -18,6 +18,15 @@ LITE = {"dim_feat": 256, "mlp_ratio": 4.0}
 
 SMALL = {
     "dstformer": {"dim_feat": 16, "dim_rep": 16, "depth": 1, "num_heads": 4, "maxlen": 9},
+    "gated": {
+        "adapted": {"name": "tcn", "config": {"width": 16, "dilations": [1, 3], "clip_length": 9}},
+        "unadapted": {
+            "name": "dstformer",
+            "config": {"dim_feat": 16, "dim_rep": 16, "depth": 1, "num_heads": 4, "maxlen": 9},
+        },
+        "poses": 3,
+        "steady": 2.0,
+    },
     "tcn": {"width": 16, "dilations": [1, 3], "clip_length": 9},
     "mine": {"width": 8},
 }

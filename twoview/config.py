@@ -245,6 +245,9 @@ class FinetuneConfig(Checked):
     )
     devices: int = setting(1, "number of processes or GPUs on each machine", low=1, shapes=False)
     nodes: int = setting(1, "number of machines", low=1, shapes=False)
+    gate: bool = setting(
+        True, "answer with the unadapted lifter where a pose is far from those of the takes; no: adapt it everywhere"
+    )
     keep: str = setting(
         "best", "epoch that becomes the model: the best by the criterion, or the last", choices=("best", "last")
     )

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from twoview.geometry.cameras import Values
-from twoview.skeleton import H36M17, Skeleton
+from twoview.skeleton import BODY_M, H36M17, Skeleton
 
 _AMBIGUOUS = 1e-6  # sigma_2 + sigma_3 below this share of sigma_1: the rotation is not determined
 _TINY = 1e-12
@@ -182,3 +182,18 @@ def bone_lengths(points: Tensor, skeleton: Skeleton = H36M17) -> Tensor:
     bones = points[..., list(children), :] - points[..., list(parents), :]
     lengths: Tensor = torch.linalg.vector_norm(bones, dim=-1)
     return lengths
+
+
+def canonical(points: Tensor, skeleton: Skeleton = H36M17) -> Tensor:
+    """Poses (..., J, 3) in camera axes, to be compared across views and bodies.
+
+    They are root-relative, turned about the vertical until the hips lie along x, with summed bones of 4.2 m.
+    """
+    own = rooted(points, skeleton)
+    across = own[..., skeleton.index("left_hip"), :] - own[..., skeleton.index("right_hip"), :]
+    length = across[..., ::2].norm(dim=-1, keepdim=True).clamp(min=_TINY)
+    cos, sin = across[..., :1] / length, across[..., 2:] / length
+    x, y, z = own.unbind(-1)
+    turned = torch.stack([cos * x + sin * z, y, cos * z - sin * x], dim=-1)
+    size = bone_lengths(own, skeleton).sum(dim=-1)[..., None, None].clamp(min=_TINY)
+    return turned * (BODY_M / size)

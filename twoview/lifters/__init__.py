@@ -22,6 +22,7 @@ from twoview.errors import LifterError
 
 LIFTERS: dict[str, str] = {
     "dstformer": "twoview.lifters.dstformer:DSTformer",
+    "gated": "twoview.lifters.gate:GatedLifter",
     "tcn": "twoview.lifters.tcn:TemporalNetwork",
 }
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from twoview.config import DetectConfig, InferConfig
 from twoview.errors import LifterError
 from twoview.geometry.framing import Framing, frame_clip, to_camera, to_pixels, to_screen
 from twoview.geometry.similarity import mirror
+from twoview.lifters.gate import GatedLifter
 from twoview.lifting.model import Model
 from twoview.machine import keep_memory
 from twoview.poses import Poses2D, Poses3D, Source
@@ -71,9 +73,9 @@ def lift(
     model: Model, poses: Poses2D, config: InferConfig | None = None, *, on_progress: OnProgress | None = None
 ) -> Poses3D:
     """Poses2D with any known skeleton -> root-relative Poses3D in screen units at the same times; NaN where unseen."""
-    xyz = _answers(model, poses, config or InferConfig(), to_camera, on_progress)
+    found = _answers(model, poses, config or InferConfig(), to_camera, on_progress)
     made_by = f"{model.name} {model.card.get('name', '')}".strip()
-    return Poses3D(xyz, poses.time, view=poses.view, source=Source(poses.source.video, made_by))
+    return replace(found, view=poses.view, source=Source(poses.source.video, made_by))
 
 
 def pixel_poses(model: Model, poses: Poses2D, config: InferConfig | None = None) -> Array:
@@ -82,7 +84,7 @@ def pixel_poses(model: Model, poses: Poses2D, config: InferConfig | None = None)
     x, y in the picture and z at its scale at the root: the 2.5D pose that MotionBERT's evaluation compares. Windows and
     blending are those of `lift`. See `framing.to_pixels` for what the focal length of `config` does.
     """
-    return _answers(model, poses, config or InferConfig(), to_pixels, None)
+    return _answers(model, poses, config or InferConfig(), to_pixels, None).xyz
 
 
 def _answers(
@@ -91,12 +93,12 @@ def _answers(
     config: InferConfig,
     undo: Callable[[Tensor, Framing], Tensor],
     on_progress: OnProgress | None,
-) -> Array:
-    """What a lifter answers (T, 17, 3) at the poses' times, NaN where unseen; `undo` takes it out of a clip's frame."""
+) -> Poses3D:
+    """What a lifter answers at the poses' times, NaN where unseen; `undo` takes it out of a clip's frame."""
     keep_memory()
     model, flat = model.adjusted(framing=config.framing), poses.to(H36M17)
     if not len(flat):
-        return np.empty((0, len(H36M17), 3), dtype=np.float32)
+        return Poses3D(np.empty((0, len(H36M17), 3)), flat.time)
     frame_s = float(np.median(np.diff(flat.time))) if len(flat) > 1 else 1 / model.rate_hz
     sequences = interleave(frame_s, model.rate_hz)
     steps = max(round((flat.time[-1] - flat.time[0]) * model.rate_hz * sequences), 0)
@@ -104,9 +106,9 @@ def _answers(
     gap = max(config.max_gap_s, 1.5 * frame_s, 1.5 / model.rate_hz)
     even = flat.at(grid, max_gap=gap)
     cuts = list(windows(len(grid), sequences, model.clip_length))
-    xyz = _blend(model, even, cuts, config, undo=undo, on_progress=on_progress)
+    xyz, share = _blend(model, even, cuts, config, undo=undo, on_progress=on_progress)
     xyz[(even.score > 0).sum(axis=1) < MIN_SEEN] = np.nan
-    return Poses3D(xyz, grid).at(flat.time, max_gap=gap).xyz
+    return Poses3D(xyz, grid, adapted=share).at(flat.time, max_gap=gap)
 
 
 def interleave(frame_s: float, rate_hz: float) -> int:
@@ -136,25 +138,32 @@ def _blend(
     *,
     undo: Callable[[Tensor, Framing], Tensor],
     on_progress: OnProgress | None,
-) -> Array:
-    """Weighted mean (T, J, 3) of all lifted windows; a window's weight falls to 0 at its ends. NaN without a window."""
-    total = np.zeros((len(poses), len(H36M17), 3))
+) -> tuple[Array, Array | None]:
+    """Weighted mean (T, J, 3) of all lifted windows, and of the adapted lifter's share (T,) where a gate decides it.
+
+    A window's weight falls to 0 at its ends. NaN, and a share of 0, without a window.
+    """
+    total, shares = np.zeros((len(poses), len(H36M17), 3)), np.zeros(len(poses))
     weight = np.zeros((len(poses), 1, 1))
-    lifter = torch.compile(model.lifter, dynamic=True) if config.compile else model.lifter
+    gate = isinstance(model.lifter, GatedLifter)
+    lifter = model.lifter.parts if isinstance(model.lifter, GatedLifter) else model.lifter
+    lifter = torch.compile(lifter, dynamic=True) if config.compile else lifter
     seen = [cut for cut in cuts if (poses.score[cut] > 0).any()]
     done = 0
     for batch in _batches(seen):
         at = np.stack(batch)
-        answer, framing = _lift_windows(model, lifter, poses, at, config)
+        answer, share, framing = _lift_windows(model, lifter, poses, at, config)
         lifted = undo(answer, framing).cpu().numpy()
         fade = np.sin(np.pi * (np.arange(at.shape[1]) + 0.5) / at.shape[1])[:, None, None] ** 2
-        for cut, xyz in zip(batch, lifted, strict=True):
+        for cut, xyz, own in zip(batch, lifted, share.cpu().numpy(), strict=True):
             total[cut] += fade * xyz
+            shares[cut] += fade[:, 0, 0] * own
             weight[cut] += fade
         done += len(batch)
         report(on_progress, Progress("lift", done, len(seen), "windows"))
     with np.errstate(invalid="ignore"):
-        return np.where(weight > 0, total / weight, np.nan)
+        found = np.where(weight > 0, total / weight, np.nan)
+    return found, shares / np.maximum(weight[:, 0, 0], 1e-12) if gate else None
 
 
 def _batches(cuts: Sequence[Array]) -> Iterator[list[Array]]:
@@ -170,9 +179,12 @@ def _batches(cuts: Sequence[Array]) -> Iterator[list[Array]]:
 
 @torch.inference_mode()
 def _lift_windows(
-    model: Model, lifter: Callable[[Tensor], Tensor], poses: Poses2D, at: Array, config: InferConfig
-) -> tuple[Tensor, Framing]:
-    """The lifter's answer (B, T, J, 3) to the poses' windows, by frame numbers at (B, T), and their frame."""
+    model: Model, lifter: Callable[[Tensor], Any], poses: Poses2D, at: Array, config: InferConfig
+) -> tuple[Tensor, Tensor, Framing]:
+    """The lifter's answer (B, T, J, 3) to the poses' windows, by frame numbers at (B, T), and their frame.
+
+    Between them the adapted lifter's share (B, T) where `lifter` is a gate's, else ones.
+    """
     flat = torch.from_numpy(np.nan_to_num(poses.xy[at])).to(model.device)
     score = torch.from_numpy(poses.score[at]).to(model.device)
     sizes = flat.new_tensor(poses.size).expand(len(flat), 2)
@@ -183,11 +195,17 @@ def _lift_windows(
     half: AbstractContextManager[object] = nullcontext()
     if config.precision in _HALF:
         half = torch.autocast(model.device.type, dtype=_HALF[config.precision])
-    with half:
+
+    def lifted(x: Tensor) -> tuple[Tensor, Tensor]:
         answer = lifter(x)
+        return answer if isinstance(answer, tuple) else (answer, torch.ones_like(x[..., 0, 0]))
+
+    with half:
+        answer, share = lifted(x)
         if config.flip:
-            answer = (answer + mirror(lifter(mirror(x)))) / 2
-    return answer.float(), framing
+            other, other_share = lifted(mirror(x))
+            answer, share = (answer + mirror(other)) / 2, (share + other_share) / 2
+    return answer.float(), share.float(), framing
 
 
 def in_meters(poses: Poses3D, height_m: float) -> Poses3D:

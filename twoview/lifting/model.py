@@ -17,6 +17,7 @@ from twoview import lifters
 from twoview.errors import FormatError, LifterError
 from twoview.geometry.framing import RULES, Rule
 from twoview.lifters import motionbert
+from twoview.lifters.gate import GatedLifter
 from twoview.machine import torch_device
 from twoview.skeleton import Skeleton, skeleton
 from twoview.storage import records, torch_files, weights
@@ -73,6 +74,13 @@ class Model:
             )
         rule = self.framing if framing == "auto" else cast("Rule", framing)
         return replace(self, framing=rule, rate_hz=rate_hz or self.rate_hz, clip_length=clip_length or self.clip_length)
+
+    def adapted_part(self) -> Model:
+        """What goes on being adapted: the adapted lifter of a gated model, which is no model to use; else the model."""
+        if not isinstance(self.lifter, GatedLifter):
+            return self
+        part = self.config["adapted"]
+        return replace(self, lifter=self.lifter.adapted, name=part["name"], config=part["config"])
 
     def facts(self) -> dict[str, Any]:
         """Everything but the weights, as plain values: the facts in a model file and in an exported file."""

@@ -28,6 +28,7 @@ from twoview.progress import OnProgress, Progress, report
 from twoview.takes import ResampledTake, Take, check_views, resample
 from twoview.training import distributed, method_paper, method_phones, runs
 from twoview.training.clips import Clip, cut, hold_out
+from twoview.training.gate import gated
 from twoview.training.method_paper import Objective, Paper
 from twoview.training.runs import RunFolder, RunState, Snapshot
 from twoview.visualization.report import loss_shares, write_report
@@ -84,7 +85,8 @@ def finetune(
     model = load_model(config.weights).adjusted(
         framing=config.framing, rate_hz=config.rate_hz, clip_length=config.clip_length
     )
-    fabric = distributed.launch(config, model.name)
+    start = model.adapted_part()
+    fabric = distributed.launch(config, start.name)
     on_progress = on_progress if fabric.is_global_zero else None
     folder = RunFolder(out, config, triangulation, takes, writes=fabric.is_global_zero)
     state = folder.resume()
@@ -103,8 +105,8 @@ def finetune(
             grids, train, held_out, model, config,
             triangulation=triangulation, folder=temporary, on_progress=on_progress,
         )  # fmt: skip
-    loop = _Loop(model, objective, config, fabric, out=out, on_progress=on_progress)
-    state = loop.restore(state)
+    loop = _Loop(start, objective, config, fabric, out=out, on_progress=on_progress)
+    state = loop.restore(state, model.lifter)
     folder.start(new=state.epoch == 0)
 
     for epoch in range(state.epoch, config.epochs):
@@ -117,6 +119,9 @@ def finetune(
         folder.log({"epoch": epoch + 1, **losses, **figures, "seconds": time.monotonic() - started})
         folder.save(state)
 
+    made = _made(state, model, train, config)
+    if state.best.epoch > 0:
+        state = replace(state, best=replace(state.best, held_out=objective.validate(made.lifter)))
     warnings = [*objective.warnings, *method_paper.warnings(state.before, state.best.held_out, clips=len(train))]
     if state.best.epoch == 0:
         warnings.append(
@@ -126,7 +131,7 @@ def finetune(
     if fabric.is_global_zero:
         views_seen = dict.fromkeys(view for take in takes for view in take.views)
         about = {"takes": len(takes), "views": ",".join(views_seen), "clips": len(train)}
-        _write_model(out, state, model, config, {**about, "held_out_clips": len(held_out)})
+        _write_model(out, state, made, config, {**about, "held_out_clips": len(held_out)})
     folder.save(state)
     fabric.barrier()
     shutil.rmtree(temporary, ignore_errors=True)
@@ -163,10 +168,10 @@ class _Loop:
         self.wrapped, self.optimizer = fabric.setup(self.lifter, optimizer)
         self.shared = distributed.Shared(self.wrapped, fabric)
 
-    def restore(self, state: RunState | None) -> RunState:
-        """Continue from a state, or make that of a new run."""
+    def restore(self, state: RunState | None, unadapted: nn.Module) -> RunState:
+        """Continue from a state, or make that of a new run, which is compared with the unadapted lifter."""
         if state is None:
-            before = self.objective.validate(self.lifter)
+            before = self.objective.validate(unadapted)
             best = Snapshot(0, before, runs.cpu_weights(self.lifter))
             return RunState(0, before, best, best.lifter, self.optimizer.state_dict())
         self.lifter.load_state_dict(state.lifter)
@@ -233,11 +238,19 @@ def learning_rate(config: FinetuneConfig, epoch: int, done: float) -> float:
     return config.lr * share[automatic if config.schedule == "auto" else config.schedule]
 
 
+def _made(state: RunState, model: Model, clips: Sequence[Clip], config: FinetuneConfig) -> Model:
+    """The best epoch's lifter as a model, with a gate if `config` asks for one; the unadapted one if that was best."""
+    if state.best.epoch == 0:
+        return model
+    start = model.adapted_part()
+    adapted = copy.deepcopy(start.lifter)
+    adapted.load_state_dict(state.best.lifter)
+    return gated(model, adapted.eval(), clips) if config.gate else replace(start, lifter=adapted.eval())
+
+
 def _write_model(out: Path, state: RunState, model: Model, config: FinetuneConfig, about: Mapping[str, Any]) -> None:
-    """Write the best lifter with a card, and the report page."""
+    """Write the model with a card, and the report page."""
     best = state.best
-    lifter = copy.deepcopy(model.lifter)
-    lifter.load_state_dict(best.lifter)
     card = {
         **model.card,
         "adapted": best.epoch > 0,
@@ -248,7 +261,7 @@ def _write_model(out: Path, state: RunState, model: Model, config: FinetuneConfi
         "before": dict(state.before),
         "after": dict(best.held_out),
     }
-    save_model(out / "model.pt", replace(model, lifter=lifter.eval(), card=card))
+    save_model(out / "model.pt", replace(model, card=card))
     write_report(
         out / "report.html", runs.rows(out), title=f"Run {out.name}", before=state.before, after=best.held_out,
         best_epoch=best.epoch, warnings=state.warnings, about={**card, **to_plain(config)["finetune"]},

@@ -1,0 +1,115 @@
+"""The gate of an adapted model: where its adapted lifter answers, and where the unadapted one does.
+
+Adaptation to a few takes harms movements that were not filmed, and held-out takes of the same movements do not show
+it. `gated` makes one lifter of both: near the poses of the takes the adapted one, far from them the unadapted one. What
+is near follows from the takes alone: a pose's reach is the geometric mean of how much adaptation corrected that pose,
+how much it corrected poses altogether, and how far the poses of one take are from those of the others, times CAREFUL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from twoview.geometry.similarity import bone_lengths, canonical, mirror, rooted
+from twoview.lifters import build
+from twoview.lifters.gate import GatedLifter
+from twoview.lifting.inference import MIN_SEEN
+from twoview.lifting.model import Model
+from twoview.skeleton import BODY_M, H36M17
+from twoview.training.clips import Clip, collate
+from twoview.training.method_paper import by_shape
+
+CAREFUL = 0.9  # chosen on training people and rendered scenes, see docs/results/harm.md
+POSES = 2048  # at most, besides their mirror images
+ALIKE_M = 0.02  # poses nearer than this to one that is kept are left out
+STEADY_S = 0.67  # sigma of the time over which distances are averaged
+CANDIDATES = 20_000  # poses at most that POSES are chosen from, evenly spread over the clips
+COMPARED = 4_000  # poses at most that are compared with those of other takes
+_AT_ONCE = 64  # clips
+
+
+def gated(model: Model, adapted: nn.Module, clips: Sequence[Clip]) -> Model:
+    """The model that answers with `adapted` near the poses of the clips, and as `model` does elsewhere.
+
+    clips  what `adapted` was adapted to; every view of them counts
+    """
+    start = model.adapted_part()
+    old, new, take = _answers(model, adapted, clips)
+    poses = canonical(old)
+    corrected = rooted(new - old).norm(dim=-1).mean(dim=-1) * BODY_M / bone_lengths(old).sum(dim=-1).clamp(min=1e-6)
+    typical = corrected.median()
+    apart = between_takes(poses, take)
+    kept = spread_out(poses, POSES, ALIKE_M)
+    reach = CAREFUL * (corrected[kept] * typical * (apart or typical)).clamp(min=1e-9).pow(1 / 3)
+    config = {
+        "adapted": {"name": start.name, "config": dict(start.config)},
+        "unadapted": {"name": model.name, "config": dict(model.config)},
+        "poses": 2 * len(kept),
+        "steady": STEADY_S * model.rate_hz,
+    }
+    lifter = cast(GatedLifter, build("gated", config))
+    lifter.adapted.load_state_dict(adapted.state_dict())
+    lifter.unadapted.load_state_dict(model.lifter.state_dict())
+    lifter.unadapted_poses.copy_(with_mirrored(poses[kept]))
+    lifter.adapted_poses.copy_(with_mirrored(canonical(new[kept])))
+    lifter.reach.copy_(torch.cat([reach, reach]))
+    return replace(model, lifter=lifter.eval(), name="gated", config=config)
+
+
+@torch.no_grad()
+def _answers(model: Model, adapted: nn.Module, clips: Sequence[Clip]) -> tuple[Tensor, Tensor, Tensor]:
+    """Both lifters' answers (N, J, 3) to frames that show enough, screen units, and the number of the take (N,)."""
+    names = {name: number for number, name in enumerate(dict.fromkeys(clip.take for clip in clips))}
+    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    step = max(sum(clip.score.shape[0] * clip.score.shape[1] for clip in clips) // CANDIDATES, 1)
+    for some in by_shape(clips):
+        for first in range(0, len(some), _AT_ONCE):
+            part = some[first : first + _AT_ONCE]
+            batch = collate(part, model.framing)
+            seen = ((batch.score > 0).sum(dim=-1) >= MIN_SEEN)[:, :, ::step]
+            take = torch.tensor([names[clip.take] for clip in part])[:, None, None].expand(seen.shape)
+            answers = [
+                batch.lifted(lifter(batch.x.to(model.device)).float().cpu()) for lifter in (model.lifter, adapted)
+            ]
+            found.append((answers[0][:, :, ::step][seen], answers[1][:, :, ::step][seen], take[seen]))
+    old, new, take = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return old, new, take
+
+
+def with_mirrored(poses: Tensor) -> Tensor:
+    """Canonical poses (N, J, 3) and their mirror images (2 N, J, 3)."""
+    return torch.cat([poses, mirror(poses)])
+
+
+def spread_out(poses: Tensor, count: int, alike: float) -> Tensor:
+    """Indices of at most `count` poses (N, J, 3): each the farthest from all before it, until the rest is alike.
+
+    alike  RMS distance of joints up to which two poses are alike, in the unit of the poses
+    """
+    flat = poses.flatten(1)
+    nearest = torch.full((len(flat),), torch.inf)
+    chosen = [0]
+    while len(chosen) < min(count, len(flat)):
+        nearest = torch.minimum(nearest, (flat - flat[chosen[-1]]).square().sum(dim=-1) / poses.shape[1])
+        farthest = int(nearest.argmax())
+        if nearest[farthest] <= alike**2:
+            break
+        chosen.append(farthest)
+    return torch.tensor(chosen)
+
+
+def between_takes(poses: Tensor, take: Tensor) -> float:
+    """Median distance of canonical poses (N, J, 3) from the nearest pose of any other take (N,), m; 0 for one take."""
+    picked = torch.linspace(0, len(poses) - 1, min(len(poses), COMPARED)).long()
+    poses, take = poses[picked], take[picked]
+    found = []
+    for number in range(int(take.max()) + 1):
+        own, others = poses[take == number], with_mirrored(poses[take != number])
+        if len(others):
+            found.append(torch.cdist(own.flatten(1), others.flatten(1)).amin(dim=-1) / len(H36M17) ** 0.5)
+    return float(torch.cat(found).median()) if found else 0.0
