@@ -16,7 +16,8 @@ from twoview.errors import FormatError, LifterError
 from twoview.evaluation.metrics import acceleration
 from twoview.geometry.framing import RULES
 from twoview.geometry.similarity import mirror
-from twoview.lifting.inference import in_meters, infer, interleave, lift, windows
+from twoview.lifters.gate import GatedLifter
+from twoview.lifting.inference import in_meters, infer, interleave, lift, warnings, windows
 from twoview.lifting.model import Model, load_model
 from twoview.poses import Poses2D
 from twoview.skeleton import COCO17, H36M17, stature
@@ -251,6 +252,52 @@ def test_a_video_is_detected_with_the_settings_that_are_given(monkeypatch, tmp_p
     for settings in (given, None):
         infer(tmp_path / "clip.mp4", model(), detect_config=settings)
     assert asked == [("clip.mp4", given, "clip"), ("clip.mp4", DetectConfig(), "clip")]
+
+
+class Gate(GatedLifter):
+    """A gate between two depths whose share in each frame is the score of the first joint."""
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+        self.adapted, self.unadapted, self.clip_length = Depth(2.0), Depth(0.0), LENGTH
+
+    def parts(self, x):
+        share = x[:, :, 0, 2]
+        old = self.unadapted(x)
+        return old + share[..., None, None] * (self.adapted(x) - old), share
+
+
+@pytest.mark.parametrize("rate", [30.0, 60.0, 25.0])
+def test_poses_say_the_adapted_lifters_share_of_every_frame(rate):
+    poses = walker(60, rate)
+    score = poses.score.copy()
+    score[:, 0] = np.linspace(0.2, 0.8, 60)
+    found = lift(model(Gate()), replace(poses, score=score))
+    assert found.adapted == pytest.approx(score[:, 0], abs=0.06)
+    assert found.between(5.2, 5.6).adapted == pytest.approx(found.adapted[(found.time >= 5.2) & (found.time <= 5.6)])
+    middle = 0.5 * (found.time[20] + found.time[21])
+    assert found.at([middle]).adapted == pytest.approx(found.adapted[20:22].mean(), abs=1e-6)
+    assert lift(model(), poses).adapted is None
+
+
+def test_poses_keep_the_share_in_their_file(tmp_path):
+    found = lift(model(Gate()), walker(20))
+    records.save(tmp_path / "x.npz", found)
+    assert records.load(tmp_path / "x.npz").adapted == pytest.approx(found.adapted)
+    records.save(tmp_path / "y.npz", lift(model(), walker(20)))
+    assert records.load(tmp_path / "y.npz").adapted is None
+
+
+def test_new_movements_are_warned_of():
+    found = lift(model(Gate()), walker(30))
+    assert warnings(replace(found, adapted=np.full(30, 0.95))) == ()
+    half = np.where(np.arange(30) < 15, 1.0, 0.0)
+    (sentence,) = warnings(replace(found, adapted=half))
+    assert sentence.startswith("50% of this video")
+    xyz = found.xyz.copy()
+    xyz[15:] = np.nan  # frames without a pose do not count
+    assert warnings(replace(found, xyz=xyz, adapted=half)) == ()
+    assert warnings(lift(model(), walker(30))) == ()
 
 
 def test_short_windows_begin_at_every_frame():

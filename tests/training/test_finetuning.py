@@ -13,6 +13,7 @@ from torch import nn
 
 from twoview.config import FinetuneConfig, LossConfig, TriangulateConfig
 from twoview.errors import ConfigError, FormatError, LifterError, SyncError, TrainingError
+from twoview.lifters.gate import GatedLifter
 from twoview.lifting.inference import lift
 from twoview.lifting.model import load_model
 from twoview.poses import Poses2D, Poses3D, Source
@@ -179,6 +180,59 @@ def test_a_run_lowers_its_loss_and_says_what_it_did(tmp_path, start):
     assert model.card["views"] == "a,b"
     assert model.card["adapted"] == run.adapted
     assert json.loads((tmp_path / "run" / "config.json").read_text())["finetune"]["epochs"] == 6
+
+
+def test_the_model_has_a_gate_unless_it_is_turned_off(tmp_path, start):
+    takes = [take(), take("take2", seed=1)]
+    config = replace(PAPER, weights=str(start), keep="last")
+    run = finetune(takes, config, out=tmp_path / "gated")
+    gate, free = (
+        load_model(run.model),
+        load_model(finetune(takes, replace(config, gate=False), out=tmp_path / "x").model),
+    )
+    assert (gate.name, free.name) == ("gated", "tcn")
+    alone = gate.adapted_part().lifter.state_dict()
+    assert all(torch.equal(value, alone[key]) for key, value in free.lifter.state_dict().items())
+    unadapted = gate.lifter.unadapted.state_dict()
+    assert all(torch.equal(value, unadapted[key]) for key, value in weights_of(start).items())
+    x = collate(cut(resample(takes[0], 30.0), length=9), "box").x
+    with torch.no_grad():
+        assert gate.lifter.parts(x)[1].mean() > 0.7  # near what was taught
+        assert gate.lifter.parts(x[:, :, list(range(16, -1, -1))])[1].mean() < 0.1  # joints in another order
+    assert run.reach.keys() == {"taught", "everyday", "everyday_mm", "ungated_mm"}
+    assert run.reach["everyday_mm"] < 0.1 * run.reach["ungated_mm"]
+    assert finetune(takes, config, out=tmp_path / "gated") == run
+
+
+def test_the_after_numbers_are_those_of_the_model_that_is_written(tmp_path, start):
+    """take2 shows another body: the gate answers there with the unadapted lifter, and so nothing is gained."""
+    run = finetune(
+        [take(), take("take2", seed=7)], replace(PAPER, weights=str(start), keep="last", lr=5e-3), out=tmp_path / "run"
+    )
+    assert run.reach["taught"] < 0.4
+    logged = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])
+    before, ungated = run.before["criterion"], logged["criterion"]
+    assert abs(ungated / before - 1) > 0.03
+    assert abs(run.after["criterion"] - before) < 0.5 * abs(ungated - before)
+    assert any("movements that the other clips do not" in sentence for sentence in run.warnings)
+
+
+def test_a_run_without_a_gate_warns_of_what_it_changed_elsewhere(tmp_path, start):
+    config = replace(PAPER, weights=str(start), keep="last", gate=False, lr=1e-2)
+    run = finetune([take()], config, out=tmp_path / "run")
+    assert run.reach["ungated_mm"] > 10
+    assert any("movements that were not filmed" in sentence for sentence in run.warnings)
+
+
+def test_an_adapted_model_can_be_adapted_again(tmp_path, start):
+    config = replace(PAPER, weights=str(start), keep="last", epochs=2)
+    first = finetune([take()], config, out=tmp_path / "first")
+    second = finetune([take("take2", seed=1)], replace(config, weights=str(first.model)), out=tmp_path / "second")
+    model = load_model(second.model)
+    assert isinstance(model.lifter.unadapted, GatedLifter)
+    assert second.before == pytest.approx(
+        finetune([take("take2", seed=1)], replace(config, weights=str(first.model), lr=0.0), out=tmp_path / "x").before
+    )
 
 
 def test_the_same_seed_gives_the_same_weights(tmp_path, start):

@@ -162,7 +162,7 @@ def show_sync(sync: Sync, take: str) -> None:
 
 def show_run(run: Run) -> None:
     """Numbers on the held-out clips before and after adaptation, what the loss was, and the warnings of the run."""
-    from twoview.visualization.report import shares_sentence
+    from twoview.visualization.report import reach_sentence, shares_sentence
 
     names = [name for name in run.before if name in run.after]
     rows = [[name.replace("_", " "), run.before[name], run.after[name]] for name in names]
@@ -174,7 +174,7 @@ def show_run(run: Run) -> None:
         out.print(f"[green]adapted[/green]   criterion on held-out clips {before:.4g} -> {after:.4g} ({change:+.0%})")
     else:
         out.print("[yellow]kept unadapted[/yellow]   no epoch was better on the held-out clips")
-    result(*filter(None, [shares_sentence(run.shares)]))
+    result(*filter(None, [shares_sentence(run.shares), reach_sentence(run.reach)]))
     warn(*run.warnings)
 
 

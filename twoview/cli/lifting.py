@@ -64,6 +64,7 @@ def infer(
     span = f"{poses.time[0]:.2f} to {poses.time[-1]:.2f} s" if len(poses) else "no frames"
     unit = "meters" if poses.unit == "m" else "screen units (give --height for meters)"
     console.result(f"{len(poses)} frames, {span}, {unit}, model {chosen}" + ("" if result.fresh else "  (up to date)"))
+    console.warn(*result.warnings)
     console.saved(*result.files.values(), next=f"twoview show {console.short(result.files['poses'])}")
 
 

@@ -216,8 +216,10 @@ def convert(path: Path | str, layout: str, out: Path | str) -> Model:
         save_model(out, model)
         return model
     if model.name != "dstformer":
+        alone = "adapt with --set gate=false for a model of one lifter; "
         raise LifterError(
-            f"{path} is a {model.name!r}, and the layout {layout!r} is for DSTformers only", hint=_ELSEWHERE
+            f"{path} is a {model.name!r}, and the layout {layout!r} is for DSTformers only",
+            hint=(alone if model.name == "gated" else "") + _ELSEWHERE,
         )
     if model.framing != "screen":
         raise LifterError(

@@ -11,8 +11,8 @@ from __future__ import annotations
 import copy
 import shutil
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,14 @@ from twoview.progress import OnProgress, Progress, report
 from twoview.takes import ResampledTake, Take, check_views, resample
 from twoview.training import distributed, method_paper, method_phones, runs
 from twoview.training.clips import Clip, cut, hold_out
-from twoview.training.gate import gated
+from twoview.training.gate import Reach, gated, reach
 from twoview.training.method_paper import Objective, Paper
 from twoview.training.runs import RunFolder, RunState, Snapshot
 from twoview.visualization.report import loss_shares, write_report
+
+EVERYDAY = 4  # of so many clips of everyday movement one measures how far a model reaches
+FEW_TAUGHT = 0.8  # share of the adapted lifter on held-out clips below which they show something else
+HARM_MM = 10.0  # change of the answers to everyday movement that deserves a warning
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class Run:
     adapted   whether the model is an adapted one
     warnings  plain sentences for the person who will rely on the model
     shares    part of the loss over all epochs by source, such as "pseudo-labels" and "the paper's consistency"
+    reach     how far the model reaches, the numbers of `gate.Reach`; empty where nothing was adapted
     """
 
     folder: Path
@@ -53,6 +58,7 @@ class Run:
     adapted: bool
     warnings: tuple[str, ...]
     shares: Mapping[str, float]
+    reach: Mapping[str, float] = field(default_factory=dict)
 
 
 def finetune(
@@ -119,10 +125,13 @@ def finetune(
         folder.log({"epoch": epoch + 1, **losses, **figures, "seconds": time.monotonic() - started})
         folder.save(state)
 
-    made = _made(state, model, train, config)
+    made, warnings = _made(state, model, train, config), []
     if state.best.epoch > 0:
-        state = replace(state, best=replace(state.best, held_out=objective.validate(made.lifter)))
-    warnings = [*objective.warnings, *method_paper.warnings(state.before, state.best.held_out, clips=len(train))]
+        found = reach(model, made, held_out or train, method_phones.rehearsal_clips()[::EVERYDAY])
+        best = replace(state.best, held_out=objective.validate(made.lifter))
+        state = replace(state, best=best, reach=asdict(found))
+        warnings = list(_reach_warnings(found, config))
+    warnings += [*objective.warnings, *method_paper.warnings(state.before, state.best.held_out, clips=len(train))]
     if state.best.epoch == 0:
         warnings.append(
             "no epoch made the held-out clips better than the unadapted lifter, which is therefore kept as the model"
@@ -248,6 +257,19 @@ def _made(state: RunState, model: Model, clips: Sequence[Clip], config: Finetune
     return gated(model, adapted.eval(), clips) if config.gate else replace(start, lifter=adapted.eval())
 
 
+def _reach_warnings(found: Reach, config: FinetuneConfig) -> Iterator[str]:
+    if config.gate and found.taught < FEW_TAUGHT:
+        yield (
+            f"the held-out clips show movements that the other clips do not: the unadapted lifter answers "
+            f"{1 - found.taught:.0%} of them; film every movement more than once"
+        )
+    if not config.gate and found.ungated_mm > HARM_MM:
+        yield (
+            f"on everyday movement, which the takes do not show, the answers moved by {found.ungated_mm:.0f} mm: "
+            "expect harm on movements that were not filmed; finetune.gate=true prevents it"
+        )
+
+
 def _write_model(out: Path, state: RunState, model: Model, config: FinetuneConfig, about: Mapping[str, Any]) -> None:
     """Write the model with a card, and the report page."""
     best = state.best
@@ -260,11 +282,13 @@ def _write_model(out: Path, state: RunState, model: Model, config: FinetuneConfi
         "epoch": best.epoch,
         "before": dict(state.before),
         "after": dict(best.held_out),
+        "reach": dict(state.reach),
     }
     save_model(out / "model.pt", replace(model, card=card))
     write_report(
         out / "report.html", runs.rows(out), title=f"Run {out.name}", before=state.before, after=best.held_out,
         best_epoch=best.epoch, warnings=state.warnings, about={**card, **to_plain(config)["finetune"]},
+        reach=state.reach,
     )  # fmt: skip
 
 
@@ -272,5 +296,5 @@ def _run(out: Path, state: RunState) -> Run:
     best = state.best
     return Run(
         out, out / "model.pt", state.before, best.held_out, best.epoch, best.epoch > 0, state.warnings,
-        loss_shares(runs.rows(out)),
+        loss_shares(runs.rows(out)), state.reach,
     )  # fmt: skip

@@ -9,17 +9,20 @@ how much it corrected poses altogether, and how far the poses of one take are fr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import cast
 
+import numpy as np
 import torch
+from numpy import ndarray as Array
 from torch import Tensor, nn
 
 from twoview.geometry.similarity import bone_lengths, canonical, mirror, rooted
 from twoview.lifters import build
 from twoview.lifters.gate import GatedLifter
-from twoview.lifting.inference import MIN_SEEN
+from twoview.lifting.inference import MIN_SEEN, lift
 from twoview.lifting.model import Model
+from twoview.poses import Poses2D
 from twoview.skeleton import BODY_M, H36M17
 from twoview.training.clips import Clip, collate
 from twoview.training.method_paper import by_shape
@@ -45,7 +48,7 @@ def gated(model: Model, adapted: nn.Module, clips: Sequence[Clip]) -> Model:
     typical = corrected.median()
     apart = between_takes(poses, take)
     kept = spread_out(poses, POSES, ALIKE_M)
-    reach = CAREFUL * (corrected[kept] * typical * (apart or typical)).clamp(min=1e-9).pow(1 / 3)
+    reaches = CAREFUL * (corrected[kept] * typical * (apart or typical)).clamp(min=1e-9).pow(1 / 3)
     config = {
         "adapted": {"name": start.name, "config": dict(start.config)},
         "unadapted": {"name": model.name, "config": dict(model.config)},
@@ -57,8 +60,45 @@ def gated(model: Model, adapted: nn.Module, clips: Sequence[Clip]) -> Model:
     lifter.unadapted.load_state_dict(model.lifter.state_dict())
     lifter.unadapted_poses.copy_(with_mirrored(poses[kept]))
     lifter.adapted_poses.copy_(with_mirrored(canonical(new[kept])))
-    lifter.reach.copy_(torch.cat([reach, reach]))
+    lifter.reach.copy_(torch.cat([reaches, reaches]))
     return replace(model, lifter=lifter.eval(), name="gated", config=config)
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far an adapted model reaches, as numbers for a person. Shares are the adapted lifter's, mean over frames.
+
+    taught         share on clips like those that it was adapted to
+    everyday       share on everyday movement, which no take shows
+    everyday_mm    mean distance of the model's answers there from the unadapted lifter's, on a body of common size
+    ungated_mm     the same of the adapted lifter alone
+    """
+
+    taught: float
+    everyday: float
+    everyday_mm: float
+    ungated_mm: float
+
+
+def reach(model: Model, made: Model, clips: Sequence[Clip], everyday: Sequence[Poses2D]) -> Reach:
+    """How far `made`, adapted from `model`, reaches: on clips that show what was taught, and on everyday movement."""
+    alone = made.adapted_part()
+    found = [[lift(one, poses) for one in (model, made, alone)] for poses in everyday]
+    taught, everywhere = 1.0, 1.0
+    if isinstance(made.lifter, GatedLifter):
+        with torch.no_grad():
+            shares = [made.lifter.parts(collate(some, model.framing).x)[1] for some in by_shape(clips)]
+        taught = float(torch.cat([share.flatten() for share in shares]).mean())
+        everywhere = float(np.nanmean(np.concatenate([own.adapted for _, own, _ in found if own.adapted is not None])))
+    apart = [[_apart_mm(old.xyz, new.xyz) for new in (own, free)] for old, own, free in found]
+    return Reach(taught, everywhere, *(float(np.nanmean(np.concatenate(parts))) for parts in zip(*apart, strict=True)))
+
+
+def _apart_mm(old: Array, new: Array) -> Array:
+    """Mean distance of the joints (T,) in two answers (T, J, 3), mm on a body of common size."""
+    size = bone_lengths(torch.tensor(old)).sum(dim=-1).numpy()
+    found: Array = 1000 * np.linalg.norm(new - old, axis=-1).mean(axis=-1) * BODY_M / size
+    return found
 
 
 @torch.no_grad()

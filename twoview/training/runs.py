@@ -15,7 +15,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,8 @@ class RunState:
     before    held-out numbers of the unadapted lifter
     best      the epoch that becomes the model
     lifter, optimizer  state after the last epoch
-    warnings  plain sentences about the run; known once it is finished
+    warnings  plain sentences about the run; known once it is finished, as is
+    reach     how far the model reaches: the numbers of `gate.Reach`; empty where nothing was adapted
     """
 
     epoch: int
@@ -56,6 +57,7 @@ class RunState:
     lifter: Mapping[str, Tensor]
     optimizer: Mapping[str, Any]
     warnings: tuple[str, ...] = ()
+    reach: Mapping[str, float] = field(default_factory=dict)
     finished: bool = False
 
 
@@ -83,7 +85,7 @@ class RunFolder:
         )
         if content is None:
             return None
-        state = {name: content[name] for name in RunState.__dataclass_fields__}
+        state = {name: content[name] for name in RunState.__dataclass_fields__ if name in content}
         return RunState(**{**state, "best": Snapshot(**state["best"]), "warnings": tuple(state["warnings"])})
 
     def start(self, *, new: bool) -> None:

@@ -54,6 +54,7 @@ def write_report(
     best_epoch: int | None = None,
     warnings: Sequence[str] = (),
     about: Mapping[str, Any] | None = None,
+    reach: Mapping[str, float] | None = None,
 ) -> Path:
     """Write the html page of a run.
 
@@ -62,6 +63,7 @@ def write_report(
     best_epoch     the epoch that was kept; 0: none
     warnings       sentences for the top of the page
     about          settings and facts, shown folded
+    reach          where the adapted lifter answers, see `reach_sentence`
 
     Raises StorageError when the disk is full.
     """
@@ -69,7 +71,8 @@ def write_report(
     parts = [
         f"<p class=lead>{escape(_verdict(rows, before, after, best_epoch))}</p>",
         _warnings(warnings),
-        _shares(rows),
+        _sentence(shares_sentence(loss_shares(rows))),
+        _sentence(reach_sentence(reach or {})),
         _before_and_after(before, after),
         _section("Losses", _curves(rows, _names(rows, losses=True), {}, best_epoch)),
         _section("Held-out clips by epoch", _curves(rows, _names(rows, losses=False), before, best_epoch)),
@@ -86,6 +89,17 @@ def loss_shares(rows: Sequence[Row]) -> dict[str, float]:
         sums[source] = sums.get(source, 0.0) + sum(row[name] for row in rows if _is_number(row.get(name)))
     total = sum(sums.values())
     return {source: value / total for source, value in sums.items()} if total else {}
+
+
+def reach_sentence(reach: Mapping[str, float]) -> str:
+    """Where an adapted model answers with its adapted lifter, in a line for a person; empty where nothing is known."""
+    if not reach:
+        return ""
+    return (
+        f"the adapted lifter answers {reach['taught']:.0%} of the held-out clips and {reach['everyday']:.0%} of "
+        f"everyday movement, which it changes by {reach['everyday_mm']:.0f} mm "
+        f"({reach['ungated_mm']:.0f} mm if it answered all of it)"
+    )
 
 
 def shares_sentence(shares: Mapping[str, float]) -> str:
@@ -135,8 +149,7 @@ def _warnings(sentences: Sequence[str]) -> str:
     return f"<section class=warnings><h2>Warnings</h2><ul>{items}</ul></section>"
 
 
-def _shares(rows: Sequence[Row]) -> str:
-    sentence = shares_sentence(loss_shares(rows))
+def _sentence(sentence: str) -> str:
     return f"<p>{escape(sentence[:1].upper() + sentence[1:])}.</p>" if sentence else ""
 
 

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 class Inferred:
     """What `infer_file` made: the poses (and another model's, if asked for), and the files that hold and show them.
 
-    fresh  computed now, not loaded
+    fresh     computed now, not loaded
+    warnings  plain sentences for the person who will rely on the poses
     """
 
     poses: Poses3D
@@ -31,6 +32,7 @@ class Inferred:
     detections: Poses2D
     files: Mapping[str, Path]
     fresh: bool
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,9 @@ def infer_file(
         files[format] = write(poses, _beside(out, f".{format}"), format)
     if picture and view is not None:
         files |= {"overlay": _beside(out, ".mp4"), "contact sheet": _beside(out, ".png")}
-    found = Inferred(poses, before, poses2d, files, fresh)
+    from twoview.lifting.inference import warnings
+
+    found = Inferred(poses, before, poses2d, files, fresh, warnings(poses))
     _draw(source, found, on_progress)
     return found
 
