@@ -106,8 +106,8 @@ class Poses3D:
     time  (T,)      float64  seconds on this view's own clock, strictly increasing
     origin "root": the root joint is at 0 in every frame; "camera": the camera is at 0
     unit   "m" only if a real length was given; "screen": half the picture's width at the root's depth
-    adapted (T,) float32      the adapted lifter's share of the answer in each frame, 0 to 1, where a gate decided; the
-                              rest is the unadapted lifter's. None where no gate did
+    adapted_share (T,) float32  0 to 1: how much of each frame's answer is the adapted lifter's, and not the unadapted
+                                one's, where a gate decides it; else None
     """
 
     xyz: Array
@@ -117,12 +117,12 @@ class Poses3D:
     unit: Literal["screen", "m"] = "screen"
     view: str = ""
     source: Source = field(default_factory=Source)
-    adapted: Array | None = None
+    adapted_share: Array | None = None
 
     def __post_init__(self) -> None:
         _freeze(self, "time", np.float64, (None,))
-        if self.adapted is not None:
-            _freeze(self, "adapted", np.float32, (len(self.time),))
+        if self.adapted_share is not None:
+            _freeze(self, "adapted_share", np.float32, (len(self.time),))
         _freeze(self, "xyz", np.float32, (len(self.time), len(self.skeleton), 3))
         _check_time(self.time, "Poses3D")
         if self.origin not in ("root", "camera") or self.unit not in ("screen", "m"):
@@ -134,15 +134,17 @@ class Poses3D:
     def between(self, start: float, end: float) -> Poses3D:
         """The frames with start <= time <= end, in seconds of this view's clock."""
         keep = (self.time >= start) & (self.time <= end)
-        adapted = None if self.adapted is None else self.adapted[keep]
-        return replace(self, xyz=self.xyz[keep], time=self.time[keep], adapted=adapted)
+        adapted = None if self.adapted_share is None else self.adapted_share[keep]
+        return replace(self, xyz=self.xyz[keep], time=self.time[keep], adapted_share=adapted)
 
     def at(self, time: Array, *, max_gap: float = MAX_GAP_S) -> Poses3D:
         """Interpolated to other times (S,), NaN outside the poses' time and over gaps longer than `max_gap` seconds."""
         time = np.asarray(time, dtype=np.float64)
         seen = np.isfinite(self.xyz).all(axis=-1)
-        adapted = None if self.adapted is None else np.interp(time, self.time, self.adapted)
-        return replace(self, xyz=_interpolate(self.time, self.xyz, seen, time, max_gap), time=time, adapted=adapted)
+        adapted = None if self.adapted_share is None else np.interp(time, self.time, self.adapted_share)
+        return replace(
+            self, xyz=_interpolate(self.time, self.xyz, seen, time, max_gap), time=time, adapted_share=adapted
+        )
 
 
 def _interpolate(old: Array, values: Array, seen: Array, new: Array, max_gap: float) -> Array:

@@ -273,30 +273,32 @@ def test_poses_say_the_adapted_lifters_share_of_every_frame(rate):
     score = poses.score.copy()
     score[:, 0] = np.linspace(0.2, 0.8, 60)
     found = lift(model(Gate()), replace(poses, score=score))
-    assert found.adapted == pytest.approx(score[:, 0], abs=0.06)
-    assert found.between(5.2, 5.6).adapted == pytest.approx(found.adapted[(found.time >= 5.2) & (found.time <= 5.6)])
+    assert found.adapted_share == pytest.approx(score[:, 0], abs=0.06)
+    assert found.between(5.2, 5.6).adapted_share == pytest.approx(
+        found.adapted_share[(found.time >= 5.2) & (found.time <= 5.6)]
+    )
     middle = 0.5 * (found.time[20] + found.time[21])
-    assert found.at([middle]).adapted == pytest.approx(found.adapted[20:22].mean(), abs=1e-6)
-    assert lift(model(), poses).adapted is None
+    assert found.at([middle]).adapted_share == pytest.approx(found.adapted_share[20:22].mean(), abs=1e-6)
+    assert lift(model(), poses).adapted_share is None
 
 
 def test_poses_keep_the_share_in_their_file(tmp_path):
     found = lift(model(Gate()), walker(20))
     records.save(tmp_path / "x.npz", found)
-    assert records.load(tmp_path / "x.npz").adapted == pytest.approx(found.adapted)
+    assert records.load(tmp_path / "x.npz").adapted_share == pytest.approx(found.adapted_share)
     records.save(tmp_path / "y.npz", lift(model(), walker(20)))
-    assert records.load(tmp_path / "y.npz").adapted is None
+    assert records.load(tmp_path / "y.npz").adapted_share is None
 
 
 def test_new_movements_are_warned_of():
     found = lift(model(Gate()), walker(30))
-    assert warnings(replace(found, adapted=np.full(30, 0.95))) == ()
+    assert warnings(replace(found, adapted_share=np.full(30, 0.95))) == ()
     half = np.where(np.arange(30) < 15, 1.0, 0.0)
-    (sentence,) = warnings(replace(found, adapted=half))
+    (sentence,) = warnings(replace(found, adapted_share=half))
     assert sentence.startswith("50% of this video")
     xyz = found.xyz.copy()
     xyz[15:] = np.nan  # frames without a pose do not count
-    assert warnings(replace(found, xyz=xyz, adapted=half)) == ()
+    assert warnings(replace(found, xyz=xyz, adapted_share=half)) == ()
     assert warnings(lift(model(), walker(30))) == ()
 
 

@@ -66,11 +66,11 @@ def test_the_adapted_lifter_answers_where_it_was_adapted_and_only_there(model, w
     adapted = shifted(model)
     gate = gated(model, adapted, clips_of(walks[0], "take1"))
     near, far = lift(gate, walks[0]), lift(gate, upside_down(walks[0]))
-    assert near.adapted.mean() > 0.97
+    assert near.adapted_share.mean() > 0.97
     everywhere = replace(model, lifter=adapted)
-    taught = near.adapted > 0.999
+    taught = near.adapted_share > 0.999
     assert near.xyz[taught] == pytest.approx(lift(everywhere, walks[0]).xyz[taught], abs=1e-5)
-    assert (far.adapted == 0).all()
+    assert (far.adapted_share == 0).all()
     assert far.xyz == pytest.approx(lift(model, upside_down(walks[0])).xyz, abs=1e-6)
     assert moved(model, gate, walks[0]).mean() > 20 * moved(model, gate, upside_down(walks[0])).mean() + 0.05
 

@@ -109,7 +109,7 @@ def _answers(
     cuts = list(windows(len(grid), sequences, model.clip_length))
     xyz, share = _blend(model, even, cuts, config, undo=undo, on_progress=on_progress)
     xyz[(even.score > 0).sum(axis=1) < MIN_SEEN] = np.nan
-    return Poses3D(xyz, grid, adapted=share).at(flat.time, max_gap=gap)
+    return Poses3D(xyz, grid, adapted_share=share).at(flat.time, max_gap=gap)
 
 
 def interleave(frame_s: float, rate_hz: float) -> int:
@@ -212,9 +212,9 @@ def _lift_windows(
 def warnings(poses: Poses3D) -> tuple[str, ...]:
     """Plain sentences for the person who will rely on poses from one view."""
     lifted = np.isfinite(poses.xyz).all(axis=(1, 2))
-    if poses.adapted is None or not lifted.any():
+    if poses.adapted_share is None or not lifted.any():
         return ()
-    new = 1 - float(poses.adapted[lifted].mean())
+    new = 1 - float(poses.adapted_share[lifted].mean())
     if new < NEW:
         return ()
     return (

@@ -208,7 +208,7 @@ def save(
         more |= {"skeleton": value.skeleton.name, "source": asdict(value.source)}
         head = header("poses3d", inputs=inputs, settings=settings, **more)
         known = {} if sigma is None else {"sigma": sigma.astype(np.float32)}
-        known |= {} if value.adapted is None else {"adapted": value.adapted}
+        known |= {} if value.adapted_share is None else {"adapted_share": value.adapted_share}
         write_npz(path, head, {"xyz": value.xyz, "time": value.time, **known})
     elif isinstance(value, Sync):
         write_json(path, {**header("sync", inputs=inputs, settings=settings), **sync_to_json(value)})
@@ -284,7 +284,9 @@ def _poses2d(head: Header, arrays: dict[str, Array]) -> Poses2D:
 
 def _poses3d(head: Header, arrays: dict[str, Array]) -> Poses3D:
     more = {key: head[key] for key in ("origin", "unit", "view")} | {"source": Source(**head["source"])}
-    return Poses3D(arrays["xyz"], arrays["time"], skeleton(head["skeleton"]), **more, adapted=arrays.get("adapted"))
+    return Poses3D(
+        arrays["xyz"], arrays["time"], skeleton(head["skeleton"]), **more, adapted_share=arrays.get("adapted_share")
+    )
 
 
 _READERS: dict[tuple[str, int], Callable[[Header, dict[str, Array]], Poses2D | Poses3D | Sync]] = {

@@ -89,7 +89,9 @@ def reach(model: Model, made: Model, clips: Sequence[Clip], everyday: Sequence[P
         with torch.no_grad():
             shares = [made.lifter.parts(collate(some, model.framing).x)[1] for some in by_shape(clips)]
         taught = float(torch.cat([share.flatten() for share in shares]).mean())
-        everywhere = float(np.nanmean(np.concatenate([own.adapted for _, own, _ in found if own.adapted is not None])))
+        everywhere = float(
+            np.nanmean(np.concatenate([own.adapted_share for _, own, _ in found if own.adapted_share is not None]))
+        )
     apart = [[_apart_mm(old.xyz, new.xyz) for new in (own, free)] for old, own, free in found]
     return Reach(taught, everywhere, *(float(np.nanmean(np.concatenate(parts))) for parts in zip(*apart, strict=True)))
 
