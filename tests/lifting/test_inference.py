@@ -17,12 +17,12 @@ from twoview.evaluation.metrics import acceleration
 from twoview.geometry.framing import RULES
 from twoview.geometry.similarity import mirror
 from twoview.lifters.gate import GatedLifter
-from twoview.lifting.inference import in_meters, infer, interleave, lift, warnings, windows
+from twoview.lifting.inference import in_meters, infer, interleave, lift, windows
 from twoview.lifting.model import Model, load_model
 from twoview.poses import Poses2D
 from twoview.skeleton import COCO17, H36M17, stature
 from twoview.storage import records
-from twoview.workflow.inference import infer_file
+from twoview.workflow.inference import infer_file, warnings
 
 LENGTH = 9
 

@@ -30,7 +30,6 @@ from twoview.skeleton import H36M17, stature
 from twoview.storage import records
 
 MIN_SEEN = 5  # joints of 17 that a frame must show to be lifted: training never had fewer
-NEW = 0.2  # share of a video answered by the unadapted lifter from which on a person is warned
 STEADY_S = 1.0  # time over which the athlete's size in the picture is averaged, for meters
 _FRAMES_AT_ONCE = 1024  # of all windows in a batch: enough to keep a CPU busy with little memory
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -207,20 +206,6 @@ def _lift_windows(
             other, other_share = lifted(mirror(x))
             answer, share = (answer + mirror(other)) / 2, (share + other_share) / 2
     return answer.float(), share.float(), framing
-
-
-def warnings(poses: Poses3D) -> tuple[str, ...]:
-    """Plain sentences for the person who will rely on poses from one view."""
-    lifted = np.isfinite(poses.xyz).all(axis=(1, 2))
-    if poses.adapted_share is None or not lifted.any():
-        return ()
-    new = 1 - float(poses.adapted_share[lifted].mean())
-    if new < NEW:
-        return ()
-    return (
-        f"{new:.0%} of this video shows movements that the takes do not: the unadapted lifter answers there, and "
-        "adaptation changes nothing",
-    )
 
 
 def in_meters(poses: Poses3D, height_m: float) -> Poses3D:

@@ -128,9 +128,12 @@ def finetune(
     made, warnings = _made(state, model, train, config), []
     if state.best.epoch > 0:
         found = reach(model, made, held_out or train, method_phones.rehearsal_clips()[::EVERYDAY])
+        helped = state.best.held_out["criterion"] < state.before["criterion"]
         best = replace(state.best, held_out=objective.validate(made.lifter))
         state = replace(state, best=best, reach=asdict(found))
         warnings = list(_reach_warnings(found, config))
+        if helped and held_out and config.gate:  # the adapted lifter is known to be better there, too
+            made = _made(state, model, [*train, *held_out], config)
     warnings += [*objective.warnings, *method_paper.warnings(state.before, state.best.held_out, clips=len(train))]
     if state.best.epoch == 0:
         warnings.append(

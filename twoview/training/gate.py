@@ -105,8 +105,12 @@ def _apart_mm(old: Array, new: Array) -> Array:
 
 @torch.no_grad()
 def _answers(model: Model, adapted: nn.Module, clips: Sequence[Clip]) -> tuple[Tensor, Tensor, Tensor]:
-    """Both lifters' answers (N, J, 3) to frames that show enough, screen units, and the number of the take (N,)."""
+    """Both lifters' answers (N, J, 3) to frames that show enough, screen units, and the number of the take (N,).
+
+    The halves of a single take count as two.
+    """
     names = {name: number for number, name in enumerate(dict.fromkeys(clip.take for clip in clips))}
+    middle = np.mean([clip.time[[0, -1]] for clip in (clips[0], clips[-1])]) if len(names) == 1 else np.inf
     found: list[tuple[Tensor, Tensor, Tensor]] = []
     step = max(sum(clip.score.shape[0] * clip.score.shape[1] for clip in clips) // CANDIDATES, 1)
     for some in by_shape(clips):
@@ -114,7 +118,8 @@ def _answers(model: Model, adapted: nn.Module, clips: Sequence[Clip]) -> tuple[T
             part = some[first : first + _AT_ONCE]
             batch = collate(part, model.framing)
             seen = ((batch.score > 0).sum(dim=-1) >= MIN_SEEN)[:, :, ::step]
-            take = torch.tensor([names[clip.take] for clip in part])[:, None, None].expand(seen.shape)
+            number = [torch.from_numpy(names[clip.take] + (clip.time > middle)) for clip in part]
+            take = torch.stack(number)[:, None, ::step].expand(seen.shape)
             answers = [
                 batch.lifted(lifter(batch.x.to(model.device)).float().cpu()) for lifter in (model.lifter, adapted)
             ]

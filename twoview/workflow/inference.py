@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from twoview.config import DetectConfig, InferConfig, shaping
 from twoview.errors import FormatError
 from twoview.poses import Poses2D, Poses3D
@@ -17,6 +19,8 @@ from twoview.workflow.detection import ANEW, View, detect_alone
 
 if TYPE_CHECKING:
     from twoview.lifting.model import Model
+
+NEW = 0.2  # share of a video answered by the unadapted lifter from which on a person is warned
 
 
 @dataclass(frozen=True)
@@ -106,11 +110,23 @@ def infer_file(
         files[format] = write(poses, _beside(out, f".{format}"), format)
     if picture and view is not None:
         files |= {"overlay": _beside(out, ".mp4"), "contact sheet": _beside(out, ".png")}
-    from twoview.lifting.inference import warnings
-
     found = Inferred(poses, before, poses2d, files, fresh, warnings(poses))
     _draw(source, found, on_progress)
     return found
+
+
+def warnings(poses: Poses3D) -> tuple[str, ...]:
+    """Plain sentences for the person who will rely on poses from one view."""
+    lifted = np.isfinite(poses.xyz).all(axis=(1, 2))
+    if poses.adapted_share is None or not lifted.any():
+        return ()
+    new = 1 - float(poses.adapted_share[lifted].mean())
+    if new < NEW:
+        return ()
+    return (
+        f"{new:.0%} of this video shows movements that the takes do not: the unadapted lifter answers there, and "
+        "adaptation changes nothing",
+    )
 
 
 def _beside(out: Path, suffix: str) -> Path:
