@@ -32,11 +32,13 @@ def sweep(
     parser.add_argument("--every", type=int, default=1, help="train on one of so many takes")
     parser.add_argument("--lifter", default="twoview-small")
     parser.add_argument("--rows", default=",".join(rows))
+    parser.add_argument("--at", default="", help="settings, as 1,2,3; all if left out")
     Machine.add_options(parser, "sweeps")
     given = parser.parse_args()
     machine = Machine.of(given)
     chosen = {row: rows[row] for row in given.rows.split(",")}
     key = "-".join([*name.split(",")[0].split(), *([] if given.lifter == "twoview-small" else [given.lifter])])
+    at = [float(value) for value in given.at.split(",")] if given.at else quick if given.quick else list(settings)
     steps, every = (60, 3) if given.quick else (given.steps, given.every)
     form = {"steps": steps, "every": every, "lifter": given.lifter}
     start = Cell(_filmed(Conditions()), Conditions(), "unadapted", **form)
@@ -46,7 +48,7 @@ def sweep(
             for row, sets in chosen.items()
         ]
         for value, how in settings.items()
-        if not given.quick or value in quick
+        if value in at
     }
     fill([start, *(cell for own in cells.values() for cell in own if cell)], machine)
     found = {value: [_errors(cell, machine.work) for cell in own] for value, own in cells.items()}
@@ -65,6 +67,7 @@ def sweep(
         command = f"python tests/benchmarks/{Path(sys.argv[0]).name}"
         command += f" --lifter {given.lifter}" if given.lifter != "twoview-small" else ""
         command += f' --rows "{given.rows}"' if list(chosen) != list(rows) else ""
+        command += f" --at {given.at}" if given.at else ""
         what = f"{about.splitlines()[0]}\n\n`{command} --steps {steps} --every {every}`"
         what += ": MPJPE / PA-MPJPE, mm, six sports, one seed."
         text = f"# {name.capitalize()}\n\n{what}\n\n" + "\n".join(lines) + f"\n\n![{name}]({key}.png)\n"
