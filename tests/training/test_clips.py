@@ -158,6 +158,13 @@ def test_nothing_is_held_out_of_a_single_clip_or_by_a_share_of_0():
     assert hold_out(two, 0.5) == (two[:1], two[1:])  # they overlap, and one must be trained on
 
 
+def test_the_takes_that_were_chosen_are_held_out():
+    train, out = hold_out(clips_of(4, 3), 0.2, ("take1",))
+    assert names(train) == ["take0", "take2", "take3"]
+    assert names(out) == ["take1"]
+    assert len(train) + len(out) == 12
+
+
 def test_orders_and_seeds_are_others_in_every_epoch_step_and_run():
     assert sorted(order(50, 3, 1)[0]) == list(range(50))
     assert order(50, 3, 1)[0] != order(50, 3, 2)[0]

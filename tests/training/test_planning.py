@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from triangulated_takes import takes
 
@@ -87,6 +88,19 @@ def test_a_bad_angle_is_told(session, model):
     for name in found:
         found[name] = replace(found[name], angle_deg={"a": 0.0, "b": 17.0})
     assert any("17 degrees apart" in said for said in plan(made, model).advice)
+
+
+def test_takes_that_do_not_belong_are_named(model, monkeypatch):
+    made, found = takes(5, frames=60)
+    by_name = {f.take: f for f in found}
+    monkeypatch.setattr(planning, "triangulate_takes", lambda given, *_, **__: [by_name[t.name] for t in given])
+    assert not any("athlete" in said for said in plan(made, model).advice)
+    odd = np.array([0.4, 1.5])[np.arange(17) % 2][:, None]
+    by_name["take3"] = replace(by_name["take3"], points={v: p * odd for v, p in by_name["take3"].points.items()})
+    still = {v: replace(p, xy=np.repeat(p.xy[:1], len(p), axis=0)) for v, p in made[1].poses.items()}
+    advice = plan([made[0], replace(made[1], poses=still), *made[2:]], model).advice
+    assert any(said.startswith("take3 seems to show another athlete") for said in advice)
+    assert any("hardly moves in take1" in said for said in advice)
 
 
 def test_one_view_is_refused(session, model):

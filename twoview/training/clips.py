@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -155,12 +155,14 @@ def collate(clips: Sequence[Clip], rule: Rule) -> PairBatch:
     return PairBatch(screen, score, stacked("time"), framing, target, weight)
 
 
-def hold_out(clips: Sequence[Clip], share: float) -> tuple[list[Clip], list[Clip]]:
-    """Training and held-out clips: the last takes, or the last clips where there is one take.
+def hold_out(clips: Sequence[Clip], share: float, chosen: Collection[str] = ()) -> tuple[list[Clip], list[Clip]]:
+    """Training and held-out clips: the `chosen` takes, else the last takes, or the last clips where there is one take.
 
     Clips of one take overlap, so those of a single take that reach into the held-out part are dropped. With a share of
     0, or nothing left to hold out, the held-out part is empty.
     """
+    if chosen:
+        return [c for c in clips if c.take not in chosen], [c for c in clips if c.take in chosen]
     takes = list(dict.fromkeys(clip.take for clip in clips))
     if share <= 0 or len(clips) < 2:
         return list(clips), []

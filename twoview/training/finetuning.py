@@ -30,6 +30,7 @@ from twoview.training import distributed, method_paper, method_phones, runs
 from twoview.training.clips import Clip, cut, hold_out
 from twoview.training.gate import Reach, gated, reach
 from twoview.training.method_paper import Objective, Paper
+from twoview.training.movements import compare
 from twoview.training.runs import RunFolder, RunState, Snapshot
 from twoview.visualization.report import loss_shares, write_report
 
@@ -100,7 +101,9 @@ def finetune(
         return _run(out, state)
 
     grids = [resample(take, model.rate_hz, views) for take in takes]
-    train, held_out = hold_out(_clips(grids, model, config), config.held_out)
+    clips = _clips(grids, model, config)
+    movements = compare(clips, model)
+    train, held_out = hold_out(clips, config.held_out, movements.to_hold_out(config.held_out))
     temporary = out / f"pseudo-labels{fabric.global_rank}"
     objective: Objective
     if config.method == "paper":
@@ -134,7 +137,8 @@ def finetune(
         warnings = list(_reach_warnings(found, config))
         if helped and held_out and config.gate:  # the adapted lifter is known to be better there, too
             made = _made(state, model, [*train, *held_out], config)
-    warnings += [*objective.warnings, *method_paper.warnings(state.before, state.best.held_out, clips=len(train))]
+    warnings += [*movements.warnings(), movements.judged_on(held_out, train), *objective.warnings]
+    warnings += method_paper.warnings(state.before, state.best.held_out, clips=len(train))
     if state.best.epoch == 0:
         warnings.append(
             "no epoch made the held-out clips better than the unadapted lifter, which is therefore kept as the model"

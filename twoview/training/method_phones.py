@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy import ndarray as Array
 from torch import Tensor, nn
 
 from twoview.config import FinetuneConfig, LossConfig, PhonesConfig, TriangulateConfig
@@ -42,6 +43,7 @@ from twoview.takes import ResampledTake
 from twoview.training import losses
 from twoview.training.clips import Clip, PairBatch, collate, step_seed
 from twoview.training.method_paper import by_shape, validate
+from twoview.training.movements import other_athletes, proportions
 from twoview.training.virtual_cameras import NEAREST_M, Chance, render, rotation_matrix
 
 REHEARSAL = ASSETS / "rehearsal" / "everyday.npz"
@@ -118,14 +120,16 @@ def prepare(
     grids = [grid for grid in grids if grid.take.name not in short]
     warnings = [f"take {name} is left out: its views share fewer than {config.phones.frames} frames" for name in short]
     for_training, for_validation = spans(train), spans(held_out or train)
-    labels, validation = ClipStore(folder), ClipStore(None)
+    labels, validation, bodies = ClipStore(folder), ClipStore(None), dict[str, Array]()
     for start in range(0, len(grids), TAKES_AT_ONCE):
         some = grids[start : start + TAKES_AT_ONCE]
         takes = [grid.take for grid in some]
         solved = triangulate_takes(takes, model, grids=some, config=triangulation, on_progress=on_progress)
         warnings += [f"take {result.take}: {sentence}" for result in solved for sentence in result.warnings]
+        bodies |= {result.take: proportions(result) for result in solved}
         labels.add(pseudo_labels(some, solved, for_training, config.phones))
         validation.add(pseudo_labels(some, solved, for_validation, config.phones))
+    warnings += other_athletes(bodies)
     own = labels.all()
     motion = rehearsal_motion(rehearsal_clips(), model, config.phones.frames)
     chosen = validation.all()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy import ndarray as Array
 
 from twoview.config import FinetuneConfig, TriangulateConfig
 from twoview.errors import TwoViewError
@@ -18,7 +19,8 @@ from twoview.progress import OnProgress
 from twoview.reconstruction.triangulation import SHARP_DEG, WIDE_DEG, triangulate_takes
 from twoview.takes import Take, check_views, resample
 from twoview.training import method_paper
-from twoview.training.clips import cut
+from twoview.training.clips import Clip, cut
+from twoview.training.movements import compare, other_athletes, proportions
 
 GOOD_CLIPS = 30
 GOOD_TAKES = 5
@@ -73,7 +75,7 @@ def plan(
     config = config or FinetuneConfig()
     model = model.adjusted(framing=config.framing, rate_hz=config.rate_hz, clip_length=config.clip_length)
     check_views(takes)
-    rows, lengths = [], list[int]()
+    rows, clips, bodies = [], list[Clip](), dict[str, Array]()
     for take in takes:
         try:
             grid = resample(take, model.rate_hz)
@@ -82,23 +84,26 @@ def plan(
         except TwoViewError as error:
             rows.append(TakePlan(take.name, 0.0, 0, float("nan"), 0.0, float("nan"), error.message))
             continue
-        lengths += [len(clip.time) for clip in cuts]
+        clips += cuts
+        bodies[take.name] = proportions(found)
         best = min((found.angle_deg[view] for view in found.views[1:]), key=lambda angle: abs(angle - 90.0))
         apart = float(np.mean(list(found.lifter_mm.values())))
         shared, problem = float(found.time[-1] - found.time[0]), "; ".join(found.warnings)
         rows.append(TakePlan(take.name, shared, len(cuts), best, float(found.reliable.mean()), apart, problem))
     minutes = sum(row.seconds for row in rows) / 60
-    clips = sum(row.clips for row in rows)
-    steps = config.epochs * (config.phones.steps_per_epoch if config.method == "phones" else -(-clips // config.batch))
+    steps = config.phones.steps_per_epoch if config.method == "phones" else -(-len(clips) // config.batch)
+    steps *= config.epochs
     if config.method == "phones":
         batch = config.phones.batch + 2 * config.phones.virtual
         batch += config.phones.batch // 4 if config.phones.consistency > 0 else 0
         frames = min(config.phones.frames, model.clip_length)
     else:
-        batch, frames = 2 * config.batch, round(np.mean(lengths or [model.clip_length]))  # each clip with two views
+        batch = 2 * config.batch  # each clip with two views
+        frames = round(np.mean([len(clip.time) for clip in clips] or [model.clip_length]))
     half = precision_of(config.precision, config.device, model.name) != "fp32"
     seconds = steps * seconds_per_step(model, batch, frames, half=half)
-    return Plan(tuple(rows), minutes, clips, seconds / 60, tuple(_advice(rows, clips, config.method)))
+    unfit = [*compare(clips, model).warnings(), *other_athletes(bodies)]
+    return Plan(tuple(rows), minutes, len(clips), seconds / 60, tuple(_advice(rows, len(clips), config.method, unfit)))
 
 
 def seconds_per_step(model: Model, batch: int, frames: int, *, half: bool = False) -> float:
@@ -115,8 +120,8 @@ def seconds_per_step(model: Model, batch: int, frames: int, *, half: bool = Fals
     return float(np.median(taken))
 
 
-def _advice(rows: Sequence[TakePlan], clips: int, method: str) -> list[str]:
-    advice = [f"take {row.take}: {row.problem}" for row in rows if row.problem]
+def _advice(rows: Sequence[TakePlan], clips: int, method: str, unfit: Sequence[str]) -> list[str]:
+    advice = [*(f"take {row.take}: {row.problem}" for row in rows if row.problem), *unfit]
     angles = [row.angle_deg for row in rows if np.isfinite(row.angle_deg)]
     if clips < method_paper.FEW_CLIPS:
         advice.append(
