@@ -208,7 +208,11 @@ class FinetuneConfig(Checked):
     )
     stride: float = setting(0.5, "step between two clips as a share of the clip's length", low=0.01, high=1.0)
     held_out: float = setting(
-        0.2, "share of takes (of clips, where there is one take) kept for validation", low=0.0, high=0.9
+        0.2,
+        "share of takes (of clips, where there is one take) kept for validation: the takes of one movement, where they "
+        "show several, else the last",
+        low=0.0,
+        high=0.9,
     )
     flip: bool = setting(True, "mirror all views of half of the clips; read by method paper only")
     clip_length: int = setting(

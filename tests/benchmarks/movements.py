@@ -11,6 +11,7 @@ person who stands still. The bounds in `twoview/training/movements.py` were chos
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +31,8 @@ from twoview.takes import Take, resample
 from twoview.training.clips import cut
 from twoview.training.movements import FEW_TAKES, Movements, of_poses, other_athletes, poses, proportions, spread
 
-SECONDS = 8  # of every motion capture clip
+SECONDS = 6  # of every motion capture clip
+MOST = 8  # clips of one person and movement
 SAME_BODY = 0.01  # mean difference of the logarithms of true bones: some people were captured on one shared skeleton
 DRAWS = 40  # sessions per person and movement
 
@@ -184,13 +186,15 @@ def main() -> None:
         lines += ["| take | from the others, mm | spread, mm |", "|---|---|---|"]
         lines += [f"| {take} | {away:.0f} | {found.spread[take]:.0f} |" for take, away in found.away.items()]
     if not given.quick:
-        captured, still = list(rendered), []
-        for name in ("target_train", "source_val"):
-            for number, motion in enumerate(read_motions(MOCAP / name)):
+        captured, standing, count = list(rendered), [], Counter[tuple[str, str]]()
+        for number, motion in enumerate(m for n in ("target_train", "source_val") for m in read_motions(MOCAP / n)):
+            count[motion.kind, motion.subject] += 1
+            if count[motion.kind, motion.subject] <= MOST:
                 captured += [take for take in [of_motion(motion, 1000 + number, model)] if take]
-                if number % 5 == 0:
-                    joints = np.repeat(motion.joints[:1], round(4 * motion.rate), axis=0)
-                    still += [take for take in [of_motion(replace(motion, joints=joints), number, model)] if take]
+            if number % 5 == 0:
+                joints = np.repeat(motion.joints[:1], round(3 * motion.rate), axis=0)
+                grid = resample(render_take(replace(motion, joints=joints), Conditions(), number), model.rate_hz)
+                standing.append(spread(poses(cut(grid, length=model.clip_length), model)))
         lines += ["", *of_groups(captured, random), ""]
         lines += ["| planted | sessions | sessions without it where a take is named | named | others named |"]
         lines += ["|---|---|---|---|---|"]
@@ -200,13 +204,12 @@ def main() -> None:
         alike = lambda a, b: a.kind == b.kind and another_body(a, b)  # noqa: E731
         lines.append(row("another person, same movement", drawn, named_other, alike, random))
         spreads = sorted((spread(take.poses), take.take.name) for take in captured)
-        standing = [spread(take.poses) for take in still]
         lines += [
-            f"\nspread of {len(still)} people who stand still: up to {max(standing):.0f} mm; of takes that move: "
+            f"\nspread of {len(standing)} people who stand still: up to {max(standing):.0f} mm; of takes that move: "
             + ", ".join(f"{value:.0f} ({name})" for value, name in spreads[:5])
             + " and more",
         ]
-        lines += ["", *wrong_person([t for t in captured if t not in rendered], model, 30, random)]
+        lines += ["", *wrong_person([t for t in captured if t not in rendered], model, 20, random)]
     lines += ["", "rendered sessions:", "", *wrong_person(rendered, model, len(rendered), random)]
     print("\n".join(lines))
     if not given.quick:
