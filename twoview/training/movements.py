@@ -1,10 +1,9 @@
 """Which movements the takes show, and which takes do not belong, before anything is trained.
 
-`compare` reads the unadapted lifter's answers to clips of every take. Their poses are made comparable: the mean of the
-views, root-relative, turned about the vertical so that the hips lie along x, with the bones of a body of common size; a
-mirrored pose is the same pose. A take is as far from another as the median of its poses is from the nearest pose of the
-other. Takes that are near each other show one movement, and a movement can be held out whole: only a movement that was
-not taught shows what adaptation does to movements that were not filmed.
+`compare` reads the unadapted lifter's answers to clips of every take, as canonical poses, mean of the views; a mirrored
+pose is the same pose. A take is as far from another as the median of its poses is from the nearest pose of the other.
+Takes that are near each other show one movement, and a movement can be held out whole: only a movement that was not
+taught shows what adaptation does to movements that were not filmed.
 
 `other_athletes` compares the proportions of the bones, which only two-view 3D knows well enough.
 """
@@ -20,10 +19,11 @@ import torch
 from numpy import ndarray as Array
 
 from twoview.geometry.framing import to_camera
-from twoview.geometry.similarity import bone_lengths, mirror, rooted
+from twoview.geometry.similarity import bone_lengths, canonical
 from twoview.lifting.model import Model
-from twoview.skeleton import BODY_M, H36M17
+from twoview.skeleton import H36M17
 from twoview.training.clips import Clip, collate
+from twoview.training.gate import with_mirrored
 from twoview.training.method_paper import by_shape
 
 if TYPE_CHECKING:
@@ -172,25 +172,11 @@ def poses(clips: Sequence[Clip], model: Model) -> Array:
     for part in by_shape([clips[i] for i in _evenly(len(clips), CLIPS)]):
         batch = collate(part, model.framing)
         answer = model.lifter(batch.x.to(model.device)).float().cpu()
-        views = comparable(batch.lifted(to_camera(answer, batch.framing)))
+        views = 1000 * canonical(batch.lifted(to_camera(answer, batch.framing)))
         found.append(views.mean(dim=1)[batch.shown.all(dim=1)])
     whole = torch.cat(found).double()
     chosen: Array = whole[_evenly(len(whole), POSES)].numpy()
     return chosen
-
-
-def comparable(points: torch.Tensor) -> torch.Tensor:
-    """Poses (..., T, 17, 3) in camera axes -> mm of a body of common size, root-relative, the hips along x.
-
-    The body's size is that of the clip (T), whose bones keep their length.
-    """
-    points = rooted(points)
-    across = points[..., H36M17.index("left_hip"), :] - points[..., H36M17.index("right_hip"), :]
-    turn = torch.atan2(across[..., 2], across[..., 0])[..., None]
-    x, y, z = points.unbind(-1)
-    turned = torch.stack([turn.cos() * x + turn.sin() * z, y, turn.cos() * z - turn.sin() * x], dim=-1)
-    size = bone_lengths(points).sum(dim=-1).median(dim=-1).values.clamp(min=1e-9)
-    return turned * (1000 * BODY_M / size)[..., None, None, None]
 
 
 def distances(own: Array, other: Array) -> Array:
@@ -199,7 +185,7 @@ def distances(own: Array, other: Array) -> Array:
     Root of the mean of squares over the joints, in the poses' unit.
     """
     a, b = torch.from_numpy(own).double(), torch.from_numpy(other).double()
-    apart = torch.cdist(a.flatten(1), torch.cat([b, mirror(b)]).flatten(1)).amin(dim=1)
+    apart = torch.cdist(a.flatten(1), with_mirrored(b).flatten(1)).amin(dim=1)
     nearest: Array = apart.numpy() / np.sqrt(own.shape[1])
     return nearest
 
