@@ -29,7 +29,16 @@ from twoview.lifting.model import Model, load_model
 from twoview.reconstruction.triangulation import Triangulation, triangulate_takes
 from twoview.takes import Take, resample
 from twoview.training.clips import cut
-from twoview.training.movements import FEW_TAKES, Movements, of_poses, other_athletes, poses, proportions, spread
+from twoview.training.movements import (
+    FEW_TAKES,
+    STILL_MM,
+    Movements,
+    of_poses,
+    other_athletes,
+    poses,
+    proportions,
+    spread,
+)
 
 SECONDS = 6  # of every motion capture clip
 MOST = 8  # clips of one person and movement
@@ -204,11 +213,13 @@ def main() -> None:
         alike = lambda a, b: a.kind == b.kind and another_body(a, b)  # noqa: E731
         lines.append(row("another person, same movement", drawn, named_other, alike, random))
         spreads = sorted((spread(take.poses), take.take.name) for take in captured)
-        lines += [
-            f"\nspread of {len(standing)} people who stand still: up to {max(standing):.0f} mm; of takes that move: "
-            + ", ".join(f"{value:.0f} ({name})" for value, name in spreads[:5])
-            + " and more",
-        ]
+        low = ", ".join(f"{value:.0f} ({name})" for value, name in spreads[:4])
+        named = sum(value < STILL_MM for value in standing)
+        wrong = sum(value < STILL_MM for value, _ in spreads)
+        lines.append(
+            f"\n{named} of {len(standing)} people who stand still are named ({np.median(standing):.0f} mm, up to "
+            f"{max(standing):.0f}), and {wrong} of {len(spreads)} takes that move: the least of them spread {low} mm"
+        )
         lines += ["", *wrong_person([t for t in captured if t not in rendered], model, 20, random)]
     lines += ["", "rendered sessions:", "", *wrong_person(rendered, model, len(rendered), random)]
     print("\n".join(lines))
