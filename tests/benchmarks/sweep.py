@@ -98,7 +98,7 @@ def plot(path: Path, name: str, found: Mapping[float, Sequence[float]], labels: 
     for label, values in zip(labels, zip(*found.values(), strict=True), strict=True):
         axes.plot(list(found), values, marker="o", label=label)
     highest = np.nanmax([start, *(value for values in found.values() for value in values)])
-    axes.set(xlabel=name, ylabel="MPJPE, mm", ylim=(0, 1.05 * highest))
+    axes.set(xlabel=name, ylabel="MPJPE, mm", ylim=(0, 1.05 * highest), xticks=list(found))
     axes.legend()
     figure.tight_layout()
     figure.savefig(path, dpi=120)
