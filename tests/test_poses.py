@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise, product
 
 import numpy as np
@@ -7,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twoview.poses import Poses2D, Poses3D, cheapest_course
-from twoview.skeleton import COCO17, H36M17
+from twoview.poses import Poses2D, Poses3D, Source, cheapest_course
+from twoview.skeleton import COCO17, H36M17, HIPS_TOO_HIGH
 
 
 def make(frames: int = 6, rate: float = 30.0, **changes) -> Poses2D:
@@ -93,6 +94,19 @@ def test_human36m_joints_come_from_the_detectors():
     assert converted.xy[0, 0, 1] == pytest.approx((11 + 12) / 2)  # pelvis between the hips
     with pytest.raises(ValueError, match="coco17"):
         converted.to(COCO17)
+
+
+def test_the_known_error_of_a_detector_is_taken_out_of_its_own_poses_alone():
+    poses = make(2)
+    share = HIPS_TOO_HIGH["movenet"]
+    plain, other, own = (
+        replace(poses, source=Source(made_by=name)).to(H36M17) for name in ("", "rtmpose-s", "movenet thunder (cpu)")
+    )
+    assert np.array_equal(plain.xy, other.xy)
+    trunk = plain.xy[:, 0] - plain.xy[:, 8]
+    assert own.xy[:, 0] == pytest.approx(plain.xy[:, 0] + share * trunk)
+    assert np.array_equal(own.xy[:, 8:], plain.xy[:, 8:])
+    assert np.array_equal(own.to(H36M17).xy, own.xy)
 
 
 def test_between_keeps_the_ends():

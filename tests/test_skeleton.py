@@ -79,6 +79,20 @@ def test_halpe_brings_its_own_neck_hip_and_head():
     np.testing.assert_allclose(out[0, H36M17.index("spine")], (xy[0, 18] + xy[0, 19]) / 2)
 
 
+def test_hips_that_a_detector_marks_too_high_are_put_back_along_the_trunk():
+    xy = np.zeros((1, 17, 2))
+    xy[0, 5:7], xy[0, 11:13] = [(20, 100), (80, 100)], [(30 + 60, 180), (70 + 60, 180)]  # a trunk that leans: (60, 80)
+    plain, _ = to_h36m(xy, np.ones((1, 17)), COCO17)
+    moved, _ = to_h36m(xy, np.ones((1, 17)), COCO17, hips_too_high=0.05)
+    expected = np.zeros((17, 2))
+    expected[[0, 1, 4]], expected[7] = (3, 4), (1.5, 2)
+    assert moved[0] - plain[0] == pytest.approx(expected)
+    xy[0, 5] = np.nan
+    moved, score = to_h36m(xy, np.ones((1, 17)), COCO17, hips_too_high=0.05)
+    assert moved[0, 1] == pytest.approx(xy[0, 12])
+    assert score[0, 1] == 1
+
+
 def test_a_joint_made_of_several_is_as_sure_as_the_least_sure_of_them():
     xy, score = hand_drawn(COCO17)
     score[0, COCO17.index("left_hip")] = 0.3

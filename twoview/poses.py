@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy import ndarray as Array
 
-from twoview.skeleton import H36M17, HeadRule, Skeleton, to_h36m
+from twoview.skeleton import H36M17, HIPS_TOO_HIGH, HeadRule, Skeleton, to_h36m
 
 MAX_GAP_S = 0.1  # a joint is interpolated between two frames that saw it, at most this far apart
 
@@ -89,12 +89,16 @@ class Poses2D:
         return replace(self, xy=out[..., :2], score=score, time=time)
 
     def to(self, skeleton: Skeleton, *, head: HeadRule = "eyes") -> Poses2D:
-        """The same poses with another skeleton's joints; today any known skeleton to Human3.6M-17."""
+        """The same poses with another skeleton's joints; today any known skeleton to Human3.6M-17.
+
+        What is known of the systematic errors of the detector that made them is taken out (`HIPS_TOO_HIGH`).
+        """
         if skeleton == self.skeleton:
             return self
         if skeleton != H36M17:
             raise ValueError(f"Poses2D.to: expected {H36M17.name}, got {skeleton.name}")
-        xy, score = to_h36m(self.xy, self.score, self.skeleton, head=head)
+        too_high = HIPS_TOO_HIGH.get(self.source.made_by.partition(" ")[0], 0.0)
+        xy, score = to_h36m(self.xy, self.score, self.skeleton, head=head, hips_too_high=too_high)
         return replace(self, xy=xy, score=score, skeleton=skeleton)
 
 

@@ -103,23 +103,51 @@ def skeleton(name: str) -> Skeleton:
     return SKELETONS[name]
 
 
-def to_h36m(xy: Array, score: Array, source: Skeleton, *, head: HeadRule = "eyes") -> tuple[Array, Array]:
+HIPS_TOO_HIGH: dict[str, float] = {"movenet": 0.05}
+"""How far above the hips a detector, by the first word of its name, marks them: shares of the trunk, shoulders to hips.
+
+Measured on rendered people (`tests/benchmarks/two_view_3d.py --hips 0`): MoveNet's hips are too high in all views of
+all of them, by 0 to 5 cm, and no other joint is off by as much or as regularly.
+"""
+
+
+def to_h36m(
+    xy: Array, score: Array, source: Skeleton, *, head: HeadRule = "eyes", hips_too_high: float = 0.0
+) -> tuple[Array, Array]:
     """Human3.6M-17 joints from a detector's joints.
 
     xy (T, J, 2) px and score (T, J) in `source` order -> xy (T, 17, 2) and score (T, 17). A joint made of several
     is their mean; its score is the smallest of theirs, so it is unseen (NaN, 0) where any of them is.
     head="ears" puts the head joint above the ears instead of between the eyes (COCO only).
+    hips_too_high, a share of the trunk's length, is how far the detector marks hips above where they are: they are put
+    back along the trunk, and pelvis and spine with them, where the shoulders are seen.
     """
     if source.name not in _TO_H36M:
         raise FormatError(f"no conversion from skeleton {source.name!r} to h36m17; known: {', '.join(_TO_H36M)}")
     parts = _TO_H36M[source.name]
     out_xy = np.stack([xy[:, list(p)].mean(axis=1) for p in parts], axis=1)
     out_score = np.stack([score[:, list(p)].min(axis=1) for p in parts], axis=1)
+    if hips_too_high:
+        out_xy = _hips_put_back(out_xy, hips_too_high)
     if head == "ears":
         if source.name == "h36m17":
             raise FormatError("head='ears' needs ears, and h36m17 has none; use head='eyes'")
         out_xy, out_score = _head_from_ears(xy, score, out_xy, out_score)
     return out_xy, np.where(np.isnan(out_xy).any(axis=-1), 0.0, out_score).astype(score.dtype)
+
+
+_WITH_THE_HIPS = {"pelvis": 1.0, "right_hip": 1.0, "left_hip": 1.0, "spine": 0.5}
+
+
+def _hips_put_back(h_xy: Array, share: float) -> Array:
+    """Hips (T, 17, 2) moved down the trunk by a share of its length; pelvis and spine are means that contain them."""
+    middle = {part: h_xy[:, [H36M17.index(f"{side}_{part}") for side in ("left", "right")]].mean(1)
+              for part in ("hip", "shoulder")}  # fmt: skip
+    down = np.nan_to_num(share * (middle["hip"] - middle["shoulder"]))
+    moved = h_xy.copy()
+    for joint, part in _WITH_THE_HIPS.items():
+        moved[:, H36M17.index(joint)] += part * down
+    return moved
 
 
 def _head_from_ears(xy: Array, score: Array, h_xy: Array, h_score: Array) -> tuple[Array, Array]:
