@@ -156,7 +156,7 @@ class TriangulateConfig(Checked):
     )
     sync_sigma_s: float = setting(0.03, "standard deviation of the sync error", low=0.0, high=0.2, unit="s")
     pixel_noise: float = setting(
-        0.007, "standard deviation of a joint with full score, as a share of the body's size", low=0.001, high=0.1
+        0.01, "standard deviation of a joint with full score, as a share of the body's size", low=0.001, high=0.1
     )
 
 

@@ -10,7 +10,7 @@ from bodies import error_mm, moving_body, turn_error_deg, two_views
 from scipy.spatial.transform import Rotation
 
 from twoview.reconstruction.bundle_adjustment import Noise, linearize, moved
-from twoview.reconstruction.self_calibration import LIMBS, _prepare, solve
+from twoview.reconstruction.self_calibration import LIMBS, _prepare, behind_trunk, solve
 from twoview.skeleton import H36M17, swap_sides
 
 FOCAL = np.array([1500.0, 1500.0]) * 1.12  # the first guess is 12 % off
@@ -81,6 +81,39 @@ def test_outliers_and_missing_joints_cost_little():
     assert np.isfinite(found.joints).all()
     assert error_mm(found.joints[0], truth[0]) < 25
     assert np.median(found.sigma[30:40, 1:]) > 1.5 * np.median(found.sigma[:30, 1:])
+
+
+def test_a_limb_behind_the_trunk_is_placed_by_the_view_that_sees_it():
+    """A detector guesses what it cannot see, always on the same side, and is as sure of it as of the rest."""
+    tracks, truth = scene(1, frames=60, noise=0.004)
+    hidden = np.stack([behind_trunk(points) for points in truth])
+    alone = hidden[1] & ~hidden[0]
+    assert 0.01 < alone.mean() < 0.2
+    xy = tracks.xy.copy()
+    xy[1][hidden[1]] += [0.0, 0.1 * 1500 / 4.7]  # 10 cm lower in the picture
+    missed = []
+    for noise in (Noise(), Noise(hidden=1.0)):
+        (found,) = solve([replace(tracks, xy=xy)], FOCAL, noise=noise)
+        pose, true = (joints[0] - joints[0][:, :1] for joints in (found.joints, truth))
+        scale = (pose * true).sum() / (pose * pose).sum()
+        missed.append(1000 * np.linalg.norm(scale * pose - true, axis=-1)[alone].mean())
+    assert missed[0] < 15
+    assert missed[0] < 0.7 * missed[1]
+
+
+def test_what_the_trunk_hides():
+    body = np.zeros((1, 17, 3))
+    body[0, :, 2] = 4.0
+    for joint, place in {"right_shoulder": (-0.2, -0.5), "left_shoulder": (0.2, -0.5), "right_hip": (-0.1, 0.0),
+                         "left_hip": (0.1, 0.0), "left_wrist": (0.0, -0.2)}.items():  # fmt: skip
+        body[0, H36M17.index(joint), :2] = place
+    body[0, H36M17.index("right_wrist")] = (-0.6, -0.2, 4.3)  # beside the trunk, and farther away
+    for depth, expected in ((4.3, True), (4.0, False), (3.7, False)):
+        body[0, H36M17.index("left_wrist"), 2] = depth
+        seen = behind_trunk(body)[0]
+        assert seen[H36M17.index("left_wrist")] == expected
+        assert not seen[H36M17.index("right_wrist")]
+        assert not seen[H36M17.index("left_shoulder")]
 
 
 def test_sigma_has_the_size_of_the_error():

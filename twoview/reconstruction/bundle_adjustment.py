@@ -32,11 +32,12 @@ CAMERA = 7  # unknowns of a camera in a take: rotation vector, translation, dela
 class Noise:
     """Sigmas of the residuals: how much each kind counts against the others."""
 
-    pixel: float = 0.007  # of the body's size in the picture, for a joint of score 1
-    limb_m: float = 0.012  # how constant a limb is: detectors move joints along it
-    trunk_m: float = 0.025
+    pixel: float = 0.01  # of the body's size in the picture, for a joint of score 1
+    limb_m: float = 0.012  # how constant a bone of a limb is
+    trunk_m: float = 0.012
     symmetry: float = 0.03  # log of left over right length
-    bone: float = 0.15  # log of a bone's length around the start
+    bone: float = 0.08  # log of a bone's length around the start
+    hidden: float = 4.0  # times the sigma of a limb's joint in a picture that shows it behind the trunk
     focal: float = 0.15  # log of the focal length around the start
     delay_s: float = 0.03  # delay that the synchronization leaves
     shape_m: float = 0.4  # a joint against the start's root-relative pose: matters only where nothing else decides

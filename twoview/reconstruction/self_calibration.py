@@ -30,6 +30,8 @@ LIMBS = {
     "legs": tuple((left, right) for left, right in H36M17.pairs if "shoulder" not in H36M17.joints[left] and left < 8),
     "arms": tuple((left, right) for left, right in H36M17.pairs if left > 8),
 }
+HIDEABLE = np.array([j.split("_")[-1] in ("knee", "ankle", "elbow", "wrist") for j in H36M17.joints])
+COVER_M, BEHIND_M = 0.05, 0.1  # a ray that passes the trunk's plane this near, so far before the joint, meets the trunk
 DISAGREEMENT = 0.02  # sigma of a joint's distance from its epipolar line, of the body's size
 MOVEMENT = 0.05  # sigma of a joint's movement between two frames, of the body's size
 CAP = 9.0  # squared distances, in sigmas, count at most this much
@@ -294,14 +296,37 @@ def _refine(problem: Problem, found: State, group: int) -> tuple[State, Array]:
     problem = replace(problem.at(at), group=np.zeros(int(at.sum()), dtype=int))
     state = State(found.joints[at], found.rotation[one], found.translation[one], found.delay[one],
                   found.log_focal, found.log_bones)  # fmt: skip
-    smooth = len(problem.group) > 2
+    smooth, weight = len(problem.group) > 2, problem.weight
     for blur, steps in ((6.0, 4), (1.0, 6)):
+        doubt = np.stack([behind_trunk(points) for points in bundle_adjustment.in_cameras(state, problem.group)])
+        problem = replace(problem, weight=np.where(doubt, weight / problem.noise.hidden**2, weight))
         state = minimize(problem, state, blur=blur, steps=steps, smooth=smooth, cameras=False)
     _, residual = bundle_adjustment.reprojection(problem, state)
     seen = problem.weight > 0
     misfit = np.median(np.sqrt(problem.weight[seen]) * np.linalg.norm(residual[seen], axis=-1)) if seen.any() else 1.0
     variance = covariance(bundle_adjustment.linearize(problem, state)) / 3
     return state, np.sqrt(variance) * misfit / MISFIT
+
+
+def behind_trunk(points: Array) -> Array:
+    """Which knees, ankles, elbows and wrists a camera cannot see for the trunk, (T, J) bool.
+
+    points (T, J, 3) m in the camera's axes. A detector guesses such a joint, and is often as sure as of a visible one.
+    """
+    across, down = (share.ravel()[:, None] for share in np.meshgrid(np.linspace(0, 1, 5), np.linspace(0, 1, 7)))
+    top, bottom = (
+        points[:, None, H36M17.index(f"right_{part}")] * (1 - across)
+        + points[:, None, H36M17.index(f"left_{part}")] * across
+        for part in ("shoulder", "hip")
+    )
+    trunk = top * (1 - down) + bottom * down
+    joints = points[:, HIDEABLE]
+    distance = np.linalg.norm(joints, axis=-1, keepdims=True)
+    along = (joints / np.maximum(distance, 1e-6)) @ trunk.swapaxes(-1, -2)
+    beside = (trunk**2).sum(-1)[:, None] - along**2
+    hidden = np.zeros(points.shape[:2], dtype=bool)
+    hidden[:, HIDEABLE] = ((beside < COVER_M**2) & (distance - along > BEHIND_M)).any(-1)
+    return hidden
 
 
 def _triangulate(problem: Problem, found: State, guess: Array) -> Array:
