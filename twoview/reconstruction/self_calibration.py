@@ -298,8 +298,8 @@ def _refine(problem: Problem, found: State, group: int) -> tuple[State, Array]:
                   found.log_focal, found.log_bones)  # fmt: skip
     smooth, weight = len(problem.group) > 2, problem.weight
     for blur, steps in ((6.0, 4), (1.0, 6)):
-        doubt = np.stack([behind_trunk(points) for points in bundle_adjustment.in_cameras(state, problem.group)])
-        problem = replace(problem, weight=np.where(doubt, weight / problem.noise.hidden**2, weight))
+        hidden = np.stack([behind_trunk(points) for points in bundle_adjustment.in_cameras(state, problem.group)])
+        problem = replace(problem, weight=np.where(hidden, weight / problem.noise.hidden**2, weight))
         state = minimize(problem, state, blur=blur, steps=steps, smooth=smooth, cameras=False)
     _, residual = bundle_adjustment.reprojection(problem, state)
     seen = problem.weight > 0
