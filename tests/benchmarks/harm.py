@@ -48,6 +48,7 @@ FILMED = {
 }
 QUICK = ("golf", "golf 18 s", "jump 10 s")
 FEW = 3  # takes of each class and subject to test on, the last ones
+NEW = 4  # the same of each class of people that no training file holds
 Errors = dict[str, list[np.ndarray]]  # what is tested -> MPJPE (3,) of every clip: unadapted, adapted alone, gated
 
 
@@ -88,7 +89,7 @@ def from_motion_capture() -> tuple[dict[str, list[Take]], list[Test]]:
     tests = [Test(f"{kind} {who}", t.poses["a"], t) for (kind, who), some in by.items() for t in some[-FEW:]]
     for file, what in (("target_test", "new people"), ("target_test_same", "new trials")):
         for kind, some in render_takes(file, Conditions(), 100).items():
-            tests += [Test(f"{kind}, {what}", take.poses["a"], take) for take in some]
+            tests += [Test(f"{kind}, {what}", take.poses["a"], take) for take in some[:NEW]]
     return takes, tests
 
 
@@ -111,19 +112,32 @@ def cell(name: str, takes: Sequence[Take], tests: Sequence[Test], lifter: str, w
     folder = work / lifter / "".join(c if c.isalnum() else "_" for c in name)
     kept = folder / "errors.pkl"
     if not kept.exists():
-        before = load_lifter(lifter)
         config = FinetuneConfig(weights=lifter_file(lifter))
         run = finetune(bare(takes), config, out=folder, triangulation=ALONE if mocap else TriangulateConfig())
         after = load_model(run.model)
         print(f"  {lifter}, {name}:", *run.warnings, sep="\n    ", flush=True)
+        before = _unadapted(lifter, tests, work / lifter / f"unadapted_{'motion' if mocap else 'pixels'}.pkl")
         taught, found = {take.name for take in takes}, Errors()
-        for test in tests:
+        for test, error in zip(tests, before, strict=True):
             if not (isinstance(test.truth, Take) and test.truth.name in taught):
-                models = (before, after.adapted_part(), after)
-                found.setdefault(test.what, []).append(np.array([test.error(model) for model in models]))
-        kept.with_suffix(".part").write_bytes(pickle.dumps(found))
-        kept.with_suffix(".part").replace(kept)
+                values = [error, *(test.error(model) for model in (after.adapted_part(), after))]
+                found.setdefault(test.what, []).append(np.array(values))
+        _write(kept, found)
     return pickle.loads(kept.read_bytes())
+
+
+def _unadapted(lifter: str, tests: Sequence[Test], kept: Path) -> list[float]:
+    """MPJPE of every test before adaptation, mm."""
+    if not kept.exists():
+        model = load_lifter(lifter)
+        _write(kept, [test.error(model) for test in tests])
+    return pickle.loads(kept.read_bytes())
+
+
+def _write(path: Path, value: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".part").write_bytes(pickle.dumps(value))
+    path.with_suffix(".part").replace(path)
 
 
 def group(source: str, what: str) -> str:

@@ -19,6 +19,7 @@ from twoview.config import FinetuneConfig, TriangulateConfig
 from twoview.lifting.model import Model
 from twoview.reconstruction.triangulation import Triangulation, triangulate_takes
 from twoview.takes import Take, resample
+from twoview.training.gate import gated
 from twoview.training.method_paper import Paper
 from twoview.training.method_phones import Phones, prepare
 
@@ -57,6 +58,7 @@ PAPER = {
 }
 PHONES = {
     "phones": Row("phones"),
+    "phones without the gate": Row("phones", ("gate=false",)),
     "phones without the paper's loss": Row("phones", ("phones.consistency=0",)),
     "phones without rehearsal": Row("phones", ("phones.rehearsal=0",)),
     "phones without turned views": Row("phones", ("phones.turned=0",)),
@@ -88,7 +90,8 @@ def train(
     length = config.clip_length or model.clip_length
     model = replace(model, clip_length=length)
     if config.method == "phones":
-        return adapt(model, phones(takes, [], model, config, found), config, steps=steps)
+        adapted = adapt(model, phones(takes, [], model, config, found), config, steps=steps)
+        return gated(model, adapted.lifter, cut_all(bare(takes), frames=length)) if config.gate else adapted
     config = replace(config, batch=FRAMES // length)
     clips = cut_all(labeled(takes, row), frames=length)
     return adapt(model, Paper(clips, clips[:1], model, config), config, steps=steps)
