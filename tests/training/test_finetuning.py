@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -21,9 +22,10 @@ from twoview.skeleton import H36M17
 from twoview.takes import LoadedLater, Take, resample
 from twoview.timeline import ClockMap, Sync
 from twoview.training.clips import collate, cut, hold_out, order
-from twoview.training.finetuning import finetune
+from twoview.training.finetuning import _chosen, finetune
 from twoview.training.losses import reprojection
 from twoview.training.method_paper import Paper, by_shape, validate
+from twoview.training.runs import RunState, Snapshot
 from twoview.visualization.report import loss_shares
 
 
@@ -453,3 +455,39 @@ def test_a_state_of_a_newer_version_is_refused(tmp_path, start):
     torch.save({**state, "version": 99}, tmp_path / "run" / "last.pt")
     with pytest.raises(FormatError, match="version 99; expected run state up to 2"):
         finetune([take()], config, out=tmp_path / "run")
+
+
+class Marked:
+    """An objective whose criterion is the number at which a lifter's head was marked; a gate's is its adapted one's."""
+
+    def validate(self, lifter: nn.Module) -> dict[str, float]:
+        return {"criterion": float(getattr(lifter, "adapted", lifter).leave[1].bias[0])}
+
+
+@pytest.mark.parametrize(
+    ("best", "last", "gate", "expected"),
+    [
+        ((5, 0.6), 0.8, True, 5),
+        ((5, 0.8), 0.6, True, 30),  # better, once a gate keeps it from what it was not taught
+        ((5, 0.8), 0.6, False, 5),
+        ((0, 1.0), 0.6, True, 30),
+        ((0, 1.0), 1.0, True, 0),  # no better than the unadapted lifter
+        ((0, 1.0), 0.6, False, 0),
+    ],
+)
+def test_the_epoch_is_chosen_by_the_models_that_the_best_and_the_last_one_make(start, best, last, gate, expected):
+    model = load_model(start)
+
+    def marked(value: float) -> dict[str, torch.Tensor]:
+        lifter = copy.deepcopy(model.lifter)
+        with torch.no_grad():
+            lifter.leave[1].bias[0] = value
+        return lifter.state_dict()
+
+    snapshot = Snapshot(best[0], {"criterion": 9.0}, marked(best[1]))
+    state = RunState(30, {"criterion": 1.0}, snapshot, marked(last), {})
+    clips = cut(resample(take(), 30.0), length=27)
+    found, made = _chosen(state, Marked(), model, clips, replace(PAPER, gate=gate))
+    assert found.best.epoch == expected
+    assert found.best.held_out["criterion"] == Marked().validate(made.lifter)["criterion"] or expected == 0
+    assert made.name == ("gated" if gate and expected else "tcn")

@@ -9,6 +9,7 @@ happened.
 from __future__ import annotations
 
 import copy
+import math
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -128,15 +129,14 @@ def finetune(
         folder.log({"epoch": epoch + 1, **losses, **figures, "seconds": time.monotonic() - started})
         folder.save(state)
 
-    made, warnings = _made(state, model, train, config), []
+    state, made = _chosen(state, objective, model, train, config)
+    warnings = list[str]()
     if state.best.epoch > 0:
         found = reach(model, made, held_out or train, method_phones.rehearsal_clips()[::EVERYDAY])
-        helped = state.best.held_out["criterion"] < state.before["criterion"]
-        best = replace(state.best, held_out=objective.validate(made.lifter))
-        state = replace(state, best=best, reach=asdict(found))
-        warnings = list(_reach_warnings(found, config))
-        if helped and held_out and config.gate:  # the adapted lifter is known to be better there, too
-            made = _made(state, model, [*train, *held_out], config)
+        state, warnings = replace(state, reach=asdict(found)), list(_reach_warnings(found, config))
+        alone = objective.validate(made.adapted_part().lifter)["criterion"]
+        if config.gate and held_out and alone < state.before["criterion"]:  # known to be better there, too
+            made = _made(state.best, model, [*train, *held_out], config)
     warnings += [*movements.warnings(), movements.judged_on(held_out, train), *objective.warnings]
     warnings += method_paper.warnings(state.before, state.best.held_out, clips=len(train))
     if state.best.epoch == 0:
@@ -254,13 +254,32 @@ def learning_rate(config: FinetuneConfig, epoch: int, done: float) -> float:
     return config.lr * share[automatic if config.schedule == "auto" else config.schedule]
 
 
-def _made(state: RunState, model: Model, clips: Sequence[Clip], config: FinetuneConfig) -> Model:
-    """The best epoch's lifter as a model, with a gate if `config` asks for one; the unadapted one if that was best."""
-    if state.best.epoch == 0:
-        return model
+def _chosen(
+    state: RunState, objective: Objective, model: Model, clips: Sequence[Clip], config: FinetuneConfig
+) -> tuple[RunState, Model]:
+    """The epoch that becomes the model, with the held-out numbers of the model that it makes, and this model.
+
+    A gate keeps a lifter from movements that were not taught, which may be all that the held-out clips show: the last
+    epoch gets its chance beside the best one, both as gated models.
+    """
+    epochs = [state.best] if state.best.epoch > 0 else []
+    if config.gate and config.keep == "best" and state.best.epoch < state.epoch:
+        epochs.append(Snapshot(state.epoch, {}, state.lifter))
+    best, chosen = Snapshot(0, state.before, state.best.lifter), model
+    least = math.inf if config.keep == "last" else state.before["criterion"]
+    for epoch in epochs:
+        made = _made(epoch, model, clips, config)
+        figures = objective.validate(made.lifter)
+        if figures["criterion"] < least:
+            best, chosen, least = replace(epoch, held_out=figures), made, figures["criterion"]
+    return replace(state, best=best), chosen
+
+
+def _made(epoch: Snapshot, model: Model, clips: Sequence[Clip], config: FinetuneConfig) -> Model:
+    """The lifter of an epoch as a model, with a gate if `config` asks for one."""
     start = model.adapted_part()
     adapted = copy.deepcopy(start.lifter)
-    adapted.load_state_dict(state.best.lifter)
+    adapted.load_state_dict(epoch.lifter)
     return gated(model, adapted.eval(), clips) if config.gate else replace(start, lifter=adapted.eval())
 
 
