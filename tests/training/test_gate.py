@@ -19,7 +19,7 @@ from twoview.poses import Poses2D
 from twoview.skeleton import BODY_M
 from twoview.takes import resample
 from twoview.training.clips import Clip, collate, cut
-from twoview.training.gate import ALIKE_M, CAREFUL, between_takes, gated, spread_out, with_mirrored
+from twoview.training.gate import ALIKE_M, between_takes, gated, spread_out, with_mirrored
 from twoview.training.method_phones import rehearsal_clips
 
 ARMS = [11, 12, 13, 14, 15, 16]
@@ -104,7 +104,7 @@ def test_reach_is_what_was_corrected_there_and_in_all_and_how_far_takes_are_apar
     assert 0.02 < apart < 0.5
     nearest = torch.cdist(found.unadapted_poses.flatten(1), canonical(old).flatten(1)).argmin(dim=1)
     half = len(found.reach) // 2
-    expected = CAREFUL * (corrected[nearest[:half]] * corrected.median() * apart) ** (1 / 3)
+    expected = (corrected[nearest[:half]] * corrected.median() * apart) ** (1 / 3)
     assert found.reach[:half] == pytest.approx(expected, rel=1e-3)
     assert (found.reach[half:] == found.reach[:half]).all()
 

@@ -3,7 +3,7 @@
 Adaptation to a few takes harms movements that were not filmed, and held-out takes of the same movements do not show
 it. `gated` makes one lifter of both: near the poses of the takes the adapted one, far from them the unadapted one. What
 is near follows from the takes alone: a pose's reach is the geometric mean of how much adaptation corrected that pose,
-how much it corrected poses altogether, and how far the poses of one take are from those of the others, times CAREFUL.
+how much it corrected poses altogether, and how far the poses of one take are from those of the others.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from twoview.skeleton import BODY_M, H36M17
 from twoview.training.clips import Clip, collate
 from twoview.training.method_paper import by_shape
 
-CAREFUL = 0.9  # chosen on training people and rendered scenes, see docs/results/harm.md
 POSES = 2048  # at most, besides their mirror images
 ALIKE_M = 0.02  # poses nearer than this to one that is kept are left out
 STEADY_S = 0.67  # sigma of the time over which distances are averaged
@@ -48,7 +47,7 @@ def gated(model: Model, adapted: nn.Module, clips: Sequence[Clip]) -> Model:
     typical = corrected.median()
     apart = between_takes(poses, take)
     kept = spread_out(poses, POSES, ALIKE_M)
-    reaches = CAREFUL * (corrected[kept] * typical * (apart or typical)).clamp(min=1e-9).pow(1 / 3)
+    reaches = (corrected[kept] * typical * (apart or typical)).clamp(min=1e-9).pow(1 / 3)
     config = {
         "adapted": {"name": start.name, "config": dict(start.config)},
         "unadapted": {"name": model.name, "config": dict(model.config)},
