@@ -158,6 +158,12 @@ def test_only_a_take_far_from_takes_that_are_near_each_other_is_named(sizes, awa
     assert [said.split()[0] for said in found.warnings()] == (["b0"] if named else [])
 
 
+def test_a_take_is_no_measure_of_how_far_the_others_are_from_each_other():
+    found = made(3, 1)
+    found = replace(found, away={"a0": 40.0, "a1": 60.0, "a2": 90.0, "b0": 120.0})
+    assert [said.split()[0] for said in found.warnings()] == ["b0"]  # 120 is twice 60; with itself, theirs would be 75
+
+
 def test_takes_that_stand_still_are_named():
     random = np.random.default_rng(0)
     still = shown(0)[:1] + random.normal(size=(50, 17, 3)) * STILL_MM / 4
@@ -252,6 +258,10 @@ def test_proportions_are_those_of_the_body_whatever_its_size(session):
     double = replace(found, points={view: 2 * points for view, points in found.points.items()})
     assert proportions(double) == pytest.approx(proportions(found))
     assert np.isnan(proportions(replace(found, reliable=np.zeros_like(found.reliable)))).all()
+    few = np.arange(60) < 6
+    lost = {view: np.where(few[:, None, None], 9.0 * points, points) for view, points in found.points.items()}
+    lost = {view: np.where(few[:, None, None] & (np.arange(17) == 3)[:, None], 0, p) for view, p in lost.items()}
+    assert proportions(replace(found, points=lost)) == pytest.approx(proportions(found), abs=0.01)
     half = np.arange(60) < 30
     wrong = {view: np.where(half[:, None, None], points, 9.0) for view, points in found.points.items()}
     assert proportions(replace(found, points=wrong, reliable=half)) == pytest.approx(proportions(found), abs=0.05)
