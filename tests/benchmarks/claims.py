@@ -35,7 +35,7 @@ ROWS = (
 )
 ASKED = ("unadapted", "L_2Dcon (paper)", "L_3D")  # of lines that change a detail
 QUICK = ("unadapted", "L_2D", "one similarity per frame", "L_2Dcon (paper)", "L_3D", "phones")
-SHORT = {"steps": 30, "every": 3}  # a step of the small DSTformer takes as long as ten of the temporal network
+SHORT = {"steps": 30, "every": 3}  # a step of the small DSTformer takes as long as fifteen of the temporal network
 SHORT_LINES = (
     "30 steps of 27-frame clips",
     "30 steps of 27-frame clips: a small DSTformer",
