@@ -11,15 +11,14 @@ import torch
 from small_takes import take
 from torch import nn
 
-from twoview.geometry.similarity import bone_lengths, canonical, mirror
+from twoview.geometry.similarity import canonical, mirror
 from twoview.lifters.gate import FAR
 from twoview.lifting.inference import lift
 from twoview.lifting.model import Model, load_model, save_model
 from twoview.poses import Poses2D
-from twoview.skeleton import BODY_M
 from twoview.takes import resample
 from twoview.training.clips import Clip, collate, cut
-from twoview.training.gate import ALIKE_M, between_takes, gated, spread_out, with_mirrored
+from twoview.training.gate import ALIKE_M, CAREFUL, OWN, between_takes, gated, spread_out, with_mirrored
 from twoview.training.method_phones import rehearsal_clips
 
 ARMS = [11, 12, 13, 14, 15, 16]
@@ -96,15 +95,20 @@ def test_mirrored_movement_is_as_near(model, walks):
 
 def test_reach_is_what_was_corrected_there_and_in_all_and_how_far_takes_are_apart(model, walks):
     clips = [*clips_of(walks[0], "take1"), *clips_of(walks[1], "take2")]
-    found = gated(model, shifted(model), clips).lifter
-    old = torch.cat([model.lifter(collate([clip], model.framing).x).detach().flatten(0, 1) for clip in clips])
+    adapted = shifted(model)
+    found = gated(model, adapted, clips).lifter
+    x = [collate([clip], model.framing).x for clip in clips]
+    with torch.no_grad():
+        old, new = (
+            torch.cat([canonical(lifter(one)).flatten(0, 1) for one in x]) for lifter in (model.lifter, adapted)
+        )
     number = torch.cat([torch.full((2 * len(clip.time),), int(clip.take[-1])) for clip in clips])
-    corrected = SHIFT * len(ARMS) / 17 * BODY_M / bone_lengths(old).sum(-1)
-    apart = between_takes(canonical(old), number - 1)
+    corrected = (new - old).norm(dim=-1).mean(-1)
+    apart = between_takes(old, number - 1)
     assert 0.02 < apart < 0.5
-    nearest = torch.cdist(found.unadapted_poses.flatten(1), canonical(old).flatten(1)).argmin(dim=1)
+    nearest = torch.cdist(found.unadapted_poses.flatten(1), old.flatten(1)).argmin(dim=1)
     half = len(found.reach) // 2
-    expected = (corrected[nearest[:half]] * corrected.median() * apart) ** (1 / 3)
+    expected = CAREFUL * corrected[nearest[:half]] ** OWN * (corrected.median() * apart) ** (0.5 - OWN / 2)
     assert found.reach[:half] == pytest.approx(expected, rel=1e-3)
     assert (found.reach[half:] == found.reach[:half]).all()
 
@@ -163,6 +167,18 @@ def test_a_gated_model_comes_back_from_its_file(model, walks, tmp_path):
     loaded = load_model(tmp_path / "model.pt")
     for poses in (walks[0], upside_down(walks[0])):
         assert lift(loaded, poses).xyz == pytest.approx(lift(gate, poses).xyz, abs=1e-6)
+
+
+def test_long_takes_are_thinned_out_and_no_take_is_forgotten(model, walks, monkeypatch):
+    clips = [*clips_of(walks[0], "take1"), *clips_of(walks[1], "take2")]
+    whole = gated(model, shifted(model), clips).lifter
+    monkeypatch.setattr("twoview.training.gate.CANDIDATES", 100)
+    few = gated(model, shifted(model), clips).lifter
+    assert len(few.reach) < 0.3 * len(whole.reach)
+    for poses in (walks[0], walks[1]):
+        x = collate(clips_of(poses, "take3")[:1], model.framing).x
+        with torch.no_grad():
+            assert few.parts(x)[1].mean() > 0.8
 
 
 def line(*meters: float) -> torch.Tensor:
