@@ -48,12 +48,13 @@ FILMED = {
 }
 QUICK = ("golf", "golf 18 s", "jump 10 s")
 EXPLAINED = """\
-Rows: what the lifter was adapted to, by `finetune` with default settings. Cells: MPJPE of the unadapted lifter in mm, how much worse
-(+) or better (-) the adapted lifter alone is, and in bold the model as it is written, with its [gate](../explain/gate.md); in
-brackets the 95 % interval of that over clips. From pixels: MoveNet on rendered scenes; scenes other than the sessions golf and
-karate are adapted to on their first half (about 4 s) and tested on their second. Motion capture: virtual phones, joints as a
-COCO detector's; the training people's last three takes each, and at most four takes per class of people that no training
-file holds. The two constants of the gate were chosen on cells of rendered scenes and of training people.
+Rows: what the lifter was adapted to, by `finetune` with default settings. Cells: MPJPE of the unadapted lifter in mm,
+how much worse (+) or better (-) the adapted lifter alone is, and in bold the model as it is written, with its
+[gate](../explain/gate.md); in brackets the 95 % interval of that over clips. From pixels: MoveNet on rendered scenes;
+scenes other than the sessions golf and karate are adapted to on their first half (about 4 s) and tested on their
+second. Motion capture: virtual phones, joints as a COCO detector's; the training people's last three takes each, and
+at most four takes per class of people that no training file holds. The two constants of the gate were chosen on cells
+of rendered scenes and of training people.
 """
 FEW = 3  # takes of each class and subject to test on, the last ones
 NEW = 4  # the same of each class of people that no training file holds
