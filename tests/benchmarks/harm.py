@@ -53,8 +53,8 @@ how much worse (+) or better (-) the adapted lifter alone is, and in bold the mo
 [gate](../explain/gate.md); in brackets the 95 % interval of that over clips. From pixels: MoveNet on rendered scenes;
 scenes other than the sessions golf and karate are adapted to on their first half (about 4 s) and tested on their
 second. Motion capture: virtual phones, joints as a COCO detector's; the training people's last three takes each, and
-at most four takes per class of people that no training file holds. The two constants of the gate were chosen on cells
-of rendered scenes and of training people.
+at most four takes per class of people that no training file holds. The gate was chosen on cells of rendered scenes
+and of training people.
 """
 FEW = 3  # takes of each class and subject to test on, the last ones
 NEW = 4  # the same of each class of people that no training file holds

@@ -18,7 +18,7 @@ from twoview.lifting.model import Model, load_model, save_model
 from twoview.poses import Poses2D
 from twoview.takes import resample
 from twoview.training.clips import Clip, collate, cut
-from twoview.training.gate import ALIKE_M, CAREFUL, OWN, between_takes, gated, spread_out, with_mirrored
+from twoview.training.gate import ALIKE_M, OWN, between_takes, gated, spread_out, with_mirrored
 from twoview.training.method_phones import rehearsal_clips
 
 ARMS = [11, 12, 13, 14, 15, 16]
@@ -108,7 +108,7 @@ def test_reach_is_what_was_corrected_there_and_in_all_and_how_far_takes_are_apar
     assert 0.02 < apart < 0.5
     nearest = torch.cdist(found.unadapted_poses.flatten(1), old.flatten(1)).argmin(dim=1)
     half = len(found.reach) // 2
-    expected = CAREFUL * corrected[nearest[:half]] ** OWN * (corrected.median() * apart) ** (0.5 - OWN / 2)
+    expected = corrected[nearest[:half]] ** OWN * (corrected.median() * apart) ** (0.5 - OWN / 2)
     assert found.reach[:half] == pytest.approx(expected, rel=1e-3)
     assert (found.reach[half:] == found.reach[:half]).all()
 
@@ -122,6 +122,22 @@ def test_poses_of_both_lifters_count_and_the_nearer_decides(model, walks):
         setattr(other, name, getattr(other, name) + 10.0)
         with torch.no_grad():
             assert other.parts(x)[1].mean() > 0.9
+
+
+def test_the_reach_of_the_nearest_pose_counts_and_of_no_other(model, walks):
+    """A pose that was corrected much does not draw what is near to one that was hardly corrected."""
+    gate = gated(model, shifted(model), clips_of(walks[0], "take1"))
+    lifter, x = copy.deepcopy(gate.lifter), collate(clips_of(walks[0], "take1")[:1], model.framing).x
+    with torch.no_grad():
+        own = canonical(model.lifter(x))[0, 13]
+        lifter.unadapted_poses.copy_((own + torch.tensor([0.0, 0.5, 0.0])).expand_as(lifter.unadapted_poses))
+        lifter.unadapted_poses[0] = own + torch.tensor([0.0, 0.1, 0.0])
+        lifter.adapted_poses += 10.0
+        lifter.blur = torch.ones(1, 1, 1)
+        lifter.reach.fill_(1.0)
+        assert float(lifter.parts(x)[1][0, 13]) == 1
+        lifter.reach[0] = 0.01
+        assert float(lifter.parts(x)[1][0, 13]) == 0
 
 
 def test_share_falls_steadily_from_one_reach_to_far(model, walks):

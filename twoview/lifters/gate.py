@@ -64,11 +64,12 @@ class GatedLifter(nn.Module):
         return old + share[..., None, None].to(old) * (new - old), share
 
     def _reaches(self, answer: Tensor, poses: Tensor) -> Tensor:
-        """Distance (B, T) of answers (B, T, 17, 3) from the nearest poses (N, 17, 3), in reaches; at most 2 FAR."""
+        """Distance (B, T) of answers (B, T, 17, 3) to the nearest of poses (N, 17, 3), in its reach, up to 2 FAR."""
         own, other = canonical(answer.float()).flatten(-2), poses.flatten(-2)
         squares = own.square().sum(-1, keepdim=True) + other.square().sum(-1) - 2 * own @ other.mT
-        ratio = squares.clamp(min=0.0) / len(H36M17) / self.reach.square()
-        return ratio.amin(dim=-1).sqrt().clamp(max=2 * FAR)
+        nearest = squares.min(dim=-1)
+        distance = (nearest.values.clamp(min=0.0) / len(H36M17)).sqrt()
+        return (distance / self.reach[nearest.indices]).clamp(max=2 * FAR)
 
     def _averaged(self, values: Tensor) -> Tensor:
         """Values (B, T) averaged over the frames near each one, but for the weights beyond the clip's ends."""

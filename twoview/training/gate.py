@@ -27,9 +27,7 @@ from twoview.skeleton import BODY_M, H36M17
 from twoview.training.clips import Clip, collate
 from twoview.training.method_paper import by_shape
 
-# Chosen on the cells of docs/results/harm.md that only training people and rendered scenes make.
-OWN = 0.7  # weight of the correction of the pose itself in its reach, a geometric mean; the other two share the rest
-CAREFUL = 0.9  # times that mean
+OWN = 0.7  # weight of a pose's own correction in its reach, a geometric mean; the other two share the rest
 POSES = 2048  # at most, besides their mirror images
 ALIKE_M = 0.02  # poses nearer than this to one that is kept are left out
 STEADY_S = 0.67  # sigma of the time over which distances are averaged
@@ -51,7 +49,7 @@ def gated(model: Model, adapted: nn.Module, clips: Sequence[Clip]) -> Model:
     corrected = (moved - poses).norm(dim=-1).mean(dim=-1).clamp(min=1e-6)
     typical = corrected.median()
     shared = typical * (between_takes(poses, take) or typical)
-    reaches = CAREFUL * corrected[kept] ** OWN * shared ** ((1 - OWN) / 2)
+    reaches = corrected[kept] ** OWN * shared ** ((1 - OWN) / 2)
     config = {
         "adapted": {"name": start.name, "config": dict(start.config)},
         "unadapted": {"name": model.name, "config": dict(model.config)},
