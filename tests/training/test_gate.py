@@ -91,6 +91,10 @@ def test_mirrored_movement_is_as_near(model, walks):
     x = collate(clips_of(walks[0], "take1")[:4], model.framing).x
     with torch.no_grad():
         assert gate.lifter.parts(mirror(x))[1].mean() > 0.9
+    for poses in (gate.lifter.unadapted_poses, gate.lifter.adapted_poses):
+        half = len(poses) // 2
+        assert poses[half:] == pytest.approx(mirror(poses[:half]), abs=1e-6)
+        assert torch.cdist(poses[:half].flatten(1), mirror(poses[:half]).flatten(1)).min() > 1e-3
 
 
 def test_reach_is_what_was_corrected_there_and_in_all_and_how_far_takes_are_apart(model, walks):
@@ -186,12 +190,13 @@ def test_a_gated_model_comes_back_from_its_file(model, walks, tmp_path):
 
 
 def test_long_takes_are_thinned_out_and_no_take_is_forgotten(model, walks, monkeypatch):
-    clips = [*clips_of(walks[0], "take1"), *clips_of(walks[1], "take2")]
+    other = upside_down(walks[0])
+    clips = [*clips_of(walks[0], "take1"), *clips_of(other, "take2")]
     whole = gated(model, shifted(model), clips).lifter
-    monkeypatch.setattr("twoview.training.gate.CANDIDATES", 100)
+    monkeypatch.setattr("twoview.training.gate.CANDIDATES", 40)
     few = gated(model, shifted(model), clips).lifter
     assert len(few.reach) < 0.3 * len(whole.reach)
-    for poses in (walks[0], walks[1]):
+    for poses in (walks[0], other):
         x = collate(clips_of(poses, "take3")[:1], model.framing).x
         with torch.no_grad():
             assert few.parts(x)[1].mean() > 0.8
