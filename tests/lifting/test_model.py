@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 from fingerprint import FINGERPRINT, asked, distance, filled
-from small_lifters import FULL, LITE
+from small_lifters import FULL, LITE, SMALL, made
 from torch import nn
 
 from twoview.errors import FormatError, LifterError
@@ -222,6 +222,11 @@ def test_conversions_that_would_lose_what_the_model_means(tmp_path):
         convert(tmp_path / "box.pt", "motionbert", tmp_path / "out.bin")
     with pytest.raises(LifterError, match="DSTformers only"):
         convert("twoview-small", "mmpose", tmp_path / "out.bin")
+    gate = Model(made("gated"), "gated", SMALL["gated"], "screen", 30.0, 9)
+    save_model(tmp_path / "gate.pt", gate)
+    with pytest.raises(LifterError, match="'gated'") as error:
+        convert(tmp_path / "gate.pt", "motionbert", tmp_path / "out.bin")
+    assert "gate=false" in error.value.hint
     save_model(tmp_path / "m.pt", model())
     with pytest.raises(LifterError, match="no layout 'caffe'"):
         convert(tmp_path / "m.pt", "caffe", tmp_path / "out.bin")
