@@ -22,7 +22,8 @@ from twoview.skeleton import H36M17
 from twoview.takes import LoadedLater, Take, resample
 from twoview.timeline import ClockMap, Sync
 from twoview.training.clips import collate, cut, hold_out, order
-from twoview.training.finetuning import _chosen, finetune
+from twoview.training.finetuning import _chosen, _reach_warnings, finetune
+from twoview.training.gate import Reach, gated
 from twoview.training.losses import reprojection
 from twoview.training.method_paper import Paper, by_shape, validate
 from twoview.training.runs import RunState, Snapshot
@@ -237,6 +238,16 @@ def test_a_run_without_a_gate_warns_of_what_it_changed_elsewhere(tmp_path, start
     run = finetune([take()], config, out=tmp_path / "run")
     assert run.reach["ungated_mm"] > 10
     assert any("movements that were not filmed" in sentence for sentence in run.warnings)
+
+
+def test_a_gate_that_costs_much_on_held_out_clips_says_how_much():
+    far, near = Reach(0.3, 0.0, 0.0, 20.0), Reach(0.9, 0.0, 0.0, 20.0)
+    (sentence,) = _reach_warnings(far, FinetuneConfig(), 40.0, 60.0)
+    assert "is 40 instead of 60" in sentence
+    assert "gate=false" in sentence
+    (sentence,) = _reach_warnings(far, FinetuneConfig(), 59.0, 60.0)
+    assert "gate=false" not in sentence
+    assert not list(_reach_warnings(near, FinetuneConfig(), 40.0, 60.0))
 
 
 def test_an_adapted_model_can_be_adapted_again(tmp_path, start):
@@ -487,7 +498,37 @@ def test_the_epoch_is_chosen_by_the_models_that_the_best_and_the_last_one_make(s
     snapshot = Snapshot(best[0], {"criterion": 9.0}, marked(best[1]))
     state = RunState(30, {"criterion": 1.0}, snapshot, marked(last), {})
     clips = cut(resample(take(), 30.0), length=27)
-    found, made = _chosen(state, Marked(), model, clips, replace(PAPER, gate=gate))
+    found, made, _ = _chosen(state, Marked(), model, clips, replace(PAPER, gate=gate), judges=1)
     assert found.best.epoch == expected
     assert found.best.held_out["criterion"] == Marked().validate(made.lifter)["criterion"] or expected == 0
     assert made.name == ("gated" if gate and expected else "tcn")
+
+
+class Reaching:
+    """An objective whose criterion falls by so much with every widening of a gate, and which is 100 without one."""
+
+    def __init__(self, first: float, change: float) -> None:
+        self.first, self.change = first, change
+
+    def validate(self, lifter: nn.Module) -> dict[str, float]:
+        if not isinstance(lifter, GatedLifter):
+            return {"criterion": 100.0}
+        widened = float(lifter.reach.median()) / self.first
+        return {"criterion": 80.0 * self.change ** (np.log(widened) / np.log(1.5))}
+
+
+@pytest.mark.parametrize(
+    ("judges", "change", "expected"), [(4, 0.9, 3.4), (4, 0.97, 1.0), (4, 1.1, 1.0), (3, 0.5, 1.0)]
+)
+def test_a_gate_is_widened_where_enough_held_out_takes_get_clearly_better(start, judges, change, expected):
+    model = load_model(start)
+    lifter = copy.deepcopy(model.lifter)
+    with torch.no_grad():
+        lifter.leave[1].bias += 0.1 * torch.arange(51) / 51
+    clips = cut(resample(take(), 30.0), length=27)
+    first = float(gated(model, lifter, clips).lifter.reach.median())
+    state = RunState(30, {"criterion": 100.0}, Snapshot(30, {"criterion": 80.0}, lifter.state_dict()), {}, {})
+    found, made, widened = _chosen(state, Reaching(first, change), model, clips, PAPER, judges=judges)
+    assert widened == expected
+    assert float(made.lifter.reach.median()) == pytest.approx(expected * first, rel=1e-4)
+    assert found.best.held_out == Reaching(first, change).validate(made.lifter)

@@ -36,6 +36,8 @@ from twoview.training.runs import RunFolder, RunState, Snapshot
 from twoview.visualization.report import loss_shares, write_report
 
 EVERYDAY = 4  # of so many clips of everyday movement one measures how far a model reaches
+WIDER, JUDGES = (1.5, 2.25, 3.4), 4  # factors on the reach of a gate, and takes that have to judge them
+CLEARLY = 0.95  # times a criterion: clearly better
 FEW_TAUGHT = 0.8  # share of the adapted lifter on held-out clips below which they show something else
 HARM_MM = 10.0  # change of the answers to everyday movement that deserves a warning
 
@@ -129,14 +131,16 @@ def finetune(
         folder.log({"epoch": epoch + 1, **losses, **figures, "seconds": time.monotonic() - started})
         folder.save(state)
 
-    state, made = _chosen(state, objective, model, train, config)
+    judges = len({clip.take for clip in held_out})
+    state, made, widened = _chosen(state, objective, model, train, config, judges=judges)
     warnings = list[str]()
     if state.best.epoch > 0:
         found = reach(model, made, held_out or train, method_phones.rehearsal_clips()[::EVERYDAY])
-        state, warnings = replace(state, reach=asdict(found)), list(_reach_warnings(found, config))
         alone = objective.validate(made.adapted_part().lifter)["criterion"]
+        state = replace(state, reach=asdict(found))
+        warnings = list(_reach_warnings(found, config, alone, state.best.held_out["criterion"]))
         if config.gate and held_out and alone < state.before["criterion"]:  # known to be better there, too
-            made = _made(state.best, model, [*train, *held_out], config)
+            made = _made(state.best, model, [*train, *held_out], config, widened)
     warnings += [*movements.warnings(), movements.judged_on(held_out, train), *objective.warnings]
     warnings += method_paper.warnings(state.before, state.best.held_out, clips=len(train))
     if state.best.epoch == 0:
@@ -255,39 +259,54 @@ def learning_rate(config: FinetuneConfig, epoch: int, done: float) -> float:
 
 
 def _chosen(
-    state: RunState, objective: Objective, model: Model, clips: Sequence[Clip], config: FinetuneConfig
-) -> tuple[RunState, Model]:
-    """The epoch that becomes the model, with the held-out numbers of the model that it makes, and this model.
+    state: RunState, objective: Objective, model: Model, clips: Sequence[Clip], config: FinetuneConfig, *, judges: int
+) -> tuple[RunState, Model, float]:
+    """The epoch that becomes the model, with the held-out numbers of the model that it makes; this model; its gate.
 
     A gate keeps a lifter from movements that were not taught, which may be all that the held-out clips show: the last
-    epoch gets its chance beside the best one, both as gated models.
+    epoch gets its chance beside the best one, both as gated models. With so many held-out takes, `judges`, that it is
+    no accident, the gate is widened as long as they get clearly better; the third value is by how much.
     """
     epochs = [state.best] if state.best.epoch > 0 else []
     if config.gate and config.keep == "best" and state.best.epoch < state.epoch:
         epochs.append(Snapshot(state.epoch, {}, state.lifter))
-    best, chosen = Snapshot(0, state.before, state.best.lifter), model
+    best, chosen, widened = Snapshot(0, state.before, state.best.lifter), model, 1.0
     least = math.inf if config.keep == "last" else state.before["criterion"]
     for epoch in epochs:
         made = _made(epoch, model, clips, config)
         figures = objective.validate(made.lifter)
         if figures["criterion"] < least:
             best, chosen, least = replace(epoch, held_out=figures), made, figures["criterion"]
-    return replace(state, best=best), chosen
+    for factor in WIDER if config.gate and best.epoch > 0 and judges >= JUDGES else ():
+        made = _made(best, model, clips, config, factor)
+        figures = objective.validate(made.lifter)
+        if figures["criterion"] > CLEARLY * best.held_out["criterion"]:
+            break
+        best, chosen, widened = replace(best, held_out=figures), made, factor
+    return replace(state, best=best), chosen, widened
 
 
-def _made(epoch: Snapshot, model: Model, clips: Sequence[Clip], config: FinetuneConfig) -> Model:
+def _made(epoch: Snapshot, model: Model, clips: Sequence[Clip], config: FinetuneConfig, widened: float = 1.0) -> Model:
     """The lifter of an epoch as a model, with a gate if `config` asks for one."""
     start = model.adapted_part()
     adapted = copy.deepcopy(start.lifter)
     adapted.load_state_dict(epoch.lifter)
-    return gated(model, adapted.eval(), clips) if config.gate else replace(start, lifter=adapted.eval())
+    return (
+        gated(model, adapted.eval(), clips, widened=widened) if config.gate else replace(start, lifter=adapted.eval())
+    )
 
 
-def _reach_warnings(found: Reach, config: FinetuneConfig) -> Iterator[str]:
+def _reach_warnings(found: Reach, config: FinetuneConfig, alone: float, whole: float) -> Iterator[str]:
+    """Sentences on the reach of a model; its criterion, and that of its adapted lifter alone, on the held-out clips."""
     if config.gate and found.taught < FEW_TAUGHT:
+        instead = (
+            f"; without the gate the criterion is {alone:.4g} instead of {whole:.4g}, but nothing keeps the model from "
+            "harm on other movements: --set gate=false"
+        )
         yield (
             f"the held-out clips show movements that the other clips do not: the unadapted lifter answers "
             f"{1 - found.taught:.0%} of them; film every movement more than once"
+            + (instead if alone < CLEARLY * whole else "")
         )
     if not config.gate and found.ungated_mm > HARM_MM:
         yield (

@@ -37,10 +37,11 @@ COMPARED = 4_000  # poses at most that are compared with those of other takes
 _AT_ONCE = 64  # clips
 
 
-def gated(model: Model, adapted: nn.Module, clips: Sequence[Clip]) -> Model:
+def gated(model: Model, adapted: nn.Module, clips: Sequence[Clip], *, widened: float = 1.0) -> Model:
     """The model that answers with `adapted` near the poses of the clips, and as `model` does elsewhere.
 
-    clips  what `adapted` was adapted to; every view of them counts
+    clips    what `adapted` was adapted to; every view of them counts
+    widened  factor on the reach of every pose
     """
     start = model.adapted_part()
     old, new, take = _answers(model, adapted, clips)
@@ -49,7 +50,7 @@ def gated(model: Model, adapted: nn.Module, clips: Sequence[Clip]) -> Model:
     corrected = (moved - poses).norm(dim=-1).mean(dim=-1).clamp(min=1e-6)
     typical = corrected.median()
     shared = typical * (between_takes(poses, take) or typical)
-    reaches = corrected[kept] ** OWN * shared ** ((1 - OWN) / 2)
+    reaches = widened * corrected[kept] ** OWN * shared ** ((1 - OWN) / 2)
     config = {
         "adapted": {"name": start.name, "config": dict(start.config)},
         "unadapted": {"name": model.name, "config": dict(model.config)},
