@@ -29,7 +29,7 @@ from twoview.progress import OnProgress, Progress, report
 from twoview.takes import ResampledTake, Take, check_views, resample
 from twoview.training import distributed, method_paper, method_phones, runs
 from twoview.training.clips import Clip, cut, hold_out
-from twoview.training.gate import Reach, gated, reach
+from twoview.training.gate import Reach, gated, reach, widened
 from twoview.training.method_paper import Objective, Paper
 from twoview.training.movements import compare
 from twoview.training.runs import RunFolder, RunState, Snapshot
@@ -132,7 +132,7 @@ def finetune(
         folder.save(state)
 
     judges = len({clip.take for clip in held_out})
-    state, made, widened = _chosen(state, objective, model, train, config, judges=judges)
+    state, made, factor = _chosen(state, objective, model, train, config, judges=judges)
     warnings = list[str]()
     if state.best.epoch > 0:
         found = reach(model, made, held_out or train, method_phones.rehearsal_clips()[::EVERYDAY])
@@ -140,7 +140,7 @@ def finetune(
         state = replace(state, reach=asdict(found))
         warnings = list(_reach_warnings(found, config, alone, state.best.held_out["criterion"]))
         if config.gate and held_out and alone < state.before["criterion"]:  # known to be better there, too
-            made = _made(state.best, model, [*train, *held_out], config, widened)
+            made = widened(_made(state.best, model, [*train, *held_out], config), factor)
     warnings += [*movements.warnings(), movements.judged_on(held_out, train), *objective.warnings]
     warnings += method_paper.warnings(state.before, state.best.held_out, clips=len(train))
     if state.best.epoch == 0:
@@ -270,30 +270,29 @@ def _chosen(
     epochs = [state.best] if state.best.epoch > 0 else []
     if config.gate and config.keep == "best" and state.best.epoch < state.epoch:
         epochs.append(Snapshot(state.epoch, {}, state.lifter))
-    best, chosen, widened = Snapshot(0, state.before, state.best.lifter), model, 1.0
+    best, chosen = Snapshot(0, state.before, state.best.lifter), model
     least = math.inf if config.keep == "last" else state.before["criterion"]
     for epoch in epochs:
         made = _made(epoch, model, clips, config)
         figures = objective.validate(made.lifter)
         if figures["criterion"] < least:
             best, chosen, least = replace(epoch, held_out=figures), made, figures["criterion"]
+    narrow, wide = chosen, 1.0
     for factor in WIDER if config.gate and best.epoch > 0 and judges >= JUDGES else ():
-        made = _made(best, model, clips, config, factor)
+        made = widened(narrow, factor)
         figures = objective.validate(made.lifter)
         if figures["criterion"] > CLEARLY * best.held_out["criterion"]:
             break
-        best, chosen, widened = replace(best, held_out=figures), made, factor
-    return replace(state, best=best), chosen, widened
+        best, chosen, wide = replace(best, held_out=figures), made, factor
+    return replace(state, best=best), chosen, wide
 
 
-def _made(epoch: Snapshot, model: Model, clips: Sequence[Clip], config: FinetuneConfig, widened: float = 1.0) -> Model:
+def _made(epoch: Snapshot, model: Model, clips: Sequence[Clip], config: FinetuneConfig) -> Model:
     """The lifter of an epoch as a model, with a gate if `config` asks for one."""
     start = model.adapted_part()
     adapted = copy.deepcopy(start.lifter)
     adapted.load_state_dict(epoch.lifter)
-    return (
-        gated(model, adapted.eval(), clips, widened=widened) if config.gate else replace(start, lifter=adapted.eval())
-    )
+    return gated(model, adapted.eval(), clips) if config.gate else replace(start, lifter=adapted.eval())
 
 
 def _reach_warnings(found: Reach, config: FinetuneConfig, alone: float, whole: float) -> Iterator[str]:

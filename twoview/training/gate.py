@@ -8,6 +8,8 @@ how much it corrected poses altogether and how far the poses of one take are fro
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import cast
@@ -23,7 +25,7 @@ from twoview.lifters.gate import GatedLifter
 from twoview.lifting.inference import MIN_SEEN, lift
 from twoview.lifting.model import Model
 from twoview.poses import Poses2D
-from twoview.skeleton import BODY_M, H36M17
+from twoview.skeleton import BODY_M
 from twoview.training.clips import Clip, collate
 from twoview.training.method_paper import by_shape
 
@@ -37,11 +39,10 @@ COMPARED = 4_000  # poses at most that are compared with those of other takes
 _AT_ONCE = 64  # clips
 
 
-def gated(model: Model, adapted: nn.Module, clips: Sequence[Clip], *, widened: float = 1.0) -> Model:
+def gated(model: Model, adapted: nn.Module, clips: Sequence[Clip]) -> Model:
     """The model that answers with `adapted` near the poses of the clips, and as `model` does elsewhere.
 
-    clips    what `adapted` was adapted to; every view of them counts
-    widened  factor on the reach of every pose
+    clips  what `adapted` was adapted to; every view of them counts
     """
     start = model.adapted_part()
     old, new, take = _answers(model, adapted, clips)
@@ -50,7 +51,7 @@ def gated(model: Model, adapted: nn.Module, clips: Sequence[Clip], *, widened: f
     corrected = (moved - poses).norm(dim=-1).mean(dim=-1).clamp(min=1e-6)
     typical = corrected.median()
     shared = typical * (between_takes(poses, take) or typical)
-    reaches = widened * corrected[kept] ** OWN * shared ** ((1 - OWN) / 2)
+    reaches = corrected[kept] ** OWN * shared ** ((1 - OWN) / 2)
     config = {
         "adapted": {"name": start.name, "config": dict(start.config)},
         "unadapted": {"name": model.name, "config": dict(model.config)},
@@ -64,6 +65,13 @@ def gated(model: Model, adapted: nn.Module, clips: Sequence[Clip], *, widened: f
     lifter.adapted_poses.copy_(with_mirrored(moved[kept]))
     lifter.reach.copy_(torch.cat([reaches, reaches]))
     return replace(model, lifter=lifter.eval(), name="gated", config=config)
+
+
+def widened(model: Model, factor: float) -> Model:
+    """A gated model with so many times the reach of every pose."""
+    lifter = cast(GatedLifter, copy.deepcopy(model.lifter))
+    lifter.reach.mul_(factor)
+    return replace(model, lifter=lifter)
 
 
 @dataclass(frozen=True)
@@ -89,7 +97,8 @@ def reach(model: Model, made: Model, clips: Sequence[Clip], everyday: Sequence[P
     taught, everywhere = 1.0, 1.0
     if isinstance(made.lifter, GatedLifter):
         with torch.no_grad():
-            shares = [made.lifter.parts(collate(some, model.framing).x)[1] for some in by_shape(clips)]
+            inputs = [x for some in by_shape(clips) for x in torch.split(collate(some, model.framing).x, _AT_ONCE)]
+            shares = [made.lifter.parts(x)[1] for x in inputs]
         taught = float(torch.cat([share.flatten() for share in shares]).mean())
         everywhere = float(
             np.nanmean(np.concatenate([own.adapted_share for _, own, _ in found if own.adapted_share is not None]))
@@ -137,6 +146,15 @@ def with_mirrored(poses: Tensor) -> Tensor:
     return torch.cat([poses, mirror(poses)])
 
 
+def distances(own: Tensor, others: Tensor) -> Tensor:
+    """Distance (N,) of each pose (N, J, 3) from the nearest of others (M, J, 3) or of their mirror images.
+
+    Root of the mean of squares over the joints, in the poses' unit.
+    """
+    nearest: Tensor = torch.cdist(own.flatten(1), with_mirrored(others).flatten(1)).amin(dim=1)
+    return nearest / math.sqrt(own.shape[1])
+
+
 def spread_out(poses: Tensor, count: int, alike: float) -> Tensor:
     """Indices of at most `count` poses (N, J, 3): each the farthest from all before it, until the rest is alike.
 
@@ -160,7 +178,7 @@ def between_takes(poses: Tensor, take: Tensor) -> float:
     poses, take = poses[picked], take[picked]
     found = []
     for number in range(int(take.max()) + 1):
-        own, others = poses[take == number], with_mirrored(poses[take != number])
+        own, others = poses[take == number], poses[take != number]
         if len(others):
-            found.append(torch.cdist(own.flatten(1), others.flatten(1)).amin(dim=-1) / len(H36M17) ** 0.5)
+            found.append(distances(own, others))
     return float(torch.cat(found).median()) if found else 0.0

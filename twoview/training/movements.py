@@ -22,8 +22,8 @@ from twoview.geometry.framing import to_camera
 from twoview.geometry.similarity import bone_lengths, canonical
 from twoview.lifting.model import Model
 from twoview.skeleton import H36M17
+from twoview.training import gate
 from twoview.training.clips import Clip, collate
-from twoview.training.gate import with_mirrored
 from twoview.training.method_paper import by_shape
 
 if TYPE_CHECKING:
@@ -180,13 +180,8 @@ def poses(clips: Sequence[Clip], model: Model) -> Array:
 
 
 def distances(own: Array, other: Array) -> Array:
-    """Distance (N,) of each pose (N, 17, 3) from the nearest of others (M, 17, 3) or of their mirror images.
-
-    Root of the mean of squares over the joints, in the poses' unit.
-    """
-    a, b = torch.from_numpy(own).double(), torch.from_numpy(other).double()
-    apart = torch.cdist(a.flatten(1), with_mirrored(b).flatten(1)).amin(dim=1)
-    nearest: Array = apart.numpy() / np.sqrt(own.shape[1])
+    """`gate.distances` of poses (N, 17, 3) from others (M, 17, 3), in 64 bits."""
+    nearest: Array = gate.distances(torch.from_numpy(own).double(), torch.from_numpy(other).double()).numpy()
     return nearest
 
 
