@@ -8,6 +8,7 @@ import os
 import sys
 import time
 import traceback
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,8 +34,9 @@ from twoview.progress import OnProgress, Progress, is_first
 from twoview.storage import records
 from twoview.timeline import Sync
 
-out = Console(highlight=False, soft_wrap=True)
-talk = Console(stderr=True, highlight=False, soft_wrap=True)
+# Names of takes and files are text, never markup: what is styled is assembled.
+out = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+talk = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 if TYPE_CHECKING:
     from twoview.evaluation.scoring import Report
@@ -43,6 +45,27 @@ if TYPE_CHECKING:
 _SLOW = 0.95  # a clock slower than this against the reference is slow motion, not drift
 _INTERRUPTED = 130  # exit code after Ctrl-C
 _PLAIN_EVERY_S = 10.0  # seconds between plain lines of progress when stderr is not a terminal
+# Categories of characters that steer a terminal or hide: controls, formats, halves of characters, line separators.
+_STEERING = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+_HARMLESS = "\n\u200c\u200d"  # line ends, and the two joiners that scripts and emoji need
+
+
+def visible(text: Any) -> str:
+    """Text from a file or a name with every character that would steer the terminal spelled out by its number."""
+    text = str(text)
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        character.encode("unicode_escape").decode()
+        if unicodedata.category(character) in _STEERING and character not in _HARMLESS
+        else character
+        for character in text
+    )
+
+
+def _line(*parts: str | tuple[str, str]) -> Text:
+    """A line of plain and of styled pieces, (text, style)."""
+    return Text.assemble(*(visible(p) if isinstance(p, str) else (visible(p[0]), p[1]) for p in parts))
 
 
 class _RateColumn(ProgressColumn):
@@ -62,7 +85,7 @@ def progress() -> Iterator[OnProgress]:
         return
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
@@ -72,7 +95,7 @@ def progress() -> Iterator[OnProgress]:
 
         def show(event: Progress) -> None:
             if event.stage not in tasks:
-                tasks[event.stage] = bars.add_task(event.stage, total=event.total, unit=event.unit, values={})
+                tasks[event.stage] = bars.add_task(visible(event.stage), total=event.total, unit=event.unit, values={})
             bars.update(tasks[event.stage], completed=event.done, total=event.total, values=dict(event.values))
 
         yield show
@@ -93,43 +116,49 @@ def _plain_lines() -> OnProgress:
         share = f"{event.done:.0f}" if event.total is None else f"{event.done:.0f}/{event.total:.0f}"
         left = "" if not event.total or not rate else f", {max(event.total - event.done, 0) / rate:.0f} s left"
         values = "".join(f", {name} {value:.4g}" for name, value in event.values.items())
-        talk.print(f"{event.stage}: {share} {event.unit}, {rate:.1f} {event.unit}/s{left}{values}")
+        talk.print(f"{visible(event.stage)}: {share} {event.unit}, {rate:.1f} {event.unit}/s{left}{values}")
 
     return show
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str = "") -> None:
     """A table of results on stdout; numbers are aligned right."""
-    drawn = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    drawn = Table(
+        title=Text(visible(title)) if title else None,
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+    )
     for index, column in enumerate(columns):
         numeric = all(isinstance(row[index], int | float) for row in rows) and bool(rows)
-        drawn.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        drawn.add_column(Text(visible(column)), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        drawn.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row))
+        drawn.add_row(*(Text(f"{cell:.4g}" if isinstance(cell, float) else visible(cell)) for cell in row))
     out.print(drawn)
 
 
 def result(*lines: str) -> None:
     """Result lines on stdout."""
     for line in lines:
-        out.print(line)
+        out.print(visible(line))
 
 
 def saved(*paths: Path | str, next: str = "") -> None:
     """Where the results are, and the next command."""
     names = ", ".join(short(path) for path in paths)
-    out.print(f"[green]saved[/green] {names}" + (f"    next: [bold]{next}[/bold]" if next else ""))
+    out.print(_line(("saved", "green"), f" {names}", *(("    next: ", (next, "bold")) if next else ())))
 
 
 def still_saved(*paths: Path | str, next: str = "") -> None:
     """The same for a stage that was up to date."""
     names = ", ".join(short(path) for path in paths)
-    out.print(f"[dim]up to date[/dim] {names}" + (f"    next: [bold]{next}[/bold]" if next else ""))
+    out.print(_line(("up to date", "dim"), f" {names}", *(("    next: ", (next, "bold")) if next else ())))
 
 
 def next_step(command: str) -> None:
     """The next command, where nothing was saved."""
-    out.print(f"next: [bold]{command}[/bold]")
+    out.print(_line("next: ", (command, "bold")))
 
 
 def show_sync(sync: Sync, take: str) -> None:
@@ -171,9 +200,10 @@ def show_run(run: Run) -> None:
     before, after = run.before["criterion"], run.after["criterion"]
     if run.adapted:
         change = after / before - 1 if before else 0.0
-        out.print(f"[green]adapted[/green]   criterion on held-out clips {before:.4g} -> {after:.4g} ({change:+.0%})")
+        figures = f"   criterion on held-out clips {before:.4g} -> {after:.4g} ({change:+.0%})"
+        out.print(_line(("adapted", "green"), figures))
     else:
-        out.print("[yellow]kept unadapted[/yellow]   no epoch was better on the held-out clips")
+        out.print(_line(("kept unadapted", "yellow"), "   no epoch was better on the held-out clips"))
     result(*filter(None, [shares_sentence(run.shares), reach_sentence(run.reach)]))
     warn(*run.warnings)
 
@@ -189,13 +219,13 @@ def show_report(report: Report, *, joints: bool = False) -> None:
         if rows:
             table(["metric", "of", "value", "unit", "95 % interval"], rows, title=title)
     for note in report.notes:
-        talk.print(f"[dim]note:[/dim] {note}")
+        talk.print(_line(("note:", "dim"), f" {note}"))
 
 
 def warn(*sentences: str) -> None:
     """Warnings for the person who will rely on the result, on stderr."""
     for sentence in sentences if is_first() else ():
-        talk.print(f"[yellow]warning:[/yellow] {sentence}")
+        talk.print(_line(("warning:", "yellow"), f" {sentence}"))
 
 
 class _Warnings(logging.Handler):
@@ -240,9 +270,9 @@ def run(app: Callable[..., Any]) -> None:
     except TwoViewError as error:
         if debug:
             traceback.print_exc()
-        talk.print(Text.assemble((f"{type(error).__name__}: ", "bold red"), error.message))
+        talk.print(_line((f"{type(error).__name__}: ", "bold red"), error.message))
         if error.hint:
-            talk.print(Text.assemble(("hint: ", "bold"), error.hint))
+            talk.print(_line(("hint: ", "bold"), error.hint))
         raise SystemExit(1) from None
     except typer.Exit as stop:
         raise SystemExit(stop.exit_code) from None
@@ -257,7 +287,7 @@ def run(app: Callable[..., Any]) -> None:
             error.show()
             raise SystemExit(error.exit_code) from None
         traceback.print_exc()
-        talk.print("[bold red]this is a bug in twoview[/bold red]: please report it with the lines above")
+        talk.print(_line(("this is a bug in twoview", "bold red"), ": please report it with the lines above"))
         raise SystemExit(70) from None
     finally:
         log.removeHandler(shown)
