@@ -244,3 +244,33 @@ def test_what_shapes_a_result():
     assert shaping(config)["phones"] == vars(config.phones)
     assert shaping(PretrainConfig(data=("a",)))["data"] == ["a"]
     assert json.loads(json.dumps(shaping(config))) == shaping(config)
+
+
+@pytest.mark.parametrize(
+    ("command", "content", "name"),
+    [
+        ("detect", {"detect": {"detector": "os:system"}}, "os:system"),
+        ("detect", {"detect": {"detector": "mmpose:config.py,weights.pth"}}, "mmpose:config.py,weights.pth"),
+        ("finetune", {"finetune": {"method": "paper", "loss": {"own": {"os:system": 0.1}}}}, "os:system"),
+        ("pretrain", {"pretrain": {"lifter": "os:system"}}, "os:system"),
+    ],
+)
+def test_a_json_file_brings_no_programs_unless_they_are_trusted(command, content, name, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match="refused") as error:
+        resolve(command, file=tmp_path / "config.json", trust=["another:Name"])
+    assert f"--trust {name}" in error.value.hint
+    assert resolve(command, file=tmp_path / "config.json", trust=[name])
+
+
+def test_names_in_ones_own_settings_are_honored(tmp_path):
+    (tmp_path / "own.toml").write_text('[detect]\ndetector = "mine:Detector"\n')
+    assert resolve("detect", file=tmp_path / "own.toml").detect.detector == "mine:Detector"
+    assert resolve("detect", flags={"detector": "mine:Detector"}).detect.detector == "mine:Detector"
+
+
+@pytest.mark.parametrize("text", ["[1]", '{"detect": 5}', "[" * 100_000, '{"detect": [{}]}'])
+def test_json_that_is_no_file_of_settings(text, tmp_path):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"config\.json"):
+        resolve("detect", file=tmp_path / "config.json")

@@ -10,13 +10,14 @@ import difflib
 import json
 import tomllib
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from twoview.config import IGNORED, RENAMED, SECTIONS, Settings, TriangulateConfig, checked, hints_of, refuse_ignored
 from twoview.errors import ConfigError
+from twoview.plugins import check_trust, is_code
 
 T = TypeVar("T")
 PRESETS = Path(__file__).parent / "assets" / "presets"  # files that --config finds by name: paper_sportspose, l2d, ...
@@ -43,6 +44,7 @@ def resolve(
     flags: Mapping[str, Any] | None = None,
     sets: Iterable[str] = (),
     unread: Mapping[str, str] | None = None,
+    trust: Collection[str] = (),
 ) -> Settings:
     """All settings of a command from defaults, a TOML or resolved-JSON file, flags and `a.b=value` strings.
 
@@ -50,7 +52,10 @@ def resolve(
     flags   setting -> value, named as in `--set`; None means "not given". A "method" brings the settings of its preset
             in `METHODS`, which the file and all else override; a file of that method keeps its own instead
     unread  section -> why this call leaves out the stages that read it: its flags and sets are refused
-    Raises ConfigError for anything unknown or impossible, and for flags and sets that no stage of the command reads.
+    trust   names of detectors, lifters and loss terms that a JSON file, which a program wrote, may bring; people write
+            TOML and flags, where every name is honored
+    Raises ConfigError for anything unknown or impossible, for a program that is not trusted, and for flags and sets
+    that no stage of the command reads.
     """
     values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     content = {} if file is None else read_file(file)
@@ -63,6 +68,8 @@ def resolve(
         if whole:
             ignored = IGNORED.get(known.get("method"), {})
             content["finetune"] = {name: v for name, v in known.items() if f"finetune.{name}" not in ignored}
+    if whole:
+        _check_trust(content, trust, str(file))
     for section, group in content.items():
         _assign(SECTIONS[section], values[section], group, where=str(file), prefix=section)
     resolved = set(values["finetune"]) if whole else set()
@@ -85,6 +92,23 @@ def resolve(
     return found
 
 
+def _check_trust(content: Mapping[str, Any], trust: Collection[str], where: str) -> None:
+    """Raise ConfigError for names of programs in a JSON file that are not trusted; wrong types are found later."""
+
+    def value(*keys: str) -> Any:
+        found: Any = content
+        for key in keys:
+            found = found.get(key) if isinstance(found, Mapping) else None
+        return found
+
+    named = [("detector", value("detect", "detector")), ("lifter", value("pretrain", "lifter"))]
+    own = value("finetune", "loss", "own")
+    named += [("loss term", name) for name in own] if isinstance(own, Mapping) else []
+    for what, name in named:
+        if isinstance(name, str) and is_code(name):
+            check_trust(name, what, known=(), where=where, trust=trust, error=ConfigError)
+
+
 def read_file(path: Path | str) -> dict[str, Any]:
     """The sections of a settings file, or of a preset by its name, unchecked. Raises ConfigError."""
     path = Path(path)
@@ -96,8 +120,12 @@ def read_file(path: Path | str) -> dict[str, Any]:
         content = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid {path.suffix.lstrip('.') or 'TOML'}: {error}") from error
+    if not isinstance(content, dict) or not all(
+        isinstance(group, dict) for k, group in content.items() if k in SECTIONS
+    ):
+        raise ConfigError(f"{path} is no file of settings: expected sections with settings in each")
     content = {k: v for k, v in content.items() if k not in ("format", "version", "made_by", "inputs", "settings")}
     for section in content:
         if section not in SECTIONS:

@@ -54,11 +54,11 @@ HEAD = "lifter | MPJPE | PA-MPJPE | N-MPJPE | velocity, mm/s"
 SHARED_JOINTS = [i for i, name in enumerate(H36M17.joints) if name not in ("nose", "head")]
 
 
-def open_lifter(name: str) -> Model:
-    """A shipped name, a file, or NAME@REVISION."""
+def open_lifter(name: str, trust: Sequence[str] = ()) -> Model:
+    """A shipped name, a file (of a lifter that is trusted), or NAME@REVISION."""
     plain, at, revision = name.partition("@")
     if not at:
-        return load_model(name)
+        return load_model(name, trust=trust)
     inside = f"{revision}:{(LIFTERS_FOLDER / plain).relative_to(ROOT)}.pt"
     content = subprocess.run(["git", "show", inside], cwd=ROOT, check=True, capture_output=True).stdout
     with tempfile.NamedTemporaryFile(suffix=".pt") as file:
@@ -220,6 +220,9 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("lifters", nargs="*", default=sorted(path.stem for path in LIFTERS_FOLDER.glob("*.pt")))
+    parser.add_argument(
+        "--trust", action="append", default=[], help="a lifter that files may name: package.module:Class"
+    )
     parser.add_argument("--quick", action="store_true", help="a quarter of the clips and one camera; golf alone")
     parser.add_argument("--noise", choices=("benchmark", "movenet"), default="benchmark")
     parser.add_argument("--no-flip", action="store_true", help="without the mirrored pass")
@@ -229,7 +232,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("work/lifters"), help="where detections are kept")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    models = {Path(name).name: open_lifter(name) for name in given.lifters}
+    models = {Path(name).name: open_lifter(name, given.trust) for name in given.lifters}
     if given.pixels:
         given.work.mkdir(parents=True, exist_ok=True)
         on_pixels(models, work=given.work, quick=given.quick, flip=not given.no_flip, real=given.real)

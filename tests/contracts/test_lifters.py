@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import resource
+import tracemalloc
 from dataclasses import replace
 
 import pytest
 import torch
-from small_lifters import made, settings
+from small_lifters import SMALL, made, settings
 from torch import nn
 
 from twoview import lifters
 from twoview.errors import LifterError
 from twoview.lifters import LIFTERS
+from twoview.lifters.dstformer import DSTformer
 from twoview.lifting.model import Model, load_model, save_model
 
 
@@ -96,7 +99,7 @@ def test_a_model_file_holds_all_it_takes(name, tmp_path):
     lifter = made(name)
     model = Model(lifter, name, settings(name), "box", 30.0, lifter.clip_length)
     save_model(tmp_path / "m.pt", model)
-    loaded, x = load_model(tmp_path / "m.pt"), clips(2, 5)
+    loaded, x = load_model(tmp_path / "m.pt", trust=[f"{__name__}:Mine"]), clips(2, 5)
     with torch.inference_mode():
         assert torch.equal(loaded.lifter(x), lifter(x))
     assert loaded.name == name
@@ -125,3 +128,38 @@ def test_half_precision_is_nearly_the_same(name):
 def test_names_and_settings_that_lead_nowhere(wrong, config, words):
     with pytest.raises(LifterError, match=words):
         lifters.build(wrong, config)
+
+
+@pytest.mark.parametrize(
+    ("absurd", "config"),
+    [
+        ("tcn", {"width": 10**9}),
+        ("tcn", {"width": 40_000}),
+        ("tcn", {"dilations": [1] * 10**6}),
+        ("tcn", {"dilations": [10**12]}),
+        ("tcn", {"width": -4}),
+        ("tcn", {"width": "wide"}),
+        ("dstformer", {"depth": 10**9}),
+        ("dstformer", {"mlp_ratio": float("inf")}),
+        ("dstformer", {"num_heads": 0}),
+        ("gated", {"adapted": {"name": "tcn", "config": {}}, "unadapted": {"name": "tcn", "config": {"width": 10**9}}}),
+        ("gated", {"adapted": {"name": "tcn"}, "unadapted": {}}),
+        ("gated", {**SMALL["gated"], "steady": 10**12}),
+    ],
+)
+def test_absurd_settings_are_refused_before_memory_is_taken(absurd, config):
+    tracemalloc.start()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(LifterError, match=f"lifter '{absurd if absurd != 'gated' else ''}"):
+        lifters.build(absurd, config)
+    assert tracemalloc.get_traced_memory()[1] < 50e6
+    tracemalloc.stop()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
+
+
+def test_finding_out_the_size_leaves_the_random_numbers_alone():
+    torch.manual_seed(3)
+    one = DSTformer(**SMALL["dstformer"]).state_dict()
+    torch.manual_seed(3)
+    two = lifters.build("dstformer", SMALL["dstformer"]).state_dict()
+    assert all(torch.equal(value, two[key]) for key, value in one.items())

@@ -9,6 +9,7 @@ import functools
 import json
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -577,6 +578,75 @@ def reproduce(place, monkeypatch):
     place.refused(*given, "--views", "nowhere,right", because="nowhere")
     place.refused(*given, "--detector", "movenet", because="data_set/videos/indoors")
     place.refused(*given, "--set", "detect.score=0.2", because="reads [detect]")
+
+
+@tries(
+    "", "show --trust", "infer --trust", "export --trust", "convert --trust", "weights add --trust",
+    "finetune --trust", "plan --trust", "triangulate --trust", "evaluate --trust", "reproduce --trust",
+    "detect --trust", "pretrain --trust",
+)  # fmt: skip
+def trust(place, monkeypatch):
+    """A file names a program: every command refuses it, and runs it once it is trusted by name."""
+    import torch
+
+    from twoview.lifting.model import Model, save_model
+
+    place.path("stranger.py").write_text(
+        "import pathlib, torch\npathlib.Path('imported').touch()\n"
+        "class Net(torch.nn.Module):\n"
+        "    clip_length = 27\n"
+        "    def __init__(self):\n        super().__init__()\n        self.net = torch.nn.Linear(3, 3)\n"
+        "    def forward(self, x):\n        return self.net(x)\n"
+    )
+    monkeypatch.syspath_prepend(str(place.folder))
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = torch.nn.Linear(3, 3)
+
+    save_model(place.path("m.pt"), Model(Net(), "stranger:Net", {}, "box", 30.0, 27))
+    shutil.copyfile(place.path("m.pt"), place.path("session/model.pt"))
+    write_sportspose(place.path("data_set"), np.random.default_rng(3), "S06")
+    write_sportspose(place.path("data_set"), np.random.default_rng(3), "S08")
+    for name, content in {
+        "detect": {"detect": {"detector": "stranger:Net"}},
+        "pretrain": {"pretrain": {"lifter": "stranger:Net"}},
+        "loss": {"finetune": {"method": "paper", "loss": {"own": {"stranger:Net": 1.0}}}},
+    }.items():
+        place.path(f"{name}.json").write_text(json.dumps(content))
+    commands = [
+        ("show", "m.pt"), ("infer", "short/flat.npz"), ("infer", "short/flat.npz", "--model", "m.pt"),
+        ("infer", "short/flat.npz", "--model", "start.pt", "--compare", "m.pt"), ("export", "out.pt"),
+        ("convert", "m.pt", "twoview", "out.pt"), ("weights", "add", "m.pt"),
+        ("finetune", "--views", "a,b", "--weights", "m.pt"), ("finetune", "--views", "a,b", "--config", "loss.json"),
+        ("plan", "--weights", "m.pt"), ("triangulate", "--model", "m.pt"), ("evaluate", "--take", "take1"),
+        ("reproduce", "sportspose", "data_set", "--rows", "unadapted", "--weights", "m.pt"),
+        ("detect", "--config", "detect.json"), ("pretrain", "pretrain.json"),
+    ]  # fmt: skip
+    for command in commands:
+        place.refused(*command, because="program and no part of twoview: refused")
+        assert not place.path("imported").exists()
+        assert "stranger" not in sys.modules
+    place("show", "m.pt", "--trust", "stranger:Net")
+    assert place.path("imported").exists()
+    own = ("--trust", "another:Name", "--trust", "stranger:Net")
+    for command in commands[:7]:
+        place(*command, *own)
+    place("evaluate", "--take", "take1", *own)
+    place("reproduce", "sportspose", "data_set", "--rows", "unadapted", "--weights", "m.pt", *own)
+    for command, function in {
+        "finetune --views a,b --config loss.json": "twoview.workflow.stages.finetune_session",
+        "plan --weights m.pt": "twoview.workflow.stages.plan_session",
+        "triangulate --model m.pt": "twoview.workflow.stages.triangulate_session",
+        "detect --config detect.json": "twoview.workflow.stages.detect_views",
+        "pretrain pretrain.json": "twoview.training.pretraining.pretrain",
+    }.items():
+        with pytest.MonkeyPatch.context() as patch:
+            given = spy(patch, function)
+            place(*command.split(), *own, code=3)
+            assert given.get("trust", ["another:Name", "stranger:Net"]) == ["another:Name", "stranger:Net"]
+    sys.modules.pop("stranger")
 
 
 def spy(monkeypatch: pytest.MonkeyPatch, where: str, *, stop: bool = True) -> dict:

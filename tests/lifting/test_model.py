@@ -12,6 +12,7 @@ from fingerprint import FINGERPRINT, asked, distance, filled
 from small_lifters import FULL, LITE, SMALL, made
 from torch import nn
 
+from twoview import plugins
 from twoview.errors import FormatError, LifterError
 from twoview.lifters import build, motionbert
 from twoview.lifters.dstformer import DSTformer
@@ -257,3 +258,127 @@ def test_names_and_devices_that_there_are_not():
     with pytest.raises(LifterError, match="no device 'cuda:77'"):
         load_model("twoview-small", device="cuda:77")
     assert load_model("twoview-small", device="auto").device.type in ("cpu", "cuda")
+
+
+class Own(nn.Module):
+    """A lifter that is no part of twoview."""
+
+    clip_length = 9
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Linear(1, 1)
+
+
+OWN = f"{__name__}:Own"
+POPEN = {"name": "subprocess:Popen", "config": {"args": "touch ran", "shell": True}}
+
+
+def changed(tmp_path, **content):
+    """A model file with other content than was written."""
+    save_model(tmp_path / "m.pt", model())
+    old = torch.load(tmp_path / "m.pt", weights_only=True)
+    torch.save(old | content, tmp_path / "m.pt")
+    return tmp_path / "m.pt"
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        POPEN,
+        {"name": "gated", "config": {"adapted": POPEN, "unadapted": {"name": "tcn", "config": {}}}},
+        {"name": "gated", "config": {"unadapted": POPEN, "adapted": {"name": "tcn", "config": {}}}},
+        {"name": "no.such.module:Net", "config": {}},
+    ],
+)
+def test_a_file_runs_no_program_that_it_names(named, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = changed(tmp_path, lifter=named)
+    monkeypatch.setattr(plugins, "load", lambda *_: pytest.fail("imported"))
+    for open_it in (load_model, add_checkpoint, lambda p: convert(p, "twoview", tmp_path / "out.pt")):
+        with pytest.raises(LifterError, match="program and no part of twoview") as caught:
+            open_it(path)
+    assert "--trust" in caught.value.hint
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["m.pt"]
+
+
+def test_a_lifter_that_is_trusted_by_its_whole_name_is_built(tmp_path):
+    save_model(tmp_path / "m.pt", Model(Own(), OWN, {}, "box", 30.0, 9))
+    assert load_model(tmp_path / "m.pt", trust=[OWN]).name == OWN
+    for other in ((), ("subprocess:Popen",), (__name__,), ("test_model:Own2",)):
+        with pytest.raises(LifterError, match="refused"):
+            load_model(tmp_path / "m.pt", trust=other)
+
+
+DEEP: dict = {}
+for _ in range(200):
+    DEEP = {"x": DEEP}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"version": 0}, "its version is 0"),
+        ({"version": "1"}, "its version is '1'"),
+        ({"version": True}, "its version is True"),
+        ({"lifter": 5}, "damaged model file"),
+        ({"lifter": {"name": ["tcn"], "config": {}}}, "names no lifter"),
+        ({"lifter": {"name": "tcn", "config": [1]}}, "no table of names"),
+        ({"lifter": {"name": "tcn", "config": {"width": 10**9}}, "sha256": None}, "cannot have width=1000000000"),
+        ({"lifter": {"name": "tcn", "config": {"width": 20_000}}, "sha256": None}, "does not fit|weights"),
+        ({"lifter": {"name": "gated", "config": {}}}, "no adapted lifter"),
+        ({"framing": ["screen"]}, "framing"),
+        ({"space": 3}, "space"),
+        ({"rate_hz": float("nan")}, "rate_hz=nan"),
+        ({"rate_hz": "fast"}, "rate_hz='fast'"),
+        ({"rate_hz": -30.0}, "rate_hz=-30"),
+        ({"rate_hz": 1e12}, "rate_hz"),
+        ({"clip_length": 10**9}, "clip_length=1000000000"),
+        ({"clip_length": 0}, "clip_length=0"),
+        ({"clip_length": 27.5}, "clip_length=27.5"),
+        ({"clip_length": 100, "sha256": None}, "clips of 100 frames"),
+        ({"skeleton": "coco17"}, "skeleton 'coco17'"),
+        ({"card": 5}, "card"),
+        ({"card": DEEP}, "card|PyTorch"),
+        ({"card": {"accuracy": "another"}}, "checksum"),
+        ({"sha256": "0" * 64}, "checksum"),
+        ({"state_dict": 5}, "state_dict"),
+        ({"state_dict": {"x": "y"}}, "state_dict"),
+        ({"state_dict": {3: torch.zeros(1)}}, "state_dict"),
+        ({"state_dict": {"x": torch.zeros(1).to_sparse()}}, "unknown kind"),
+    ],
+)
+def test_damaged_and_absurd_model_files_answer_in_one_line(content, words, tmp_path):
+    with pytest.raises((LifterError, FormatError), match=words) as caught:
+        load_model(changed(tmp_path, **content))
+    assert len(caught.value.message) < 500
+    assert "\n" not in caught.value.message
+
+
+def test_one_changed_bit_of_a_weight_is_noticed(tmp_path):
+    state = {key: value.clone() for key, value in model().lifter.state_dict().items()}
+    state["head.weight"][0, 0] += 1e-6
+    with pytest.raises(LifterError, match="checksum"):
+        load_model(changed(tmp_path, state_dict=state))
+    state["head.weight"][0, 0] = float("nan")
+    with pytest.raises(LifterError, match=r"head\.weight has values that are not finite"):
+        load_model(changed(tmp_path, state_dict=state))
+
+
+def test_files_from_before_there_was_a_checksum_are_read(tmp_path):
+    content = torch.load(changed(tmp_path), weights_only=True)
+    torch.save({key: value for key, value in content.items() if key != "sha256"}, tmp_path / "m.pt")
+    assert load_model(tmp_path / "m.pt").name == "dstformer"
+
+
+@pytest.mark.parametrize("key", ["blocks_st.x.mlp_s.fc1.weight", "blocks_st.999999999.mlp_s.fc1.weight"])
+def test_checkpoints_with_names_that_no_network_has(key, lite, tmp_path):
+    torch.save({"model_pos": {**lite, key: torch.zeros(1)}}, tmp_path / "f.bin")
+    with pytest.raises(LifterError):
+        load_model(tmp_path / "f.bin")
+
+
+def test_checkpoints_whose_weights_have_no_shape(lite, tmp_path):
+    torch.save({"model_pos": {**lite, "head.weight": torch.zeros(())}}, tmp_path / "f.bin")
+    with pytest.raises(LifterError, match="damaged checkpoint"):
+        load_model(tmp_path / "f.bin")

@@ -11,7 +11,7 @@ from twoview.cli import console
 from twoview.cli.detection import detect
 from twoview.cli.evaluation import evaluate
 from twoview.cli.lifting import convert, export, infer, weights_app
-from twoview.cli.options import DEFAULT_SESSION, Json, SessionFolder
+from twoview.cli.options import DEFAULT_SESSION, Json, SessionFolder, Trust
 from twoview.cli.reconstruction import triangulate
 from twoview.cli.synchronization import sync
 from twoview.cli.training import finetune, plan, pretrain, reproduce
@@ -47,12 +47,13 @@ def _main(
 def show(
     path: Annotated[Path | None, typer.Argument(help="Video or twoview file (default: the session).")] = None,
     session: SessionFolder = DEFAULT_SESSION,
+    trust: Trust = None,
     json: Json = False,
 ) -> None:
     """Show what a file or the session holds."""
     from twoview.workflow.summary import describe_file, describe_session
 
-    rows = describe_session(open_session(session)) if path is None else describe_file(path)
+    rows = describe_session(open_session(session)) if path is None else describe_file(path, trust=trust or ())
     if json:
         console.as_json({"rows": rows})
     else:

@@ -13,6 +13,7 @@ from twoview.cli.options import (
     Detector,
     SessionFolder,
     Takes,
+    Trust,
     Views,
     config_file,
     flag,
@@ -52,13 +53,14 @@ def detect(
     session: SessionFolder = DEFAULT_SESSION,
     config: Annotated[Path | None, config_file("detect")] = None,
     sets: Annotated[list[str] | None, set_option("detect")] = None,
+    trust: Trust = None,
 ) -> None:
     """Find the athlete's 2D keypoints in every view of every take."""
     from twoview.workflow.detection import check_formats, imported_from, write_formats
     from twoview.workflow.stages import detect_views
 
     flags = {"detector": detector, "device": device, "person": _number(person)}
-    settings = resolve("detect", file=config, flags=flags, sets=sets or ()).detect
+    settings = resolve("detect", file=config, flags=flags, sets=sets or (), trust=trust or ()).detect
     formats = check_formats(names(format) or ())
     store = open_session(session)
     rows: list[list[Any]] = []

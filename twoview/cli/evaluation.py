@@ -9,7 +9,7 @@ import typer
 
 from twoview.cli import console
 from twoview.cli.lifting import session_model
-from twoview.cli.options import DEFAULT_SESSION, Json, Model, SessionFolder, Takes, names
+from twoview.cli.options import DEFAULT_SESSION, Json, Model, SessionFolder, Takes, Trust, names
 from twoview.storage.session import open_session
 
 
@@ -27,6 +27,7 @@ def evaluate(
     joints: Annotated[bool, typer.Option("--joints", help="Show also the error of every joint.")] = False,
     html: Annotated[Path | None, typer.Option(help="Additional page to write (.html).")] = None,
     session: SessionFolder = DEFAULT_SESSION,
+    trust: Trust = None,
     json: Json = False,
 ) -> None:
     """Judge 3D poses: with truth, by their error in mm; without, by bone lengths, jitter and agreement of the views.
@@ -40,7 +41,9 @@ def evaluate(
     if predicted is None:
         if scale is not None:
             raise typer.BadParameter("--scale is for a file of poses, not for --take")
-        report = evaluate_takes(open_session(session), model or session_model(session), takes=names(take))
+        report = evaluate_takes(
+            open_session(session), model or session_model(session), takes=names(take), trust=trust or ()
+        )
     else:
         if model is not None:
             raise typer.BadParameter("--model is for --take, not for a file of poses")

@@ -14,6 +14,7 @@ from twoview.cli.options import (
     Json,
     Model,
     SessionFolder,
+    Trust,
     config_file,
     flag,
     names,
@@ -45,6 +46,7 @@ def infer(
     session: SessionFolder = DEFAULT_SESSION,
     config: Annotated[Path | None, config_file("infer")] = None,
     sets: Annotated[list[str] | None, set_option("infer")] = None,
+    trust: Trust = None,
 ) -> None:
     """Compute 3D poses from one view with the adapted model."""
     from twoview.workflow.inference import infer_file, result_path
@@ -53,12 +55,13 @@ def infer(
     unread = {"detect": f"{video} holds 2D poses"} if video.suffix == ".npz" else {}
     if not unread:
         flags["detect.device"] = device
-    settings = resolve("infer", file=config, flags=flags, sets=sets or (), unread=unread)
+    settings = resolve("infer", file=config, flags=flags, sets=sets or (), unread=unread, trust=trust or ())
     chosen = model or session_model(session)
     with console.progress() as on_progress:
         result = infer_file(
             video, chosen, out or result_path(session, video), config=settings.infer, detect_config=settings.detect,
-            formats=names(format) or (), picture=picture, compare=compare, on_progress=on_progress,
+            formats=names(format) or (), picture=picture, compare=compare, trust=trust or (),
+            on_progress=on_progress,
         )  # fmt: skip
     poses = result.poses
     span = f"{poses.time[0]:.2f} to {poses.time[-1]:.2f} s" if len(poses) else "no frames"
@@ -82,12 +85,13 @@ def export(
     path: Annotated[Path, typer.Argument(help="File to write: model.onnx or model.pt.")],
     model: Model = None,
     session: SessionFolder = DEFAULT_SESSION,
+    trust: Trust = None,
 ) -> None:
     """Write the model as one file that holds its own settings, for use in other programs (.pt or .onnx)."""
     from twoview.lifting.model import load_model
     from twoview.lifting.model_export import export
 
-    export(load_model(model or session_model(session)), path, kind=path.suffix.lstrip("."))
+    export(load_model(model or session_model(session), trust=trust or ()), path, kind=path.suffix.lstrip("."))
     console.saved(path)
 
 
@@ -95,11 +99,12 @@ def convert(
     model: Annotated[str, typer.Argument(help="Model or checkpoint: a file or a name.")],
     layout: Annotated[str, typer.Argument(help="Layout to write: motionbert, mmpose or twoview.")],
     out: Annotated[Path, typer.Argument(help="File to write.")],
+    trust: Trust = None,
 ) -> None:
     """Write a model as a checkpoint that MotionBERT, MMPose or twoview loads; the weights stay the same bit by bit."""
     from twoview.lifting.model import convert
 
-    convert(model, layout, out)
+    convert(model, layout, out, trust=trust or ())
     console.saved(out)
 
 
@@ -131,6 +136,7 @@ def weights_add(
         str, typer.Argument(help="Name shown by `twoview weights list`, or a checkpoint file of a lifter.")
     ],
     file: Annotated[Path | None, typer.Argument(help="The file as downloaded, zipped or not.")] = None,
+    trust: Trust = None,
 ) -> None:
     """Put downloaded weights into the cache: give a name and a file, or a lifter's checkpoint alone."""
     from twoview.lifting.model import add_checkpoint
@@ -140,7 +146,7 @@ def weights_add(
     if file is not None and not name.startswith("motionbert"):
         console.saved(weights.add(name, file))
         return
-    model, known = add_checkpoint(file or name, name if file else "")
+    model, known = add_checkpoint(file or name, name if file else "", trust=trust or ())
     console.table(["what", "value"], [list(row) for row in describe_model(model).items()])
     path = weights.cached_path(known) if known else Path(name)
     console.saved(path, next=f"twoview finetune --views a,b --weights {known or console.short(path)}")

@@ -125,6 +125,15 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instea
 Model = Annotated[
     str | None, typer.Option("--model", help="Model file, or name of a lifter (default: the session's model.pt).")
 ]
+Trust = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--trust",
+        metavar="NAME",
+        help="Let a file name this package.module:Class, which is then run; without it a file runs nothing. "
+        "May be repeated.",
+    ),
+]
 Detector = Annotated[str | None, flag("detect.detector", "--detector")]
 
 

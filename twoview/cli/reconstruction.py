@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from twoview.cli import console
-from twoview.cli.options import DEFAULT_SESSION, Json, SessionFolder, Views, config_file, flag, names, set_option
+from twoview.cli.options import DEFAULT_SESSION, Json, SessionFolder, Trust, Views, config_file, flag, names, set_option
 from twoview.command_settings import resolve
 from twoview.storage.session import open_session
 
@@ -20,15 +20,19 @@ def triangulate(
     session: SessionFolder = DEFAULT_SESSION,
     config: Annotated[Path | None, config_file("triangulate")] = None,
     sets: Annotated[list[str] | None, set_option("triangulate")] = None,
+    trust: Trust = None,
     json: Json = False,
 ) -> None:
     """Compute 3D poses of the takes from all views together, without calibration."""
     from twoview.workflow.stages import triangulate_session
 
-    settings = resolve("triangulate", file=config, flags={"height_m": height}, sets=sets or ()).triangulate
+    flags, trusted = {"height_m": height}, trust or ()
+    settings = resolve("triangulate", file=config, flags=flags, sets=sets or (), trust=trusted).triangulate
     store = open_session(session)
     with console.progress() as on_progress:
-        found = triangulate_session(store, views=names(views), model=model, config=settings, on_progress=on_progress)
+        found = triangulate_session(
+            store, views=names(views), model=model, config=settings, trust=trusted, on_progress=on_progress
+        )
     if json:
         console.as_json({"takes": [result.summary() for result, _ in found]})
         return

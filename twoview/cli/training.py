@@ -14,6 +14,7 @@ from twoview.cli.options import (
     Detector,
     Json,
     SessionFolder,
+    Trust,
     Views,
     config_file,
     flag,
@@ -46,6 +47,7 @@ def finetune(
     session: SessionFolder = DEFAULT_SESSION,
     config: Annotated[Path | None, config_file("finetune")] = None,
     sets: Annotated[list[str] | None, set_option("finetune")] = None,
+    trust: Trust = None,
 ) -> None:
     """Adapt the lifter (the 2D-to-3D network) to your activity from two views, without 3D labels.
 
@@ -62,7 +64,7 @@ def finetune(
     unread = {} if files else dict.fromkeys(("sync", "detect"), f"{views} are views of the session, not files")
     if files:
         flags["detect.device"] = device
-    settings = resolve("finetune", file=config, flags=flags, sets=sets or (), unread=unread)
+    settings = resolve("finetune", file=config, flags=flags, sets=sets or (), unread=unread, trust=trust or ())
     with console.progress() as on_progress:
         if files:
             store, wanted = _prepare([Path(name) for name in wanted], session, settings, on_progress)
@@ -70,7 +72,7 @@ def finetune(
             store = open_session(session)
         result = finetune_session(
             store, views=wanted, config=settings.finetune, triangulation=settings.triangulate, run=run,
-            on_progress=on_progress,
+            trust=trust or (), on_progress=on_progress,
         )  # fmt: skip
     console.show_run(result)
     console.saved(store.model_path, result.folder / "report.html", next="twoview infer clip.mp4")
@@ -98,18 +100,19 @@ def plan(
     session: SessionFolder = DEFAULT_SESSION,
     config: Annotated[Path | None, config_file("plan")] = None,
     sets: Annotated[list[str] | None, set_option("plan")] = None,
+    trust: Trust = None,
     json: Json = False,
 ) -> None:
     """Count usable clips, measure the view angle, estimate the minutes of training, and advise what to film more of."""
     from twoview.workflow.stages import plan_session
 
     flags = {"method": method, "weights": weights, "device": device}
-    settings = resolve("plan", file=config, flags=flags, sets=sets or ())
+    settings = resolve("plan", file=config, flags=flags, sets=sets or (), trust=trust or ())
     store = open_session(session)
     with console.progress() as on_progress:
         found = plan_session(
             store, views=names(views), config=settings.finetune, triangulation=settings.triangulate,
-            on_progress=on_progress,
+            trust=trust or (), on_progress=on_progress,
         )  # fmt: skip
     if json:
         console.as_json(asdict(found))
@@ -132,12 +135,13 @@ def pretrain(
     config: Annotated[Path, typer.Argument(help="File with settings as TOML: data, validation, steps, ...")],
     out: Annotated[Path, typer.Option(help="Folder of the run; the same folder continues it.")] = Path("pretrained"),
     sets: Annotated[list[str] | None, set_option("pretrain")] = None,
+    trust: Trust = None,
 ) -> None:
     """Train a lifter from motion capture rendered in virtual cameras."""
     from twoview.datasets.motion import read_motions
     from twoview.training.pretraining import pretrain
 
-    settings = resolve("pretrain", file=config, sets=sets or ()).pretrain
+    settings = resolve("pretrain", file=config, sets=sets or (), trust=trust or ()).pretrain
     validation = {Path(path).stem: read_motions(path) for path in settings.validation}
     with console.progress() as on_progress:
         motions = [motion for path in settings.data for motion in read_motions(path)]
@@ -159,6 +163,7 @@ def reproduce(
     ] = "truth",
     out: Annotated[Path, typer.Option(help="Folder of the runs; the same folder continues.")] = Path("reproduced"),
     sets: Annotated[list[str] | None, set_option("reproduce")] = None,
+    trust: Trust = None,
     json: Json = False,
 ) -> None:
     """Reproduce the paper's tables on a public data set: train every row and measure it on the test part."""
@@ -167,7 +172,7 @@ def reproduce(
     with console.progress() as on_progress:
         found = reproduce(
             dataset, path, out=out, rows=names(rows), views=names(views), weights=weights, detector=detector,
-            settings=sets or (), on_progress=on_progress,
+            settings=sets or (), trust=trust or (), on_progress=on_progress,
         )  # fmt: skip
     if json:
         console.as_json({"rows": {row: report.to_json() for row, report in found.items()}})

@@ -12,7 +12,7 @@ import copy
 import math
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,7 @@ def finetune(
     out: Path | str,
     views: Sequence[str] | None = None,
     triangulation: TriangulateConfig | None = None,
+    trust: Collection[str] = (),
     on_progress: OnProgress | None = None,
 ) -> Run:
     """Adapt the lifter named in `config` to the takes; everything about the run is written into the folder `out`.
@@ -82,6 +83,7 @@ def finetune(
 
     views          views to use; default: all of each take
     triangulation  how the method `phones` triangulates the takes; no other method reads these settings
+    trust          names of lifters that are no part of twoview and may run, see `load_model`
 
     The same folder and settings continue a run that was stopped, and only load one that was finished.
     Raises TrainingError for takes that cannot teach, for a folder that holds another run, and for a loss that is not a
@@ -92,7 +94,7 @@ def finetune(
         refuse_ignored(config.method, ("[triangulate]",))
     check_views(takes)
     keep_memory()
-    model = load_model(config.weights).adjusted(
+    model = load_model(config.weights, trust=trust).adjusted(
         framing=config.framing, rate_hz=config.rate_hz, clip_length=config.clip_length
     )
     start = model.adapted_part()

@@ -164,7 +164,7 @@ def pretrain(
             with (out / "log.jsonl").open("a", encoding="utf-8") as log:
                 log.write(records.json_text(row) + "\n")
             recent.clear()
-    return load_model(out / "model.pt")
+    return load_model(out / "model.pt", trust=(config.lifter,))
 
 
 class _Run:

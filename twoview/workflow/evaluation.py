@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,10 +46,15 @@ def evaluate_files(predicted: Path, truth: Path | None = None, *, scale: str | f
 
 
 def evaluate_takes(
-    session: Session, model: str, *, takes: Sequence[str] | None = None, views: Sequence[str] | None = None
+    session: Session,
+    model: str,
+    *,
+    takes: Sequence[str] | None = None,
+    views: Sequence[str] | None = None,
+    trust: Collection[str] = (),
 ) -> Report:
     """How well a model's poses of all views of the takes agree: no truth is needed. Raises SessionError, SyncError."""
-    lifter = load_model(model)
+    lifter = load_model(model, trust=trust)
     rows, wanted = [], set(takes or session.takes)
     for name in wanted - set(session.takes):
         session.take(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,12 +69,14 @@ def infer_file(
     formats: Sequence[str] = (),
     picture: bool = True,
     compare: Path | str | None = None,
+    trust: Collection[str] = (),
     on_progress: OnProgress | None = None,
 ) -> Inferred:
     """3D from one view: a video (detected first) or saved Poses2D; writes poses, the formats asked for, pictures.
 
     out      path without suffix (.npz is taken off); files are `<out>.npz`, `<out>.<format>`, `<out>.mp4`, `<out>.png`
     compare  another model, drawn beside; its poses are in `<out>.before.npz`
+    trust    names of lifters that are no part of twoview and may run, see `load_model`
 
     What is up to date is only loaded; models are loaded before the video is detected, and only where they are needed.
     """
@@ -90,7 +92,7 @@ def infer_file(
     wanted += [] if compare is None else [_lifting(compare, other, fingerprint, config)]
     detected = view is None or view.is_current(**ANEW)
     stale = [one for one in wanted if not detected or not records.is_current(one.path, one.head)]
-    models = _models(stale, config)
+    models = _models(stale, config, trust)
     if view is None:
         poses2d = records.load_as(source, Poses2D)
     else:
@@ -144,13 +146,13 @@ def _lifting(model: Path | str, path: Path, fingerprint: str, config: InferConfi
     return _Lifting(model, path, records.header("poses3d", inputs=inputs, settings=shaping(config)))
 
 
-def _models(stale: Sequence[_Lifting], config: InferConfig) -> list[Model]:
+def _models(stale: Sequence[_Lifting], config: InferConfig, trust: Collection[str]) -> list[Model]:
     """The models of results that are not up to date: a file that is none is refused before minutes of detection."""
     if not stale:
         return []
     from twoview.lifting.model import load_model
 
-    return [load_model(one.model, device=config.device) for one in stale]
+    return [load_model(one.model, device=config.device, trust=trust) for one in stale]
 
 
 def _draw(video: Path, found: Inferred, on_progress: OnProgress | None) -> None:

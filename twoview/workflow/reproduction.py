@@ -7,7 +7,7 @@ perspective is undone by the camera's known focal length, and millimeters come f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -102,6 +102,7 @@ def reproduce(
     weights: str | None = None,
     detector: str = TRUTH,
     settings: Sequence[str] = (),
+    trust: Collection[str] = (),
     on_progress: OnProgress | None = None,
 ) -> dict[str, Report]:
     """Train the rows of an experiment and measure each: row -> report, by activity and with both averages.
@@ -111,6 +112,7 @@ def reproduce(
     weights   lifter to start from
     detector  finds the 2D in the videos, kept in `out`; "truth" projects it from the 3D instead
     settings  `name=value` of `FinetuneConfig`, for every row
+    trust     names of lifters that are no part of twoview and may run, see `load_model`
 
     Runs are kept in `out`, and a second call continues. Raises ConfigError for unknown names, FormatError for a folder
     that does not have the set.
@@ -138,15 +140,17 @@ def reproduce(
     for row, preset in presets.items():
         config = configs[row].finetune
         config = replace(config, rate_hz=config.rate_hz or experiment.rate_hz)
-        model = load_model(config.weights).adjusted(
+        model = load_model(config.weights, trust=trust).adjusted(
             framing=config.framing, rate_hz=config.rate_hz, clip_length=config.clip_length
         )
         if preset:
             takes = [as_take(r, labels=row in NEED_LABELS and experiment.labeled(r)) for r in train]
             takes = [take for take in takes if take.truth or row != "L_3D"]
             own = configs[row].triangulate if config.method == "phones" else None
-            run = finetune(takes, config, out=out / "runs" / preset, triangulation=own, on_progress=on_progress)
-            model = load_model(run.model)
+            run = finetune(
+                takes, config, out=out / "runs" / preset, triangulation=own, trust=trust, on_progress=on_progress
+            )
+            model = load_model(run.model, trust=trust)
         reports[row] = measure(model, test)
     rows_json = {row: report.to_json() for row, report in reports.items()}
     records.write_json(out / f"{dataset}.json", {**records.header("reproduction"), "rows": rows_json})

@@ -6,7 +6,7 @@ The command line, the demo and a notebook call the same functions.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -159,6 +159,7 @@ def finetune_session(
     config: FinetuneConfig | None = None,
     triangulation: TriangulateConfig | None = None,
     run: str = "run1",
+    trust: Collection[str] = (),
     on_progress: OnProgress | None = None,
 ) -> Run:
     """Adapt the lifter to a session's takes; the best model becomes the session's `model.pt`."""
@@ -166,8 +167,9 @@ def finetune_session(
 
     takes = load_takes(session, views)
     result = finetune(
-        takes, config, out=session.run_folder(run), views=views, triangulation=triangulation, on_progress=on_progress
-    )
+        takes, config, out=session.run_folder(run), views=views, triangulation=triangulation, trust=trust,
+        on_progress=on_progress,
+    )  # fmt: skip
     if is_first():
         with records.atomic(session.model_path) as temporary:
             shutil.copyfile(result.model, temporary)
@@ -180,6 +182,7 @@ def plan_session(
     views: Sequence[str] | None = None,
     config: FinetuneConfig | None = None,
     triangulation: TriangulateConfig | None = None,
+    trust: Collection[str] = (),
     on_progress: OnProgress | None = None,
 ) -> Plan:
     """What adapting to a session's takes will take and may give, before training."""
@@ -187,7 +190,7 @@ def plan_session(
     from twoview.training.planning import plan
 
     config = config or FinetuneConfig()
-    takes, model = load_takes(session, views), load_model(config.weights)
+    takes, model = load_takes(session, views), load_model(config.weights, trust=trust)
     return plan(takes, model, config, triangulation=triangulation, on_progress=on_progress)
 
 
@@ -197,6 +200,7 @@ def triangulate_session(
     views: Sequence[str] | None = None,
     model: str = "twoview-small",
     config: TriangulateConfig | None = None,
+    trust: Collection[str] = (),
     on_progress: OnProgress | None = None,
 ) -> list[tuple[Triangulation, list[Path]]]:
     """3D of every take from all views, written with its sigmas as one Poses3D file per view beside the detections."""
@@ -204,7 +208,7 @@ def triangulate_session(
     from twoview.reconstruction.triangulation import triangulate_takes
 
     config, takes = config or TriangulateConfig(), load_takes(session, views)
-    found = triangulate_takes(takes, load_model(model), config=config, on_progress=on_progress)
+    found = triangulate_takes(takes, load_model(model, trust=trust), config=config, on_progress=on_progress)
     written = []
     for result in found:
         folder = session.folder / "takes" / result.take / "triangulated"
@@ -216,12 +220,12 @@ def triangulate_session(
     return written
 
 
-def load(path: Path | str) -> Any:
-    """Any file of this project: Poses2D, Poses3D, a Sync, or a model (`.pt`)."""
+def load(path: Path | str, *, trust: Collection[str] = ()) -> Any:
+    """Any file of this project: Poses2D, Poses3D, a Sync, or a model (`.pt`). trust: lifters, see `load_model`."""
     if Path(path).suffix == ".pt":
         from twoview.lifting.model import load_model
 
-        return load_model(path)
+        return load_model(path, trust=trust)
     return records.load(path)
 
 

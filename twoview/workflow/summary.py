@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ def describe_session(session: Session) -> list[Row]:
     return rows
 
 
-def describe_file(path: Path | str) -> list[Row]:
+def describe_file(path: Path | str, *, trust: Collection[str] = ()) -> list[Row]:
     """Name and value of everything worth knowing about one file: a video, poses, a sync or a model.
 
     Raises FormatError or VideoError for a file that is none of these.
@@ -45,7 +46,7 @@ def describe_file(path: Path | str) -> list[Row]:
     if path.suffix in MODELS:
         from twoview.lifting.model import load_model
 
-        content = describe_model(load_model(path))
+        content = describe_model(load_model(path, trust=trust))
     elif path.suffix in (".npz", ".json"):
         content = _describe_artefact(path)
     else:

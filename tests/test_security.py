@@ -1,0 +1,115 @@
+"""The sentences of docs/explain/security.md: each number there is the number in the name of a test here."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from places import ROOT
+from small_lifters import SMALL, made
+from terminal import type_command
+
+from twoview.command_settings import resolve
+from twoview.datasets.recordings import read_objects, read_pickle
+from twoview.errors import ConfigError, FormatError, LifterError, TwoViewError
+from twoview.lifting.model import Model, load_model, save_model
+from twoview.storage import torch_files
+
+PAGE = (ROOT / "docs" / "explain" / "security.md").read_text()
+PROGRAM = "stranger:Net"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """A folder with a program that leaves a mark when it is imported, and a model file that names it."""
+    (tmp_path / "stranger.py").write_text(
+        "import pathlib, torch\npathlib.Path('imported').touch()\n"
+        "class Net(torch.nn.Linear):\n    clip_length = 9\n    def __init__(self):\n        super().__init__(3, 3)\n"
+    )
+    net = torch.nn.Linear(3, 3)
+    save_model(tmp_path / "m.pt", Model(net, PROGRAM, {}, "box", 30.0, 9))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path
+    sys.modules.pop("stranger", None)
+
+
+def imported() -> bool:
+    return Path("imported").exists() or "stranger" in sys.modules
+
+
+def test_every_numbered_sentence_has_a_test():
+    numbers = set(map(int, re.findall(r"^(\d+)\. ", PAGE, re.MULTILINE)))
+    tests = {int(name.split("_")[1]) for name in globals() if re.fullmatch(r"test_\d+_.*", name)}
+    assert numbers == tests == set(range(1, len(numbers) + 1))
+
+
+def test_1_a_file_that_names_a_program_is_refused(folder):
+    with pytest.raises(LifterError, match="refused"):
+        load_model(folder / "m.pt")
+    for name, config in SMALL.items():
+        if name != "mine":
+            save_model(folder / "ours.pt", Model(made(name), name, config, "box", 30.0, 9))
+            assert load_model(folder / "ours.pt").name == name
+    assert type_command("show", "m.pt").code == 1
+    assert not imported()
+
+
+class Trap:
+    """An object whose pickle leaves a mark where it is read carelessly."""
+
+    def __reduce__(self):
+        return os.mkdir, ("imported",)
+
+
+def test_2_a_pickle_is_never_run(folder):
+    torch.save({"model_pos": Trap()}, folder / "zip.bin")
+    torch.save({"model_pos": Trap()}, folder / "old.bin", _use_new_zipfile_serialization=False)
+    (folder / "p.pkl").write_bytes(pickle.dumps([Trap()]))
+    for read, name in (
+        (torch_files.read, "zip.bin"), (torch_files.read, "old.bin"), (read_pickle, "p.pkl"), (read_objects, "p.pkl"),
+    ):  # fmt: skip
+        with pytest.raises(FormatError):
+            read(folder / name)
+    assert not imported()
+
+
+@pytest.mark.parametrize(
+    ("command", "content"),
+    [
+        ("detect", {"detect": {"detector": PROGRAM}}),
+        ("pretrain", {"pretrain": {"lifter": PROGRAM}}),
+        ("finetune", {"finetune": {"method": "paper", "loss": {"own": {PROGRAM: 1.0}}}}),
+    ],
+)
+def test_3_a_json_config_brings_no_program(command, content, folder):
+    (folder / "config.json").write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match="refused"):
+        resolve(command, file="config.json")
+    assert not imported()
+
+
+def test_4_what_a_person_names_is_run(folder):
+    assert type_command("show", "m.pt", "--trust", PROGRAM).code == 0
+    assert imported()
+    (folder / "own.toml").write_text(f'[detect]\ndetector = "{PROGRAM}"\n[finetune]\nmethod = "paper"\n')
+    assert resolve("detect", file="own.toml").detect.detector == PROGRAM
+    assert resolve("detect", flags={"detector": PROGRAM}).detect.detector == PROGRAM
+    found = resolve("finetune", file="own.toml", sets=[f"finetune.loss.own.{PROGRAM}=0.1"])
+    assert found.finetune.loss.own == {PROGRAM: 0.1}
+
+
+def test_5_trust_is_for_one_name_and_one_command(folder):
+    for other in ("stranger", "stranger:Other", "stranger:*", "*"):
+        with pytest.raises(TwoViewError, match="refused"):
+            load_model(folder / "m.pt", trust=[other])
+    assert not imported()
+    load_model(folder / "m.pt", trust=[PROGRAM])
+    with pytest.raises(LifterError, match="refused"):
+        load_model(folder / "m.pt")
