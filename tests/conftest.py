@@ -7,6 +7,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # for tests that load the runtime themselves
 
 import numpy as np
 import pytest

@@ -13,6 +13,7 @@ import pytest
 from places import ROOT
 
 import twoview
+import twoview.machine
 
 PACKAGE = Path(twoview.__file__).parent
 
@@ -160,6 +161,13 @@ def test_only_the_command_line_prints_prettily():
     outside = [path for path in modules() if top_name(path) != "cli"]
     names = {(path.name, name.split(".")[0]) for path in outside for name in imported(ast.parse(path.read_text()))}
     assert not {pair for pair in names if pair[1] in ONLY_IN_CLI}
+
+
+def test_onnx_runtime_is_imported_in_one_place_where_its_telemetry_is_off():
+    places = {dotted(path) for path in modules() if "onnxruntime" in imported(ast.parse(path.read_text()))}
+    assert places == {"twoview.machine"}
+    source = inspect.getsource(twoview.machine.onnx_runtime)
+    assert source.index('os.environ["ORT_DISABLE_TELEMETRY"] = "1"') < source.index("import onnxruntime")
 
 
 def test_early_stages_do_not_import_torch_when_loaded():

@@ -19,6 +19,10 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 # set before torch is loaded, and this file is the first that anyone loads.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+# ONNX Runtime looks its makers' host up and writes an identity to the disk unless this is set before it is loaded, by
+# `machine.onnx_runtime` or by another package.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 _NAMES = {
     "TwoViewError": "errors",
     "Progress": "progress",

@@ -6,7 +6,7 @@ import ctypes
 import os
 import shutil
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twoview.errors import DetectorError, TwoViewError
 
@@ -109,9 +109,19 @@ def onnx_device(device: str) -> str:
 
 def onnx_has_cuda() -> bool:
     """Whether this ONNX Runtime can use a CUDA device."""
+    return "CUDAExecutionProvider" in onnx_runtime().get_available_providers()
+
+
+def onnx_runtime() -> Any:
+    """ONNX Runtime's module, which is imported nowhere else: it would send telemetry to its makers.
+
+    It reads the variable when it is loaded, and so do the processes that this one starts; its function
+    `disable_telemetry_events` comes too late.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime
 
-    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    return onnxruntime
 
 
 def _c_library() -> ctypes.CDLL | None:

@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from twoview.errors import DetectorError
-from twoview.machine import onnx_device
+from twoview.machine import onnx_device, onnx_runtime
 
 
 def open_session(path: Path, *, device: str = "auto") -> Any:
     """An InferenceSession on the device asked for. Raises DetectorError for a damaged file or a missing device."""
-    import onnxruntime
-
-    device = onnx_device(device)
+    onnxruntime, device = onnx_runtime(), onnx_device(device)
     options = onnxruntime.SessionOptions()
     # Frames are spread over cores instead. Waiting threads would take the cores' time from the decoder if they spun.
     options.intra_op_num_threads = options.inter_op_num_threads = 1

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from twoview.errors import LifterError
 from twoview.geometry.framing import Rule, default_focal, frame_clip, to_camera, to_screen
 from twoview.lifting.model import Model, save_model
+from twoview.machine import onnx_runtime
 from twoview.storage import records
 
 TOLERANCE = 1e-4  # largest difference to the model itself that an exported file may show, screen units
@@ -119,9 +120,7 @@ def _to_onnx(model: Model, path: Path) -> float:
         program.model.metadata_props.update(describe(model))
         with records.atomic(path) as temporary:
             program.save(str(temporary), external_data=False)
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = onnx_runtime().InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
     def run(*inputs: Tensor) -> Tensor:
         named = dict(zip(INPUTS, (value.cpu().numpy() for value in inputs), strict=True))
