@@ -52,14 +52,14 @@ _HARMLESS = "\n\u200c\u200d"  # line ends, and the two joiners that scripts and 
 
 def visible(text: Any) -> str:
     """Text from a file or a name with every character that would steer the terminal spelled out by its number."""
-    text = str(text)
-    if text.isascii() and text.isprintable():
-        return text
+    spelled = str(text)
+    if spelled.isascii() and spelled.isprintable():
+        return spelled
     return "".join(
         character.encode("unicode_escape").decode()
         if unicodedata.category(character) in _STEERING and character not in _HARMLESS
         else character
-        for character in text
+        for character in spelled
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +23,7 @@ from twoview.cli.options import (
 )  # fmt: skip
 from twoview.command_settings import resolve
 from twoview.errors import SessionError
-from twoview.storage.session import open_session
+from twoview.storage.session import Session, open_session
 
 weights_app = typer.Typer(
     help="List the named weights, download them, or add a file that you downloaded.", no_args_is_help=True
@@ -49,7 +50,7 @@ def infer(
     trust: Trust = None,
 ) -> None:
     """Compute 3D poses from one view with the adapted model."""
-    from twoview.workflow.inference import infer_file, result_path
+    from twoview.workflow.inference import infer_file, result_of
 
     flags = {"height_m": height, "device": device, "detect.detector": detector}
     unread = {"detect": f"{video} holds 2D poses"} if video.suffix == ".npz" else {}
@@ -57,9 +58,10 @@ def infer(
         flags["detect.device"] = device
     settings = resolve("infer", file=config, flags=flags, sets=sets or (), unread=unread, trust=trust or ())
     chosen = model or session_model(session)
-    with console.progress() as on_progress:
+    named = nullcontext(out) if out else result_of(Session(session), video)
+    with named as where, console.progress() as on_progress:
         result = infer_file(
-            video, chosen, out or result_path(session, video), config=settings.infer, detect_config=settings.detect,
+            video, chosen, where, config=settings.infer, detect_config=settings.detect,
             formats=names(format) or (), picture=picture, compare=compare, trust=trust or (),
             on_progress=on_progress,
         )  # fmt: skip

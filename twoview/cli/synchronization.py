@@ -63,21 +63,21 @@ def sync(
 ) -> None:
     """Find how the clocks of the videos relate: from their sound, from the athlete's motion, or by hand."""
     from twoview.storage.records import sync_to_json
-    from twoview.workflow.stages import add_videos, new_views
+    from twoview.workflow.stages import adding, new_views
     from twoview.workflow.synchronization import SyncOptions, sync_take
 
     settings = resolve("sync", file=config, sets=sets or ()).sync
-    store, take_name = add_videos(session, videos, views=names(views), take=take)
-    held = list(store.take(take_name))
-    options = SyncOptions(
-        motion, refine, numbers(offset, "--offset", alone=[v for v in held if v != (reference or held[0])]),
-        numbers(at, "--at"), tuple(Path(path) for path in names(timestamps) or ()),
-        numbers(capture_fps, "--capture-fps"), numbers(distance, "--distance"),
-    )  # fmt: skip
-    with console.progress() as on_progress:
-        result, fresh = sync_take(
-            store, take_name, config=settings, reference=reference, options=options, on_progress=on_progress
-        )
+    with adding(session, videos, views=names(views), take=take) as (store, take_name):
+        held = list(store.take(take_name))
+        options = SyncOptions(
+            motion, refine, numbers(offset, "--offset", alone=[v for v in held if v != (reference or held[0])]),
+            numbers(at, "--at"), tuple(Path(path) for path in names(timestamps) or ()),
+            numbers(capture_fps, "--capture-fps"), numbers(distance, "--distance"),
+        )  # fmt: skip
+        with console.progress() as on_progress:
+            result, fresh = sync_take(
+                store, take_name, config=settings, reference=reference, options=options, on_progress=on_progress
+            )
     if json:
         console.as_json({"take": take_name, **sync_to_json(result)})
         return

@@ -60,7 +60,7 @@ def finetune(
         "precision": precision, "devices": devices, "nodes": nodes, "detect.detector": detector,
     }  # fmt: skip
     wanted = names(views) or []
-    files = any(Path(name).suffix for name in wanted)
+    files = any(Path(name).suffix for name in wanted) and not _are_views(wanted, session)
     unread = {} if files else dict.fromkeys(("sync", "detect"), f"{views} are views of the session, not files")
     if files:
         flags["detect.device"] = device
@@ -78,15 +78,20 @@ def finetune(
     console.saved(store.model_path, result.folder / "report.html", next="twoview infer clip.mp4")
 
 
+def _are_views(wanted: list[str], session: Path) -> bool:
+    """Whether these are views of the session: a view's name may hold a dot, as a file's does."""
+    return set(wanted) <= set(open_session(session, create=True).views)
+
+
 def _prepare(
     videos: list[Path], session: Path, settings: Settings, on_progress: OnProgress
 ) -> tuple[Session, list[str]]:
     """Put the videos into the session as a take, synchronize it and detect the athlete; the session and the views."""
-    from twoview.workflow.stages import add_videos, detect_views
+    from twoview.workflow.stages import adding, detect_views
     from twoview.workflow.synchronization import sync_take
 
-    store, take = add_videos(session, videos)
-    sync_take(store, take, config=settings.sync, on_progress=on_progress)
+    with adding(session, videos) as (store, take):
+        sync_take(store, take, config=settings.sync, on_progress=on_progress)
     for _ in detect_views(store, takes=[take], config=settings.detect, on_progress=on_progress):
         pass
     return store, list(store.take(take))

@@ -1,18 +1,24 @@
 """The session folder: its takes, the views of each take, the file of every stage, and what is still missing.
 
-A take is one event filmed by all phones; a view name means the same phone in every take.
+A take is one event filmed by all phones; a view name means the same phone in every take. Every take has a file of its
+own, `takes/<take>/take.json`, so that commands that work on different takes at once never write the same file.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from twoview.errors import SessionError
+from twoview.errors import FormatError, SessionError
 from twoview.storage import records
+from twoview.storage.locks import locked
+from twoview.storage.names import check_name, stays_inside
 
 DEFAULT_FOLDER = "session"
 
@@ -21,7 +27,7 @@ DEFAULT_FOLDER = "session"
 class ViewFile:
     """One phone's video of one take.
 
-    path  of the video; stored relative to the session folder
+    path  of the video; kept relative to the session folder and absolute
     size  (width, height) of the upright picture in pixels; rate is the nominal frames per second, as "30000/1001"
     """
 
@@ -43,7 +49,10 @@ class TakeStatus:
 
 @dataclass(frozen=True)
 class Session:
-    """A session folder as it stands. `add_take` returns a new Session and writes session.json."""
+    """A session folder as it stands. Its takes are read when they are asked for; `with_take` changes nothing on disk.
+
+    takes  take -> view name -> video; a take whose file is damaged raises FormatError when it is asked for
+    """
 
     folder: Path
     takes: Mapping[str, Mapping[str, ViewFile]] = field(default_factory=dict)
@@ -52,11 +61,15 @@ class Session:
 
     @property
     def views(self) -> tuple[str, ...]:
-        """Every view name that occurs in any take, in order of first appearance."""
-        return tuple(dict.fromkeys(view for take in self.takes.values() for view in take))
+        """Every view name that occurs in any take that can be read, in order of first appearance."""
+        found: dict[str, None] = {}
+        for name in self.takes:
+            with suppress(FormatError):
+                found |= dict.fromkeys(self.takes[name])
+        return tuple(found)
 
     def take(self, name: str) -> Mapping[str, ViewFile]:
-        """View name -> video of one take. Raises SessionError with the known takes."""
+        """View name -> video of one take. Raises SessionError with the known takes, FormatError for a damaged file."""
         if name not in self.takes:
             known = ", ".join(self.takes) or "none"
             raise SessionError(f"no take {name!r} in {self.folder}; it has {known}", hint="twoview show")
@@ -77,21 +90,31 @@ class Session:
 
     # --- where things are ----------------------------------------------------------------------------------------
 
+    def take_folder(self, take: str) -> Path:
+        """Everything that is known about a take."""
+        return self.folder / "takes" / take
+
+    def take_path(self, take: str) -> Path:
+        """The views of a take and their videos."""
+        return self.take_folder(take) / "take.json"
+
     def sync_path(self, take: str) -> Path:
         """Sync of a take's views."""
-        return self.folder / "takes" / take / "sync.json"
+        return self.take_folder(take) / "sync.json"
 
     def detection_path(self, take: str, view: str) -> Path:
         """Poses2D of one view, in the detector's skeleton."""
-        return self.folder / "takes" / take / "detections" / f"{view}.npz"
+        return self.take_folder(take) / "detections" / f"{view}.npz"
 
     def run_folder(self, name: str) -> Path:
-        """One fine-tuning run: config, log, state, report."""
-        return self.folder / "runs" / name
+        """One fine-tuning run: config, log, state, report. Raises SessionError for what is no name."""
+        path = self.folder / "runs" / name
+        known = stays_inside(name) and path.is_dir()  # older versions allowed more names
+        return path if known else self.folder / "runs" / check_name(name, "run")
 
     @property
     def model_path(self) -> Path:
-        """Best model of the newest run: what `infer` uses by default."""
+        """The model that `infer` uses by default."""
         return self.folder / "model.pt"
 
     @property
@@ -101,21 +124,41 @@ class Session:
 
     # --- changing it ---------------------------------------------------------------------------------------------
 
+    def lock(self, take: str, *, wait: bool = True) -> AbstractContextManager[None]:
+        """Work on a take alone, see `locks.locked`."""
+        return locked(self.folder / ".locks" / f"take-{take}", f"take {take!r}", wait=wait)
+
+    def lock_videos(self, videos: Mapping[str, ViewFile]) -> AbstractContextManager[None]:
+        """Look alone for the take that holds these videos."""
+        content = sorted(video.fingerprint for video in videos.values())
+        name = hashlib.sha256(" ".join(content).encode()).hexdigest()[:24]
+        return locked(self.folder / ".locks" / f"videos-{name}", f"the same videos, {', '.join(videos)}")
+
+    def with_take(self, name: str, videos: Mapping[str, ViewFile]) -> Session:
+        """The session with one more take, or with these videos in the take of that name; not written to disk.
+
+        Raises SessionError for what is no name.
+        """
+        known = self.takes.get(name, {})
+        name = name if known else check_name(name, "take")
+        checked = {view if view in known else check_name(view, "view"): video for view, video in videos.items()}
+        return Session(self.folder, _Takes({**_loaders(self.takes), name: {**known, **checked}}))
+
     def add_take(self, name: str, videos: Mapping[str, ViewFile]) -> Session:
-        """The session with one more take (or the same take with these videos), written to disk."""
-        merged = Session(self.folder, {**self.takes, name: {**self.takes.get(name, {}), **videos}})
-        if merged.takes != self.takes:
-            records.write_json(self.folder / "session.json", merged._to_json())
-        return merged
+        """The same, written to disk."""
+        with self.lock(name):
+            added = open_session(self.folder, create=True).with_take(name, videos)
+            added.keep_take(name)
+        return added
 
-    def _to_json(self) -> dict[str, Any]:
-        def row(video: ViewFile) -> dict[str, Any]:
-            path = os.path.relpath(video.path.resolve(), self.folder.resolve())
-            return {"path": Path(path).as_posix(), "size": list(video.size), "rate": video.rate,
-                    "fingerprint": video.fingerprint}  # fmt: skip
-
-        takes = {take: {view: row(video) for view, video in videos.items()} for take, videos in self.takes.items()}
-        return {**records.header("session"), "takes": takes}
+    def keep_take(self, name: str) -> None:
+        """Write the file of a take, unless the file says the same. The take must be locked."""
+        _split_old_file(self.folder)
+        path, content = self.take_path(name), _take_to_json(self.folder, self.take(name))
+        with suppress(FormatError):
+            if records.read_json(path) == content:
+                return
+        records.write_json(path, content)
 
     def status(self, take: str) -> TakeStatus:
         """Which files of a take there are."""
@@ -129,22 +172,148 @@ class Session:
 
 
 def open_session(folder: Path | str = DEFAULT_FOLDER, *, create: bool = False) -> Session:
-    """The session in a folder. Raises SessionError if there is none, unless `create`."""
+    """The session in a folder. Raises SessionError if there is none, unless `create`; FormatError for a damaged one."""
     folder = Path(folder)
+    old = _read_old_file(folder)
+    names = _listed(folder)
+    if old is None and not names and not create:
+        raise SessionError(f"no session in {folder}", hint="start one with `twoview sync a.mp4 b.mp4`")
+    real = folder.resolve()
+    own = {name: real / "takes" / name / "take.json" for name in names}
+    return Session(folder, _Takes({**(old or {}), **own}))
+
+
+# --- takes on disk -------------------------------------------------------------------------------------------------
+
+
+class _Takes(Mapping[str, Mapping[str, ViewFile]]):
+    """Takes by name, in natural order; the file of a take is read when the take is asked for."""
+
+    def __init__(self, takes: Mapping[str, Path | Mapping[str, ViewFile]]) -> None:
+        self.loaders = dict(sorted(takes.items(), key=lambda entry: _natural(entry[0])))
+
+    def __getitem__(self, name: str) -> Mapping[str, ViewFile]:
+        found = self.loaders[name]
+        if isinstance(found, Path):
+            found = self.loaders[name] = _read_take(found)
+        return found
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.loaders
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.loaders)
+
+    def __len__(self) -> int:
+        return len(self.loaders)
+
+
+def _loaders(takes: Mapping[str, Mapping[str, ViewFile]]) -> Mapping[str, Path | Mapping[str, ViewFile]]:
+    return takes.loaders if isinstance(takes, _Takes) else dict(takes)
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sorts take2 before take10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]+)", name)]
+
+
+def _listed(folder: Path) -> list[str]:
+    """Names of the takes that have a file of their own."""
+    try:
+        with os.scandir(folder / "takes") as entries:
+            return [entry.name for entry in entries if os.path.lexists(os.path.join(entry.path, "take.json"))]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise SessionError(f"cannot read {folder / 'takes'}: {error.strerror}", hint="check its permissions") from error
+
+
+def _read_take(path: Path) -> dict[str, ViewFile]:
+    """The views of a take. Raises FormatError for a damaged file."""
+    content = records.read_json(path)
+    hint = f"delete it, and run `twoview sync` with the videos of this take and --take {path.parent.name!r}"
+    if content["format"] != "take":
+        raise FormatError(f"{path} is a {content['format']!r} file, not a take", hint=hint)
+    return _views(path, path.parents[2], content.get("views"), hint)
+
+
+def _views(path: Path, folder: Path, rows: Any, hint: str) -> dict[str, ViewFile]:
+    """The views in a take's rows, which the file at `path` holds for the session in `folder`."""
+    try:
+        outside = [view for view in rows if not stays_inside(view)]
+        found = {} if outside else {view: _video(folder, row) for view, row in rows.items()}
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise FormatError(f"{path} is damaged: {type(error).__name__} {error}", hint=hint) from error
+    if outside:
+        raise FormatError(f"{path} names a view {outside[0]!r}, which is no name", hint=hint)
+    return found
+
+
+def _video(folder: Path, row: Mapping[str, Any]) -> ViewFile:
+    width, height = (int(value) for value in row["size"])
+    fingerprint, rate = row["fingerprint"], row["rate"]
+    if not isinstance(fingerprint, str) or not isinstance(rate, str):
+        raise TypeError("fingerprint and rate are text")
+    return ViewFile(_located(folder, row, fingerprint), (width, height), rate, fingerprint)
+
+
+def _located(folder: Path, row: Mapping[str, Any], fingerprint: str) -> Path:
+    """Where a video is: relative to the session, where it was, or beside or in the session; the first of its size."""
+    relative, absolute = row.get("path"), row.get("absolute")
+    places = [] if relative is None else [os.path.normpath(os.path.join(folder, relative))]
+    places += [] if absolute is None else [os.path.normpath(absolute)]
+    name = re.split(r"[/\\]", places[0])[-1]
+    size = fingerprint.partition("-")[0]
+    existing = []
+    for place in (*places, os.path.join(folder.parent, name), os.path.join(folder, name)):
+        with suppress(OSError):
+            if str(os.stat(place).st_size) == size:
+                return Path(place)
+            existing.append(place)
+    return Path((existing or places)[0])
+
+
+def _take_to_json(folder: Path, videos: Mapping[str, ViewFile]) -> dict[str, Any]:
+    return {**records.header("take"), "views": {view: _row(folder, video) for view, video in videos.items()}}
+
+
+def _row(folder: Path, video: ViewFile) -> dict[str, Any]:
+    path = Path(os.path.abspath(video.path))
+    row = {"absolute": str(path), "size": list(video.size), "rate": video.rate, "fingerprint": video.fingerprint}
+    with suppress(ValueError):  # on another drive than the session there is no relative path
+        row["path"] = Path(os.path.relpath(path, folder.resolve())).as_posix()
+    return row
+
+
+# --- sessions of older versions ------------------------------------------------------------------------------------
+
+
+def _read_old_file(folder: Path) -> dict[str, Mapping[str, ViewFile]] | None:
+    """The takes in the session.json of an older version, which held all of them; None where there is no such file."""
     path = folder / "session.json"
-    if not path.exists():
-        if not create:
-            raise SessionError(f"no session in {folder}", hint="start one with `twoview sync a.mp4 b.mp4`")
-        return Session(folder)
+    if not os.path.lexists(path):
+        return None
+    hint = "put the file back, or start another session with --session"
     content = records.read_json(path)
     if content["format"] != "session":
         raise SessionError(f"{path} is a {content['format']!r} file, not a session")
-    takes: dict[str, dict[str, ViewFile]] = {}
-    for take, videos in content["takes"].items():
-        takes[take] = {
-            view: ViewFile(
-                (folder / row["path"]).resolve(), (row["size"][0], row["size"][1]), row["rate"], row["fingerprint"]
-            )
-            for view, row in videos.items()
-        }
-    return Session(folder, takes)
+    takes = content.get("takes")
+    if not isinstance(takes, Mapping):
+        raise FormatError(f"{path} is damaged: it names no takes", hint=hint)
+    outside = [take for take in takes if not stays_inside(take)]
+    if outside:
+        raise FormatError(f"{path} names a take {outside[0]!r}, which is no name", hint=hint)
+    return {take: _views(path, folder.resolve(), rows, hint) for take, rows in takes.items()}
+
+
+def _split_old_file(folder: Path) -> None:
+    """Give every take in the session.json of an older version a file of its own, and remove session.json."""
+    path = folder / "session.json"
+    if not path.exists():
+        return
+    with locked(folder / ".locks" / "session", "the file of an older version"):
+        for take, videos in (_read_old_file(folder) or {}).items():
+            own = folder / "takes" / take / "take.json"
+            if not own.exists():
+                records.write_json(own, _take_to_json(folder, videos))
+        path.unlink(missing_ok=True)

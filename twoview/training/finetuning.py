@@ -87,9 +87,26 @@ def finetune(
 
     The same folder and settings continue a run that was stopped, and only load one that was finished.
     Raises TrainingError for takes that cannot teach, for a folder that holds another run, and for a loss that is not a
-    number any more (the best model so far is kept); ConfigError for settings that the method does not read.
+    number any more (the best model so far is kept); ConfigError for settings that the method does not read, and
+    SessionError where another process works in the folder.
     """
     config, triangulation, out = config or FinetuneConfig(), triangulation or TriangulateConfig(), Path(out)
+    with runs.run_alone(out):
+        return _finetune_alone(
+            takes, config, out=out, views=views, triangulation=triangulation, trust=trust, on_progress=on_progress
+        )  # fmt: skip
+
+
+def _finetune_alone(
+    takes: Sequence[Take],
+    config: FinetuneConfig,
+    *,
+    out: Path,
+    views: Sequence[str] | None,
+    triangulation: TriangulateConfig,
+    trust: Collection[str],
+    on_progress: OnProgress | None,
+) -> Run:
     if triangulation != TriangulateConfig():
         refuse_ignored(config.method, ("[triangulate]",))
     check_views(takes)

@@ -33,7 +33,7 @@ from twoview.storage import records, torch_files
 from twoview.training import losses
 from twoview.training.bodies import coco_like, vary_bodies, vary_definition
 from twoview.training.clips import step_seed
-from twoview.training.runs import read_state, state_header
+from twoview.training.runs import read_state, run_alone, state_header
 from twoview.training.virtual_cameras import Chance, MotionBank, center_motion, load_noise, render
 
 _ROOT = H36M17.root
@@ -135,11 +135,22 @@ def pretrain(
     out         folder of the run: `model.pt` at every validation, `state.pt`, from which it resumes, and `log.jsonl`
     validation  name -> motion by other subjects, measured as `score_lifter` does; never used to choose anything
     """
+    with run_alone(out):
+        return _pretrain_alone(config, motions, out, validation or {}, on_progress)
+
+
+def _pretrain_alone(
+    config: PretrainConfig,
+    motions: Sequence[Motion],
+    out: Path,
+    validation: Mapping[str, Sequence[Motion]],
+    on_progress: OnProgress | None,
+) -> Model:
     keep_memory()
     noises = [config.detector, *map(load_noise, config.noise)]
     device = torch_device(config.device, TrainingError)
     bank = MotionBank(motions, device)
-    banks = {name: MotionBank(found, device) for name, found in (validation or {}).items()}
+    banks = {name: MotionBank(found, device) for name, found in validation.items()}
     run = _Run(config, device)
     if not run.resume(out, config):
         (out / "log.jsonl").unlink(missing_ok=True)

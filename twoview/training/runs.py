@@ -15,6 +15,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,9 @@ from torch import Tensor, nn
 
 from twoview.config import IGNORED, RENAMED, FinetuneConfig, TriangulateConfig, shaping, to_plain
 from twoview.errors import FormatError, MissingBackend, TrainingError
+from twoview.progress import is_first
 from twoview.storage import records, torch_files
+from twoview.storage.locks import locked
 from twoview.takes import Take
 
 STATE_VERSION = 2
@@ -123,6 +126,13 @@ class RunFolder:
                 if name != "epoch":
                     self._board.add_scalar(name.replace("loss_", "loss/"), float(value), int(row["epoch"]))
             self._board.flush()
+
+
+def run_alone(folder: Path) -> AbstractContextManager[None]:
+    """Keep every other command out of a run's folder; of several processes of one run the first does."""
+    if not is_first():
+        return nullcontext()
+    return locked(folder / ".lock", f"the run in {folder}", wait=False)
 
 
 def cpu_weights(lifter: nn.Module) -> dict[str, Tensor]:

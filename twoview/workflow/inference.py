@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import glob
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,10 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from twoview.config import DetectConfig, InferConfig, shaping
-from twoview.errors import FormatError
+from twoview.errors import FormatError, StorageError
 from twoview.poses import Poses2D, Poses3D
 from twoview.progress import OnProgress
 from twoview.storage import records
+from twoview.storage.locks import locked
+from twoview.storage.names import name_from
 from twoview.storage.session import Session
 from twoview.workflow.detection import ANEW, View, detect_alone
 
@@ -80,8 +84,27 @@ def infer_file(
 
     What is up to date is only loaded; models are loaded before the video is detected, and only where they are needed.
     """
-    config, detect_config = config or InferConfig(), detect_config or DetectConfig()
     out = out.with_suffix("") if out.suffix == ".npz" else out
+    with locked(out.with_name(f".{out.name}.lock"), f"the results {out}"):
+        return _infer_alone(
+            source, model, out, config=config or InferConfig(), detect_config=detect_config or DetectConfig(),
+            formats=formats, picture=picture, compare=compare, trust=trust, on_progress=on_progress,
+        )  # fmt: skip
+
+
+def _infer_alone(
+    source: Path,
+    model: Path | str,
+    out: Path,
+    *,
+    config: InferConfig,
+    detect_config: DetectConfig,
+    formats: Sequence[str],
+    picture: bool,
+    compare: Path | str | None,
+    trust: Collection[str],
+    on_progress: OnProgress | None,
+) -> Inferred:
     path, other = _beside(out, ".npz"), _beside(out, ".before.npz")
     written = [path, _beside(out, ".mp4")] if picture else [path]
     if source.resolve() in [file.resolve() for file in written]:
@@ -168,15 +191,41 @@ def _draw(video: Path, found: Inferred, on_progress: OnProgress | None) -> None:
         contact_sheet(video, found.detections, found.poses, sheet, before=found.before)
 
 
-def result_path(session_folder: Path | str, source: Path) -> Path:
-    """Where the results of a file go (no suffix): its stem, with the folder's name before it if that is taken."""
-    results = Session(Path(session_folder)).results
-    plain = results / source.stem
-    taken = _beside(plain, ".2d.npz")
-    if source.suffix == ".npz" or not taken.exists():
-        return plain
+@contextmanager
+def result_of(session: Session, source: Path) -> Iterator[Path]:
+    """Where the results of a file go (no suffix): its stem, with the folders' names before it while that is taken.
+
+    The name is the file's from then on, by its content, as `<name>.result.json` says; if the block fails before
+    anything is made under the name, it is free again.
+    """
+    fingerprint, stem = records.fingerprint(source), source.stem
+    folders = source.resolve().parent.parts[1:]
+    names = ["_".join([*folders[len(folders) - depth :], stem]) for depth in range(len(folders) + 1)]
+    names.append(f"{stem[:100]}_{fingerprint.partition('-')[2]}")
+    with locked(session.folder / ".locks" / "results", "the names of the results"):
+        owners = {name: _owner(session.results / name) for name in map(name_from, names)}
+        name = next(name for name, owner in owners.items() if owner in ("", fingerprint))
+        out = session.results / name
+        claim = _beside(out, ".result.json")
+        if not claim.exists():
+            content = {**records.header("result", inputs={"clip": fingerprint}), "file": source.name}
+            with suppress(StorageError):  # from a folder that cannot be written results can still be loaded
+                records.write_json(claim, content)
     try:
-        same = records.read_header(taken)["inputs"] == {"video": records.fingerprint(source)}
-    except FormatError:
-        same = True  # damaged: made again
-    return plain if same else results / f"{source.resolve().parent.name}_{source.stem}"
+        yield out
+    except BaseException:
+        if all(path == claim for path in session.results.glob(f"{glob.escape(name)}.*")):
+            claim.unlink(missing_ok=True)
+            with suppress(OSError):
+                session.results.rmdir()
+        raise
+
+
+def _owner(out: Path) -> str:
+    """The fingerprint of the file whose results have this name; "" for a name that is free."""
+    kept = ((_beside(out, ".result.json"), "clip"), (_beside(out, ".2d.npz"), "video"), (_beside(out, ".npz"), "clip"))
+    for path, what in kept:
+        with suppress(FormatError, AttributeError, KeyError, TypeError):
+            if path.exists():
+                return str(records.read_header(path)["inputs"][what])
+    return ""

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twoview.config import DetectConfig, FinetuneConfig, TriangulateConfig
-from twoview.errors import SessionError, TwoViewError
+from twoview.errors import FormatError, SessionError, TwoViewError
 from twoview.poses import Poses2D
 from twoview.progress import OnProgress, is_first
 from twoview.storage import records
+from twoview.storage.names import check_name, name_from
 from twoview.storage.session import Session, ViewFile, open_session
 from twoview.timeline import Sync
 
@@ -27,40 +30,87 @@ if TYPE_CHECKING:
     from twoview.workflow.detection import ViewPoses
 
 
+@contextmanager
+def adding(
+    folder: Path | str, videos: Sequence[Path], *, views: Sequence[str] | None = None, take: str | None = None
+) -> Iterator[tuple[Session, str]]:
+    """A session with the videos of one take in it, and the take's name; written to disk if the block succeeds.
+
+    Nobody else works on the take meanwhile. View names default to the file stems. Without a name for the take: the take
+    that already holds these files, or a new one.
+    Raises SessionError for two views of one name and for a take of one view, VideoError for a file that is no video.
+    """
+    files = _probed(videos, views)
+    session = open_session(folder, create=True)
+    with ExitStack() as held:
+        if take is None:
+            held.enter_context(session.lock_videos(files))
+            session = open_session(folder, create=True)
+            take = _holding(session, files) or _new_take(session, held)
+        held.enter_context(session.lock(take))
+        session = open_session(folder, create=True).with_take(take, files)
+        if len(session.take(take)) < 2:
+            raise SessionError(
+                f"one video, {', '.join(map(str, videos))}: clocks relate two or more", hint="twoview sync a.mp4 b.mp4"
+            )
+        yield session, take
+        session.keep_take(take)
+
+
 def add_videos(
     folder: Path | str, videos: Sequence[Path], *, views: Sequence[str] | None = None, take: str | None = None
 ) -> tuple[Session, str]:
-    """Put the videos of one take into the session folder (made if need be); view names default to the file stems.
+    """Put the videos of one take into the session folder (made if need be), see `adding`."""
+    with adding(folder, videos, views=views, take=take) as (session, name):
+        pass
+    return session, name
 
-    Without a name for the take: the take that already holds these files, or a new one.
-    Raises SessionError for two views of one name and for a take of one view, VideoError for a file that is no video.
-    """
+
+def _probed(videos: Sequence[Path], views: Sequence[str] | None) -> dict[str, ViewFile]:
     from twoview.media.video import probe
 
-    session = open_session(folder, create=True)
-    names = list(views) if views is not None else [Path(video).stem for video in videos]
+    names = [name_from(Path(video).stem) for video in videos]
+    names = names if views is None else [check_name(view, "view") for view in views]
     if len(names) != len(videos):
         raise SessionError(f"{len(names)} view names for {len(videos)} videos: {', '.join(names)}")
-    if len(set(names)) != len(names):
-        raise SessionError(f"two views would both be called {names[0]!r}", hint="name them with --views left,right")
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise SessionError(f"two views would both be called {twice[0]!r}", hint="name them with --views left,right")
     files = {}
     for name, video in zip(names, videos, strict=True):
         info = probe(video)
-        path = Path(video).resolve()
-        files[name] = ViewFile(path, info.size, str(info.rate), records.fingerprint(video))
-    if take is None:
-        same = (known for known, held in session.takes.items() if all(held.get(n) == f for n, f in files.items()))
-        take = next(same, f"take{len(session.takes) + 1}")
-    if len({**session.takes.get(take, {}), **files}) < 2:
-        raise SessionError(
-            f"one video, {', '.join(map(str, videos))}: clocks relate two or more", hint="twoview sync a.mp4 b.mp4"
-        )
-    return session.add_take(take, files), take
+        files[name] = ViewFile(Path(video).resolve(), info.size, str(info.rate), records.fingerprint(video))
+    return files
+
+
+def _holding(session: Session, files: Mapping[str, ViewFile]) -> str | None:
+    """The take that holds these videos, wherever they lie."""
+    for name in session.takes:
+        with suppress(FormatError):
+            held = session.takes[name]
+            if all(view in held and replace(held[view], path=file.path) == file for view, file in files.items()):
+                return name
+    return None
+
+
+def _new_take(session: Session, held: ExitStack) -> str:
+    """The first free name, take1, take2, ..., which another command that starts now does not get: it is locked."""
+    for number in count(len(session.takes) + 1):
+        name = f"take{number}"
+        if name in session.takes:
+            continue
+        try:
+            held.enter_context(session.lock(name, wait=False))
+        except SessionError:
+            continue
+        if not session.take_path(name).exists():  # as it may by now
+            return name
+    raise AssertionError
 
 
 def new_views(session: Session, take: str) -> list[str]:
     """Views of this take that no other take has; perhaps the same phone under another name."""
-    others = {view for name, held in session.takes.items() if name != take for view in held}
+    others = set(Session(session.folder, {n: session.takes[n] for n in session.takes if n != take}).views)
     return [view for view in session.take(take) if others and view not in others]
 
 
@@ -104,23 +154,46 @@ def detect_views(
     from twoview.workflow import detection
 
     config = config or DetectConfig()
-    wanted = session.check_views(views)
     again = {"choose_again": choose_again, "detect_again": detect_again}
-    own, syncs = [], {}
-    for take in takes or session.takes:
-        for view, file in session.take(take).items():
-            if view in wanted:
-                path = session.detection_path(take, view)
-                found = detection.View.of(take, view, file.path, path, fingerprint=file.fingerprint, config=config)
-                own.append(found)
-        with suppress(TwoViewError):  # views that are not synchronized each choose for themselves
-            syncs[take] = load_sync(session, take)
-    for row in own:
-        if row.video.exists() or source is not None or not row.is_current(**again):
-            present(session.take(row.take)[row.name], row.name)
-    if source is not None:
-        return detection.import_views(source, own, config=config)
-    return detection.detect_missing(own, config=config, syncs=syncs, jobs=jobs, on_progress=on_progress, **again)
+
+    def found(session: Session) -> dict[str, list[detection.View]]:
+        wanted, rows = session.check_views(views), dict[str, list[detection.View]]()
+        for take in takes or session.takes:
+            for view, file in session.take(take).items():
+                if view in wanted:
+                    path = session.detection_path(take, view)
+                    one = detection.View.of(take, view, file.path, path, fingerprint=file.fingerprint, config=config)
+                    rows.setdefault(take, []).append(one)
+        return rows
+
+    with ExitStack() as held:
+        locks = {}
+        for take, rows in found(session).items():
+            if source is not None or not all(row.is_current(**again) for row in rows):
+                locks[take] = held.enter_context(ExitStack())
+                locks[take].enter_context(session.lock(take))
+        if locks:  # another command may have changed the takes that were waited for
+            session = open_session(session.folder)
+        own, syncs = found(session), {}
+        for take, rows in own.items():
+            with suppress(TwoViewError):  # views that are not synchronized each choose for themselves
+                syncs[take] = load_sync(session, take)
+            for row in rows:
+                if row.video.exists() or source is not None or not row.is_current(**again):
+                    present(session.take(take)[row.name], row.name)
+        every = [row for rows in own.values() for row in rows]
+        left = {take: len(rows) for take, rows in own.items()}
+        if source is not None:
+            made = detection.import_views(source, every, config=config)
+        else:
+            made = detection.detect_missing(
+                every, config=config, syncs=syncs, jobs=jobs, on_progress=on_progress, **again
+            )  # fmt: skip
+        for one in made:
+            left[one.take] -= 1
+            if not left[one.take] and one.take in locks:
+                locks[one.take].close()
+            yield one
 
 
 def load_takes(session: Session, views: Sequence[str] | None = None) -> list[Take]:
@@ -208,15 +281,18 @@ def triangulate_session(
     from twoview.reconstruction.triangulation import triangulate_takes
 
     config, takes = config or TriangulateConfig(), load_takes(session, views)
-    found = triangulate_takes(takes, load_model(model, trust=trust), config=config, on_progress=on_progress)
     written = []
-    for result in found:
-        folder = session.folder / "takes" / result.take / "triangulated"
-        inputs = {view: session.take(result.take)[view].fingerprint for view in result.views}
-        for view in result.views:
-            poses, sigma = result.poses(view), result.sigma_of(view)
-            records.save(folder / f"{view}.npz", poses, inputs=inputs, settings=config, sigma=sigma)
-        written.append((result, [folder / f"{view}.npz" for view in result.views]))
+    with ExitStack() as held:
+        for take in takes:
+            held.enter_context(session.lock(take.name))
+        found = triangulate_takes(takes, load_model(model, trust=trust), config=config, on_progress=on_progress)
+        for result in found:
+            folder = session.take_folder(result.take) / "triangulated"
+            inputs = {view: session.take(result.take)[view].fingerprint for view in result.views}
+            for view in result.views:
+                poses, sigma = result.poses(view), result.sigma_of(view)
+                records.save(folder / f"{view}.npz", poses, inputs=inputs, settings=config, sigma=sigma)
+            written.append((result, [folder / f"{view}.npz" for view in result.views]))
     return written
 
 

@@ -69,6 +69,19 @@ def sync_take(
     By sound; where sound cannot be relied on, by motion if every view is detected, which a warning says. Where views
     are detected, a sync by sound is compared with the motion.
     """
+    with session.lock(take):
+        return _sync_locked(session, take, config=config, reference=reference, options=options, on_progress=on_progress)
+
+
+def _sync_locked(
+    session: Session,
+    take: str,
+    *,
+    config: SyncConfig | None,
+    reference: str | None,
+    options: SyncOptions | None,
+    on_progress: OnProgress | None,
+) -> tuple[Sync, bool]:
     config, options, files = config or SyncConfig(), options or SyncOptions(), session.take(take)
     if len(files) < 2:
         raise SessionError(f"take {take!r} has one view, {next(iter(files))}", hint="twoview sync a.mp4 b.mp4")
