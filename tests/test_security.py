@@ -19,7 +19,7 @@ from twoview.command_settings import resolve
 from twoview.datasets.recordings import read_objects, read_pickle
 from twoview.errors import ConfigError, FormatError, LifterError, TwoViewError
 from twoview.lifting.model import Model, load_model, save_model
-from twoview.storage import torch_files
+from twoview.storage import torch_files, weights
 
 PAGE = (ROOT / "docs" / "explain" / "security.md").read_text()
 PROGRAM = "stranger:Net"
@@ -95,7 +95,27 @@ def test_3_a_json_config_brings_no_program(command, content, folder):
     assert not imported()
 
 
-def test_4_what_a_person_names_is_run(folder):
+def test_4_https_alone_is_spoken_and_no_telemetry(monkeypatch):
+    """That detection and lifting use no network at all: tests/end_to_end/test_network.py."""
+    monkeypatch.setitem(weights.WEIGHTS, "x", weights.Weights("x", "none", 1, url="http://localhost/x.onnx"))
+    with pytest.raises(weights.WeightsError, match="not https"):
+        weights.download("x")
+    assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
+
+
+def test_5_a_file_without_a_known_hash_is_tried_and_kept_to(folder, monkeypatch):
+    monkeypatch.setenv("TWOVIEW_CACHE", str(folder / "cache"))
+    with pytest.raises(weights.WeightsError, match="is not rtmpose-l"):
+        weights.add("rtmpose-l", weights.ASSETS / "movenet" / "movenet-thunder.w16.onnx")
+    monkeypatch.setitem(weights.WEIGHTS, "x", weights.Weights("x", "none", 1, url="https://localhost/x.bin"))
+    (folder / "x.bin").write_bytes(b"content")
+    path = weights.add("x", folder / "x.bin")
+    path.write_bytes(b"changed")
+    with pytest.raises(weights.WeightsError, match="first use"):
+        weights.locate("x")
+
+
+def test_6_what_a_person_names_is_run(folder):
     assert type_command("show", "m.pt", "--trust", PROGRAM).code == 0
     assert imported()
     (folder / "own.toml").write_text(f'[detect]\ndetector = "{PROGRAM}"\n[finetune]\nmethod = "paper"\n')
@@ -105,7 +125,7 @@ def test_4_what_a_person_names_is_run(folder):
     assert found.finetune.loss.own == {PROGRAM: 0.1}
 
 
-def test_5_trust_is_for_one_name_and_one_command(folder):
+def test_7_trust_is_for_one_name_and_one_command(folder):
     for other in ("stranger", "stranger:Other", "stranger:*", "*"):
         with pytest.raises(TwoViewError, match="refused"):
             load_model(folder / "m.pt", trust=[other])

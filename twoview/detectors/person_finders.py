@@ -44,6 +44,12 @@ def build_finder(name: str, *, device: str = "auto") -> MultiPose | OnnxFinder:
     return OnnxFinder(path, normalize=kind == "rtmdet", device=device)
 
 
+def try_file(name: str, path: Path) -> None:
+    """Raise DetectorError unless a file is the person finder that the table of weights means by `name`."""
+    finder = OnnxFinder(path, normalize=name.startswith("rtmdet"), device="cpu")
+    finder.find(np.full((64, 64, 3), FILL, np.uint8))
+
+
 class MultiPose:
     """MoveNet MultiPose as a person finder: at most six people, the highest score first."""
 

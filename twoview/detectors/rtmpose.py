@@ -57,6 +57,7 @@ def average(plain: tuple[Array, Array], mirrored: tuple[Array, Array], order: Se
 SKELETONS: dict[int, Skeleton] = {17: COCO17, 26: HALPE26}
 DEFAULT_FINDER = "movenet"  # it ships, so RTMPose needs one download and not two
 GPU_BATCH = 32
+SIZE = (192, 256)  # width and height of a crop, of all files in the table of weights
 
 
 class RTMPose:
@@ -107,6 +108,24 @@ def build_engine(name: str, *, device: str = "auto") -> OnnxEngine | TorchEngine
     return TorchEngine(path, device=device) if path.suffix == ".pth" else OnnxEngine(path, device=device)
 
 
+def try_file(name: str, path: Path) -> None:
+    """Raise DetectorError unless a file is the RTMPose that the table of weights means by `name`."""
+    engine: OnnxEngine | TorchEngine
+    engine = TorchEngine(path, device="cpu") if name.endswith("-torch") else OnnxEngine(path, device="cpu")
+    joints, (width, height) = 26 if "-26" in name else 17, SIZE
+    if engine.joints != joints or engine.size != SIZE:
+        raise DetectorError(
+            f"{path} has {engine.joints} keypoints in crops of {engine.size}; expected {joints} in {SIZE}"
+        )
+    if isinstance(engine, TorchEngine) and engine.letter != name.split("-")[1]:
+        raise DetectorError(f"{path} is of the size {engine.letter}")
+    for bins in engine.run(np.zeros((1, 3, height, width), np.float32)):
+        if bins.shape[:2] != (1, joints) or not np.isfinite(bins).all():
+            raise DetectorError(
+                f"{path} answers with values {bins.shape}, not all of them finite numbers for its keypoints"
+            )
+
+
 class OnnxEngine:
     """An RTMPose export: one input [N, 3, H, W], SimCC outputs along x and y, taken by position."""
 
@@ -152,14 +171,14 @@ class TorchEngine:
         content = torch_files.read(path, DetectorError)
         try:
             network = from_state(content.get("state_dict", content))
-        except (KeyError, RuntimeError) as error:
+        except (KeyError, RuntimeError, TypeError, AttributeError, IndexError) as error:
             raise DetectorError(
                 f"{path} is not an RTMPose checkpoint: {str(error).splitlines()[0][:200]}",
                 hint="for other mmpose models: --detector mmpose:CONFIG,CHECKPOINT",
             ) from error
         self._torch: Any = torch
         self._network = network.to(self._device)
-        self.size = network.picture
+        self.size, self.letter = network.picture, network.letter
         self.joints = network.head.final_layer.out_channels
         self.batch = GPU_BATCH if self._device.type == "cuda" else 1
         self.label = f"PyTorch, {self._device}"

@@ -192,7 +192,7 @@ class RTMPoseNet(nn.Module):
     def __init__(self, size: str = "m", joints: int = 17, picture: tuple[int, int] = (192, 256)) -> None:
         super().__init__()
         depth, width = SIZES[size]
-        self.picture = picture
+        self.letter, self.picture = size, picture
         self.backbone = CSPNeXt(depth, width)
         self.head = SimCCHead(int(1024 * width), joints, picture)
 

@@ -164,6 +164,13 @@ def add_checkpoint(path: Path | str, name: str = "", *, trust: Collection[str] =
     return model, name or fitting
 
 
+def try_file(name: str, path: Path) -> None:
+    """Raise LifterError unless a file is the checkpoint that the table of weights means by `name`."""
+    family = motionbert.row(_from_official(torch_files.read(path, LifterError), path).card)
+    if family.removesuffix("-scratch") != name.removesuffix("-scratch"):
+        raise LifterError(f"{path} is {family or 'a DSTformer of another size'}")
+
+
 def _from_ours(content: dict[str, Any], path: Path, trust: Collection[str]) -> Model:
     """Our model file."""
     version = content.get("version")

@@ -1,21 +1,44 @@
-"""Named weights: files that ship, files in the cache, files to download once; hashes are checked at every use."""
+"""Named weights: files that ship, files in the cache, files to download once; hashes are checked at every use.
+
+Where the table knows no hash, a new file is first tried as what its name promises, and its hash is then kept ("pinned")
+beside the cache and logged. Only https is spoken, and a server that leads elsewhere is not followed.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
+import re
 import shutil
 import tomllib
 import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from twoview import plugins
 from twoview.errors import FormatError, StorageError, TwoViewError
 from twoview.progress import OnProgress, Progress, report
 from twoview.storage import records
+from twoview.storage.regular import regular_file
 
 ASSETS = Path(__file__).parents[1] / "assets"
 _CHUNK = 1 << 18
+_MOST_OVER = 4.0  # times the size in the table: a download that goes on is not the file
+_SLACK = 1 << 20  # bytes on top, for small files
+_log = logging.getLogger(__name__)
+
+# Beginning of a name in the table -> the function (name, file) that raises TwoViewError unless the file is of its kind.
+TRIALS = {
+    "rtmpose": "twoview.detectors.rtmpose:try_file",
+    "rtmdet": "twoview.detectors.person_finders:try_file",
+    "yolox": "twoview.detectors.person_finders:try_file",
+    "motionbert": "twoview.lifting.model:try_file",
+}
 
 
 class WeightsError(TwoViewError):
@@ -46,6 +69,11 @@ class Weights:
     instead: str = ""
 
     @property
+    def most_bytes(self) -> float:
+        """Bytes that neither the download nor the file in it may exceed."""
+        return self.mb * 1e6 * _MOST_OVER + _SLACK
+
+    @property
     def file_name(self) -> str:
         """Name of the file that `url` gives."""
         return self.url.rsplit("/", 1)[-1] or Path(self.shipped).name
@@ -63,9 +91,10 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "twoview"
 
 
-def locate(name: str, *, on_progress: OnProgress | None = None) -> Path:
+def locate(name: str, *, timeout_s: float = 30.0, on_progress: OnProgress | None = None) -> Path:
     """The file of named weights: shipped, in the cache, or downloaded into it now.
 
+    timeout_s  for which a server may be silent
     Raises WeightsError for an unknown name, where the download fails, and where the file's hash is not the known one.
     """
     row = _row(name)
@@ -75,8 +104,8 @@ def locate(name: str, *, on_progress: OnProgress | None = None) -> Path:
     if not path.exists():
         if not row.url:
             raise WeightsError(f"{name} has no direct download", hint=_by_hand(name))
-        download(name, on_progress=on_progress)
-    _check_pin(name, path)
+        return download(name, timeout_s=timeout_s, on_progress=on_progress)
+    _check_hash(name, path, path)
     return path
 
 
@@ -87,16 +116,18 @@ def cached_path(name: str) -> Path:
     return cache_folder() / f"{name}{suffix}"
 
 
-def download(name: str, *, on_progress: OnProgress | None = None) -> Path:
+def download(name: str, *, timeout_s: float = 30.0, on_progress: OnProgress | None = None) -> Path:
     """Download named weights into the cache; an interrupted download continues where it stopped."""
-    from urllib.error import URLError  # with it come HTTP, mail and encryption, which nothing else here needs
+    from http.client import HTTPException  # with these come mail and encryption, which nothing else here needs
+    from ssl import SSLError
+    from urllib.error import URLError
 
     row = _row(name)
     part = cache_folder() / f"{row.file_name}.part"
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
-        _fetch(row.url, part, f"download {name}", on_progress)
-    except (URLError, TimeoutError, ConnectionError) as error:
+        _fetch(row, part, f"download {name}", timeout_s, on_progress)
+    except (URLError, TimeoutError, ConnectionError, HTTPException, SSLError) as error:
         reason = getattr(error, "reason", None) or error
         raise WeightsError(
             f"{name} ({row.mb:g} MB) is not on this machine, and {row.url} cannot be reached: {reason}",
@@ -109,28 +140,33 @@ def download(name: str, *, on_progress: OnProgress | None = None) -> Path:
     try:
         return add(name, part)
     finally:
-        part.unlink(missing_ok=True)  # complete by now, or the wrong file where it was refused
+        _forget(part)  # complete by now, or the wrong file where it was refused
 
 
 def add(name: str, file: Path | str) -> Path:
-    """Copy a file that was downloaded by hand, zip or not, into the cache under its name."""
-    row, file = _row(name), Path(file)
+    """Copy a file that was downloaded by hand, zip or not, into the cache under its name.
+
+    Raises WeightsError for a file that is not what the name promises; the cache then stays as it was.
+    """
+    row = _row(name)
     if row.shipped:
         raise WeightsError(f"{name} ships with twoview; there is nothing to add", hint="twoview weights list")
-    if not file.is_file():
-        raise WeightsError(f"no such file: {file}", hint=_by_hand(name))
+    file = regular_file(file, WeightsError)
+    with file.open("rb") as opened:
+        start = opened.read(1024).lstrip().lower()
+    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        raise WeightsError(f"{file} is a web page, not {name}: a login or an error of the server?", hint=_by_hand(name))
+    if file.stat().st_size > row.most_bytes:
+        raise WeightsError(
+            f"{file} has {file.stat().st_size / 1e6:.0f} MB, and {name} has about {row.mb:g}", hint=_by_hand(name)
+        )
     target = cached_path(name)
     with records.atomic(target) as temporary:
-        if row.member and zipfile.is_zipfile(file):
-            _extract(file, row.member, temporary)
+        if row.member and start.startswith(b"pk"):
+            _extract(file, row, temporary)
         else:
             shutil.copyfile(file, temporary)
-        if row.sha256 and sha256(temporary) != row.sha256:
-            raise WeightsError(
-                f"{file} is not {name}: its SHA-256 starts {sha256(temporary)[:12]}, expected {row.sha256[:12]}",
-                hint=_by_hand(name),
-            )
-    _pin(name, sha256(target))
+        _check_hash(name, temporary, file)
     return target
 
 
@@ -160,64 +196,153 @@ def _by_hand(name: str) -> str:
     return f"download {row.url or row.page} elsewhere, then: twoview weights add {name} {row.file_name or 'FILE'}"
 
 
-def _fetch(url: str, part: Path, stage: str, on_progress: OnProgress | None) -> None:
-    """Download to `part`, from where an earlier try stopped if the server allows it."""
-    import urllib.error
-    import urllib.request
+# --- download --------------------------------------------------------------------------------------------------------
 
-    done = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
-    try:
-        reply = urllib.request.urlopen(request, timeout=30)
-    except urllib.error.HTTPError as error:
-        if error.code != 416:  # 416: nothing is left to send
-            raise
-        return
-    with reply:
-        resumed = reply.status == 206
+
+def _fetch(row: Weights, part: Path, stage: str, timeout_s: float, on_progress: OnProgress | None) -> None:
+    """Download to `part`, from where an earlier try stopped if the server says that its file is still the same."""
+    tag = _tag_of(part)
+    done = part.stat().st_size if part.exists() and tag.exists() else 0
+    wanted = {"Range": f"bytes={done}-", "If-Range": tag.read_text(encoding="utf-8")} if done else {}
+    with _ask(row.url, wanted, timeout_s) as reply:
+        if reply.status == 416:  # nothing is left to send: complete, or longer than the file is
+            whole = re.search(r"/(\d+)$", reply.headers.get("Content-Range", ""))
+            if not done or not whole or int(whole[1]) != done:
+                _forget(part)
+                raise ConnectionError("what an earlier try left was not part of it; the same command starts anew")
+            return
+        kind = reply.headers.get("Content-Type", "")
+        if kind.startswith("text/html"):
+            raise WeightsError(f"{row.url} answers with a web page instead of a file: a login, or the page of a proxy?")
+        resumed = re.match(rf"bytes {done}-\d+/", reply.headers.get("Content-Range", "")) if done else None
+        if reply.status == 206 and not resumed:
+            _forget(part)
+            raise ConnectionError("the server sent another part than was asked for; the same command starts anew")
         done = done if resumed else 0
-        length = reply.headers.get("Content-Length")
-        total = done + int(length) if length else None
+        length = reply.headers.get("Content-Length", "")
+        total = done + int(length) if length.isdigit() else None
+        same = reply.headers.get("ETag", "")  # a weak tag, W/..., does not promise the same bytes
+        same = same if same.startswith('"') else reply.headers.get("Last-Modified", "")
+        tag.unlink(missing_ok=True)
         with part.open("ab" if resumed else "wb") as file:
+            if same:
+                tag.write_text(same, encoding="utf-8")
             while block := reply.read(_CHUNK):
-                file.write(block)
                 done += len(block)
+                if done > row.most_bytes or (total is not None and done > total):
+                    _forget(part)
+                    raise WeightsError(
+                        f"{row.url} sends more than {done / 1e6:.0f} MB, and about {row.mb:g} belong to it"
+                    )
+                file.write(block)
                 report(on_progress, Progress(stage, done, total, "bytes"))
     if total is not None and done < total:
         raise ConnectionError(f"the connection ended after {done} of {total} bytes; the same command continues")
 
 
-def _extract(archive: Path, member: str, target: Path) -> None:
+@contextmanager
+def _ask(url: str, headers: Mapping[str, str], timeout_s: float) -> Iterator[Any]:
+    """The answer to a GET by https, also the answer 416. Raises WeightsError for what is not https."""
+    from urllib import error, request
+
+    class OnlyHttps(request.HTTPRedirectHandler):
+        def redirect_request(self, *given: Any) -> Any:
+            _check_https(given[-1])  # the new address
+            return super().redirect_request(*given)
+
+    _check_https(url)
+    opener = request.OpenerDirector()  # without the handlers of http, ftp, files and data
+    for handler in (
+        request.ProxyHandler(), request.HTTPSHandler(), OnlyHttps(), request.HTTPDefaultErrorHandler(),
+        request.HTTPErrorProcessor(), request.UnknownHandler(),
+    ):  # fmt: skip
+        opener.add_handler(handler)
+    try:
+        reply = opener.open(request.Request(url, headers={"User-Agent": "twoview", **headers}), timeout=timeout_s)
+    except error.HTTPError as refusal:
+        if refusal.code != 416:
+            raise
+        reply = refusal
+    with reply:
+        yield reply
+
+
+def _check_https(url: str) -> None:
+    if not url.lower().startswith("https://"):
+        raise WeightsError(f"{url} is not https, and nobody could tell what arrives: refused")
+
+
+def _tag_of(part: Path) -> Path:
+    """Where the server's name for the version of a partly downloaded file is kept."""
+    return part.with_name(part.name + ".tag")
+
+
+def _forget(part: Path) -> None:
+    part.unlink(missing_ok=True)
+    _tag_of(part).unlink(missing_ok=True)
+
+
+def _extract(archive: Path, row: Weights, target: Path) -> None:
+    hint = "delete it and download it again"
     try:
         with zipfile.ZipFile(archive) as zipped:
-            name = next((n for n in zipped.namelist() if Path(n).name == member), None)
-            if name is None:
-                raise WeightsError(f"{archive} holds no {member}; it has {', '.join(zipped.namelist()[:5])}")
-            with zipped.open(name) as source, target.open("wb") as out:
-                shutil.copyfileobj(source, out)
-    except zipfile.BadZipFile as error:
-        raise WeightsError(f"{archive} is a damaged zip file", hint="delete it and download it again") from error
+            entry = next((one for one in zipped.infolist() if Path(one.filename).name == row.member), None)
+            if entry is None:
+                raise WeightsError(f"{archive} holds no {row.member}; it has {', '.join(zipped.namelist()[:5])}")
+            if entry.file_size > row.most_bytes:
+                raise WeightsError(f"{archive}: {row.member} would unpack to {entry.file_size / 1e6:.0f} MB", hint=hint)
+            with zipped.open(entry) as source, target.open("wb") as out:
+                shutil.copyfileobj(source, out)  # never more than the entry says
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+        raise WeightsError(f"{archive} is a damaged zip file: {error}", hint=hint) from error
+
+
+# --- hashes ----------------------------------------------------------------------------------------------------------
+
+
+def _check_hash(name: str, path: Path, source: Path) -> None:
+    """Compare a file with the hash in the table, else with that of the first use; the first use tries it before.
+
+    source  the file to name in messages
+    """
+    found, known = sha256(path), WEIGHTS[name].sha256
+    pinned = "" if known else _pins().get(name, "")
+    if known or pinned:
+        if found == (known or pinned):
+            return
+        raise WeightsError(
+            f"{source} is not {name}: its SHA-256 starts {found[:12]}, expected {(known or pinned)[:12]}"
+            + ("" if known else ", as it was at its first use"),
+            hint=_by_hand(name) if source != cached_path(name) else f"delete it, then: twoview weights get {name}",
+        )
+    trial = next((function for start, function in TRIALS.items() if name.startswith(start)), None)
+    if trial is not None:
+        try:
+            plugins.load(trial, "trial", WeightsError)(name, path)
+        except TwoViewError as error:
+            reason = error.message.replace(str(path), source.name)
+            raise WeightsError(f"{source} is not {name}: {reason}", hint=_by_hand(name)) from error
+    _pin(name, found)
+    _log.warning(
+        "%s: SHA-256 %s, kept from this first use on; compare it with the publisher's if there is one", name, found
+    )
 
 
 def _pins() -> dict[str, str]:
-    try:
-        content = records.read_json(cache_folder() / "pins.json")
-    except FormatError:
+    """The hashes of first uses. Raises WeightsError for a damaged file, which must not make room for other hashes."""
+    path = cache_folder() / "pins.json"
+    if not path.exists():
         return {}
-    return dict(content.get("sha256", {}))
+    hint = f"if you trust the files in {path.parent}, delete it: they are then tried and their hashes kept again"
+    try:
+        content = records.read_json(regular_file(path)).get("sha256")
+    except (FormatError, RecursionError, UnicodeError) as error:
+        raise WeightsError(f"{path}, the hashes of weights, is damaged", hint=hint) from error
+    hashes = content if isinstance(content, dict) else {"": ""}
+    if not all(isinstance(one, str) and re.fullmatch("[0-9a-f]{64}", one) for one in hashes.values()):
+        raise WeightsError(f"{path}, the hashes of weights, is damaged", hint=hint)
+    return hashes
 
 
 def _pin(name: str, digest: str) -> None:
     records.write_json(cache_folder() / "pins.json", {**records.header("pins"), "sha256": {**_pins(), name: digest}})
-
-
-def _check_pin(name: str, path: Path) -> None:
-    """Compare with the hash in the table, else with that of the first use."""
-    known, found = WEIGHTS[name].sha256 or _pins().get(name, ""), sha256(path)
-    if not known:
-        _pin(name, found)
-    elif known != found:
-        raise WeightsError(
-            f"{path} has changed: its SHA-256 starts {found[:12]}, and it was {known[:12]}",
-            hint=f"delete it, then: twoview weights get {name}",
-        )

@@ -1,0 +1,34 @@
+"""Files that are files: a pipe, a device, a folder or a circle of links in their place is refused, not waited for."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from twoview.errors import FormatError, TwoViewError
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+def regular_file(path: Path | str, error: type[TwoViewError] = FormatError) -> Path:
+    """The path, if a regular file is there. Raises `error` for anything else, without opening it."""
+    path = Path(path)
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError as reason:
+        raise error(f"no such file: {path}", hint="check the path") from reason
+    except (OSError, ValueError) as reason:  # a circle of links, no permission; a zero in the name
+        raise error(
+            f"cannot read {path}: {getattr(reason, 'strerror', '') or reason}", hint="check the path"
+        ) from reason
+    if not stat.S_ISREG(mode):
+        kind = _KINDS.get(stat.S_IFMT(mode), "something else")
+        raise error(f"{path} is {kind}; expected a file", hint="give the path of a file")
+    return path
