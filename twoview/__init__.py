@@ -57,6 +57,8 @@ _NAMES = {
     "triangulate": "reconstruction.triangulation",
     "plan": "training.planning",
     "reproduce": "workflow.reproduction",
+    "remove": "workflow.takes",
+    "rename": "workflow.takes",
     "TriangulateConfig": "config",
     "load": "workflow.stages",
 }

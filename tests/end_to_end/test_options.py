@@ -316,6 +316,34 @@ def detections_of_other_tools(place, _):
 
 
 @tries("finetune", "--views", "--run", "--epochs", "--seed", "--device", "--weights", "--precision")
+@tries("finetune", "--take", "--without")
+@tries("plan", "--take", "--without")
+@tries("triangulate", "--take", "--without")
+@tries("detect", "--without")
+def takes_are_chosen(place, _):
+    place("sync", "a.mp4", "b.mp4", "--take", "undetected")
+    small = ("--method", "paper", "--weights", "start.pt")
+    trained = ("finetune", "--views", "a,b", *small, "--epochs", "1")
+    for words in (("plan", *small), ("triangulate", "--model", "start.pt"), trained):
+        assert "left out: view 'a' of take 'undetected'" in place(*words).err
+        place.refused(*words, "--take", "undetected", because="is not detected yet")
+        place.refused(*words, "--without", "take7", because="no take 'take7'")
+        assert "left out" not in place(*words, "--without", "undetected").err
+    assert "undetected" not in place("detect", *MARKERS, "--without", "undetected").out
+
+
+@tries("remove", "take", "--view", "--session")
+@tries("rename", "old", "new", "--session")
+def takes_removed_and_renamed(place, _):
+    more = ("--offset", "b=0", "--offset", "c=0")
+    place("sync", "a.mp4", "b.mp4", "short/a.mp4", "--views", "a,b,c", "--take", "t", *more)
+    place("remove", "t", "--view", "c", "--session", "session")
+    place("rename", "t", "jump", "--session", "session")
+    assert "jump" in place("show").out
+    place("remove", "jump")
+    assert "jump" not in place("show").out
+
+
 @tries("finetune", "--config", "--set")
 def finetune_settings(place, _):
     place(

@@ -14,8 +14,10 @@ from twoview.cli.lifting import convert, export, infer, weights_app
 from twoview.cli.options import DEFAULT_SESSION, Json, SessionFolder, Trust
 from twoview.cli.reconstruction import triangulate
 from twoview.cli.synchronization import sync
+from twoview.cli.takes import remove, rename
 from twoview.cli.training import finetune, plan, pretrain, reproduce
 from twoview.cli.visualization import render
+from twoview.errors import FormatError
 from twoview.storage.session import open_session
 
 app = typer.Typer(
@@ -51,13 +53,18 @@ def show(
     json: Json = False,
 ) -> None:
     """Show what a file or the session holds."""
-    from twoview.workflow.summary import describe_file, describe_session
+    from twoview.workflow.summary import DAMAGED, describe_file, describe_session
 
     rows = describe_session(open_session(session)) if path is None else describe_file(path, trust=trust or ())
     if json:
         console.as_json({"rows": rows})
     else:
         console.table(list(rows[0]) if rows else ["nothing"], [list(row.values()) for row in rows])
+    damaged = [str(row["take"]) for row in rows if row.get("views") == DAMAGED]
+    if damaged:
+        raise FormatError(
+            f"{len(damaged)} takes of {session} cannot be read: {', '.join(damaged[:5])}", hint="twoview remove TAKE"
+        )
 
 
 def demo(
@@ -83,7 +90,7 @@ def demo(
 
 for command in (
     sync, detect, finetune, infer, evaluate, show, demo, plan, triangulate, render,
-    export, convert, pretrain, reproduce,
+    export, convert, remove, rename, pretrain, reproduce,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(weights_app, name="weights")

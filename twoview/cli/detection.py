@@ -15,6 +15,7 @@ from twoview.cli.options import (
     Takes,
     Trust,
     Views,
+    Without,
     config_file,
     flag,
     names,
@@ -28,6 +29,7 @@ from twoview.storage.session import Session, open_session
 def detect(
     views: Views = None,
     take: Takes = None,
+    without: Without = None,
     detector: Detector = None,
     device: Annotated[str | None, flag("detect.device")] = None,
     person: Annotated[
@@ -68,7 +70,8 @@ def detect(
     written: list[Path] = []
     with console.progress() as on_progress:
         for found in detect_views(
-            store, views=names(views), takes=names(take), config=settings, source=source, jobs=jobs,
+            store, views=names(views), takes=names(take), without=names(without) or (), config=settings, source=source,
+            jobs=jobs,
             choose_again=person == "auto", detect_again=detector is not None, on_progress=on_progress,
         ):  # fmt: skip
             poses, state = found.poses, "new" if found.fresh else "up to date"

@@ -121,6 +121,9 @@ SessionFolder = Annotated[
 Views = Annotated[str | None, typer.Option(help="Names of the views, separated by commas: a,b.")]
 TakeName = Annotated[str | None, typer.Option(help="Name of the take, which is one event filmed by all phones.")]
 Takes = Annotated[str | None, typer.Option("--take", help="Names of the takes, separated by commas: take1,take2.")]
+Without = Annotated[
+    str | None, typer.Option("--without", help="Names of the takes to leave out, separated by commas: take3,take4.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Model = Annotated[
     str | None, typer.Option("--model", help="Model file, or name of a lifter (default: the session's model.pt).")

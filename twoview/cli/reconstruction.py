@@ -8,13 +8,27 @@ from typing import Annotated
 import typer
 
 from twoview.cli import console
-from twoview.cli.options import DEFAULT_SESSION, Json, SessionFolder, Trust, Views, config_file, flag, names, set_option
+from twoview.cli.options import (
+    DEFAULT_SESSION,
+    Json,
+    SessionFolder,
+    Takes,
+    Trust,
+    Views,
+    Without,
+    config_file,
+    flag,
+    names,
+    set_option,
+)  # fmt: skip
 from twoview.command_settings import resolve
 from twoview.storage.session import open_session
 
 
 def triangulate(
     views: Views = None,
+    take: Takes = None,
+    without: Without = None,
     height: Annotated[float | None, flag("triangulate.height_m", "--height")] = None,
     model: Annotated[str, typer.Option(help="Lifter for the first estimate: a name or a file.")] = "twoview-small",
     session: SessionFolder = DEFAULT_SESSION,
@@ -31,8 +45,9 @@ def triangulate(
     store = open_session(session)
     with console.progress() as on_progress:
         found = triangulate_session(
-            store, views=names(views), model=model, config=settings, trust=trusted, on_progress=on_progress
-        )
+            store, views=names(views), takes=names(take), without=names(without) or (), model=model, config=settings,
+            trust=trusted, on_progress=on_progress,
+        )  # fmt: skip
     if json:
         console.as_json({"takes": [result.summary() for result, _ in found]})
         return

@@ -14,8 +14,10 @@ from twoview.cli.options import (
     Detector,
     Json,
     SessionFolder,
+    Takes,
     Trust,
     Views,
+    Without,
     config_file,
     flag,
     method_option,
@@ -35,6 +37,8 @@ Device = Annotated[str | None, flag("finetune.device", "--device")]
 def finetune(
     views: Annotated[str, typer.Option(help="Names of the views, a,b, or video files to start from, a.mp4,b.mp4.")],
     method: Method = None,
+    take: Takes = None,
+    without: Without = None,
     run: Annotated[str, typer.Option(help="Name of the run; the same name continues a run.")] = "run1",
     epochs: Annotated[int | None, flag("finetune.epochs")] = None,
     seed: Annotated[int | None, flag("finetune.seed")] = None,
@@ -71,7 +75,8 @@ def finetune(
         else:
             store = open_session(session)
         result = finetune_session(
-            store, views=wanted, config=settings.finetune, triangulation=settings.triangulate, run=run,
+            store, views=wanted, takes=names(take), without=names(without) or (), config=settings.finetune,
+            triangulation=settings.triangulate, run=run,
             trust=trust or (), on_progress=on_progress,
         )  # fmt: skip
     console.show_run(result)
@@ -99,6 +104,8 @@ def _prepare(
 
 def plan(
     views: Views = None,
+    take: Takes = None,
+    without: Without = None,
     method: Method = None,
     weights: Weights = None,
     device: Device = None,
@@ -116,7 +123,8 @@ def plan(
     store = open_session(session)
     with console.progress() as on_progress:
         found = plan_session(
-            store, views=names(views), config=settings.finetune, triangulation=settings.triangulate,
+            store, views=names(views), takes=names(take), without=names(without) or (), config=settings.finetune,
+            triangulation=settings.triangulate,
             trust=trust or (), on_progress=on_progress,
         )  # fmt: skip
     if json:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import unicodedata
+from collections.abc import Iterable
 
 from twoview.errors import SessionError
 
 PUNCTUATION = " ._-()[]"
 LONGEST = 200  # bytes; file systems allow 255, and endings such as ".people.npz" follow
+_SHOWN = 5  # names in a message
 _LETTERS = "LMN"  # first letters of Unicode's categories of letters, marks and numbers
 # Files beside a view's or a video's own: a name that ends so would name another one's file.
 _ENDINGS = (".people", ".2d", ".before", ".result")
@@ -38,6 +41,15 @@ def name_from(text: str) -> str:
     if name.endswith((*_ENDINGS, ".")):
         name = name.replace(".", "_")
     return f"{name}_" if _problem(name) else name
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """What a message shows of the known names: all while they are few, else the most similar ones."""
+    names = list(known)
+    if len(names) <= _SHOWN:
+        return ", ".join(names) or "none"
+    near = difflib.get_close_matches(name, names, n=_SHOWN, cutoff=0.0)
+    return f"{', '.join(near)} and {len(names) - len(near)} more"
 
 
 def stays_inside(name: object) -> bool:

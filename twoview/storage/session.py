@@ -18,7 +18,7 @@ from typing import Any
 from twoview.errors import FormatError, SessionError
 from twoview.storage import records
 from twoview.storage.locks import locked
-from twoview.storage.names import check_name, stays_inside
+from twoview.storage.names import check_name, nearest, stays_inside
 
 DEFAULT_FOLDER = "session"
 
@@ -71,9 +71,20 @@ class Session:
     def take(self, name: str) -> Mapping[str, ViewFile]:
         """View name -> video of one take. Raises SessionError with the known takes, FormatError for a damaged file."""
         if name not in self.takes:
-            known = ", ".join(self.takes) or "none"
-            raise SessionError(f"no take {name!r} in {self.folder}; it has {known}", hint="twoview show")
+            raise SessionError(
+                f"no take {name!r} in {self.folder}; it has {nearest(name, self.takes)}", hint="twoview show"
+            )
         return self.takes[name]
+
+    def choose_takes(self, takes: Sequence[str] | None = None, without: Sequence[str] = ()) -> list[str]:
+        """Names of these takes (default: all) but those `without`. Raises SessionError for a name that is no take's."""
+        for name in (*(takes or ()), *without):
+            if name not in self.takes:
+                self.take(name)
+        chosen = [name for name in self.takes if name not in without and (takes is None or name in takes)]
+        if not chosen:
+            raise SessionError(f"no take of {self.folder} is left", hint="twoview show")
+        return chosen
 
     def check_views(self, wanted: Sequence[str] | None) -> tuple[str, ...]:
         """The view names asked for, or all. Raises SessionError for a name that no take has."""
@@ -81,9 +92,8 @@ class Session:
             return self.views
         unknown = [view for view in wanted if view not in self.views]
         if unknown:
-            known = ", ".join(self.views) or "none"
             raise SessionError(
-                f"no view {unknown[0]!r} in {self.folder}; it has {known}",
+                f"no view {unknown[0]!r} in {self.folder}; it has {nearest(unknown[0], self.views)}",
                 hint=f"twoview sync VIDEO VIDEO --views {','.join(wanted)}",
             )
         return tuple(wanted)
@@ -153,8 +163,12 @@ class Session:
 
     def keep_take(self, name: str) -> None:
         """Write the file of a take, unless the file says the same. The take must be locked."""
-        _split_old_file(self.folder)
-        path, content = self.take_path(name), _take_to_json(self.folder, self.take(name))
+        split_old_file(self.folder)
+        self.replace_take(name, self.take(name))
+
+    def replace_take(self, name: str, videos: Mapping[str, ViewFile]) -> None:
+        """Write the file of a take with these views alone. The take must be locked."""
+        path, content = self.take_path(name), _take_to_json(self.folder, videos)
         with suppress(FormatError):
             if records.read_json(path) == content:
                 return
@@ -306,7 +320,7 @@ def _read_old_file(folder: Path) -> dict[str, Mapping[str, ViewFile]] | None:
     return {take: _views(path, folder.resolve(), rows, hint) for take, rows in takes.items()}
 
 
-def _split_old_file(folder: Path) -> None:
+def split_old_file(folder: Path) -> None:
     """Give every take in the session.json of an older version a file of its own, and remove session.json."""
     path = folder / "session.json"
     if not path.exists():

@@ -54,14 +54,10 @@ def evaluate_takes(
     trust: Collection[str] = (),
 ) -> Report:
     """How well a model's poses of all views of the takes agree: no truth is needed. Raises SessionError, SyncError."""
-    lifter = load_model(model, trust=trust)
-    rows, wanted = [], set(takes or session.takes)
-    for name in wanted - set(session.takes):
-        session.take(name)
-    for take in load_takes(session, views):
-        if take.name in wanted:
-            found = compare_views({view: infer(poses, lifter) for view, poses in take.poses.items()}, take.sync)
-            rows += [replace(m, part=f"{take.name} {m.part}") for m in found.rows]
+    lifter, rows = load_model(model, trust=trust), []
+    for take in load_takes(session, views, takes=takes):
+        found = compare_views({view: infer(poses, lifter) for view, poses in take.poses.items()}, take.sync)
+        rows += [replace(m, part=f"{take.name} {m.part}") for m in found.rows]
     return Report(tuple(rows), notes=("agreement is not accuracy: two views can agree on a wrong pose",))
 
 

@@ -5,16 +5,18 @@ The command line, the demo and a notebook call the same functions.
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from twoview.config import DetectConfig, FinetuneConfig, TriangulateConfig
-from twoview.errors import FormatError, SessionError, TwoViewError
+from twoview.errors import DetectorError, FormatError, SessionError, SyncError, TwoViewError
 from twoview.poses import Poses2D
 from twoview.progress import OnProgress, is_first
 from twoview.storage import records
@@ -28,6 +30,11 @@ if TYPE_CHECKING:
     from twoview.training.finetuning import Run
     from twoview.training.planning import Plan
     from twoview.workflow.detection import ViewPoses
+
+SHORTEST_S = 1.0  # seconds that the views of a take must see the athlete together: less teaches nothing
+_NAMED = 5  # takes named in a message
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -123,8 +130,8 @@ def save_sync(session: Session, take: str, sync: Sync, *, settings: Mapping[str,
 def load_sync(session: Session, take: str) -> Sync:
     """The saved sync of a take. Raises SessionError if there is none, or a video has changed since."""
     path, files = session.sync_path(take), session.take(take)
-    videos = " ".join(file.path.name for file in files.values())
-    hint = f"twoview sync {videos} --take {take} --views {','.join(files)}"
+    videos = " ".join(quote(str(file.path)) for file in files.values())
+    hint = f"twoview sync {videos} --take {quote(take)} --views {quote(','.join(files))}"
     if not path.exists():
         raise SessionError(f"take {take!r} is not synchronized yet", hint=hint)
     if records.read_header(path)["inputs"] != sync_header(files, {})["inputs"]:
@@ -137,6 +144,7 @@ def detect_views(
     *,
     views: Sequence[str] | None = None,
     takes: Sequence[str] | None = None,
+    without: Sequence[str] = (),
     config: DetectConfig | None = None,
     source: str | None = None,
     jobs: int = 1,
@@ -146,6 +154,8 @@ def detect_views(
 ) -> Iterator[ViewPoses]:
     """Find the athlete in every video, one view at a time; what is up to date is only loaded.
 
+    takes         names of takes; default: all but those `without`, and those whose video is gone or has changed, which
+                  the log names once
     source        file of another tool whose detections are imported instead, see `detection.import_views`
     jobs          videos detected in parallel
     choose_again  also where a person was chosen by hand before
@@ -156,31 +166,38 @@ def detect_views(
     config = config or DetectConfig()
     again = {"choose_again": choose_again, "detect_again": detect_again}
 
-    def found(session: Session) -> dict[str, list[detection.View]]:
-        wanted, rows = session.check_views(views), dict[str, list[detection.View]]()
-        for take in takes or session.takes:
-            for view, file in session.take(take).items():
-                if view in wanted:
+    def found(session: Session) -> tuple[dict[str, list[detection.View]], list[TwoViewError]]:
+        """Take -> its views that can be detected or loaded, and what is wrong with the others."""
+        wanted, rows, problems = session.check_views(views), dict[str, list[detection.View]](), list[TwoViewError]()
+        for take in session.choose_takes(takes, without):
+            try:
+                for view, file in session.take(take).items():
+                    if view not in wanted:
+                        continue
                     path = session.detection_path(take, view)
                     one = detection.View.of(take, view, file.path, path, fingerprint=file.fingerprint, config=config)
+                    if file.path.exists() or source is not None or not one.is_current(**again):
+                        present(file, view, take)
                     rows.setdefault(take, []).append(one)
-        return rows
+            except TwoViewError as error:
+                problems.append(error)
+                rows.pop(take, None)
+        return rows, problems
 
     with ExitStack() as held:
         locks = {}
-        for take, rows in found(session).items():
+        for take, rows in found(session)[0].items():
             if source is not None or not all(row.is_current(**again) for row in rows):
                 locks[take] = held.enter_context(ExitStack())
                 locks[take].enter_context(session.lock(take))
         if locks:  # another command may have changed the takes that were waited for
             session = open_session(session.folder)
-        own, syncs = found(session), {}
-        for take, rows in own.items():
+        own, problems = found(session)
+        syncs = {}
+        for take in own:
             with suppress(TwoViewError):  # views that are not synchronized each choose for themselves
                 syncs[take] = load_sync(session, take)
-            for row in rows:
-                if row.video.exists() or source is not None or not row.is_current(**again):
-                    present(session.take(take)[row.name], row.name)
+        _leave_out(problems, unless=takes is not None or not own)
         every = [row for rows in own.values() for row in rows]
         left = {take: len(rows) for take, rows in own.items()}
         if source is not None:
@@ -196,51 +213,100 @@ def detect_views(
             yield one
 
 
-def load_takes(session: Session, views: Sequence[str] | None = None) -> list[Take]:
-    """Every take that has at least two of these views, with its sync, and its detections as they are asked for.
+def load_takes(
+    session: Session,
+    views: Sequence[str] | None = None,
+    *,
+    takes: Sequence[str] | None = None,
+    without: Sequence[str] = (),
+) -> list[Take]:
+    """The takes that can be learned from, with their sync, and their detections as they are asked for.
 
-    Raises SessionError naming the stage that is missing.
+    views    names of views; of each take those that it has, at least two; default: all
+    takes    names of takes; default: all but those `without`, and those that are not synchronized, not detected, or
+             show the athlete for less than SHORTEST_S, which the log names once
+
+    Raises for a take that was named, and where none is left, the error that says which stage is missing.
     """
-    from twoview.takes import LoadedLater, Take
+    wanted, loaded, problems = session.check_views(views), list["Take"](), list[TwoViewError]()
+    for name in session.choose_takes(takes, without):
+        try:
+            loaded.append(_loaded(session, name, wanted))
+        except TwoViewError as error:
+            problems.append(error)
+    _leave_out(problems, unless=takes is not None or not loaded)
+    return loaded
 
-    wanted = session.check_views(views)
-    loaded = []
-    for name, files in session.takes.items():
-        present = [view for view in wanted if view in files]
-        if len(present) < 2:
-            continue
-        paths = {view: session.detection_path(name, view) for view in present}
-        for view, path in paths.items():
-            if not path.exists():
-                raise SessionError(f"view {view!r} of take {name!r} is not detected yet", hint="twoview detect")
-            if records.read_header(path)["inputs"] != {"video": files[view].fingerprint}:
-                raise SessionError(f"the video of view {view!r}, take {name!r}, has changed", hint="twoview detect")
-        poses = LoadedLater(present, lambda view, paths=paths: records.load_as(paths[view], Poses2D))  # type: ignore[misc]
-        loaded.append(Take(name, poses, load_sync(session, name)))
-    if not loaded:
+
+def _loaded(session: Session, name: str, wanted: Sequence[str]) -> Take:
+    """A take that can be learned from. Raises what is wrong with any other one, with its name."""
+    from twoview.takes import LoadedLater, Take, check_views
+
+    files = session.take(name)
+    own = [view for view in wanted if view in files]
+    if len(own) < 2:
         raise SessionError(
-            f"no take in {session.folder} has two of the views {', '.join(wanted)}",
+            f"take {name!r} has {len(own)} of the views {', '.join(wanted)}",
             hint="twoview sync a.mp4 b.mp4, then twoview detect",
         )
-    return loaded
+    paths = {view: session.detection_path(name, view) for view in own}
+    for view, path in paths.items():
+        if not path.exists():
+            raise SessionError(f"view {view!r} of take {name!r} is not detected yet", hint="twoview detect")
+        if records.read_header(path)["inputs"] != {"video": files[view].fingerprint}:
+            raise SessionError(f"the video of view {view!r}, take {name!r}, has changed", hint="twoview detect")
+    sync = load_sync(session, name)
+    poses = {view: records.load_as(path, Poses2D) for view, path in paths.items()}
+    check_views([Take(name, poses, sync)])
+    spans = []
+    for view, found in poses.items():
+        seen = found.time[(found.score > 0).any(axis=1)]
+        if not len(seen):
+            raise DetectorError(f"nobody is seen in view {view!r} of take {name!r}", hint=f"--without {quote(name)}")
+        spans.append(sync.to_session(view, seen[[0, -1]]))
+    shared = min(span[1] for span in spans) - max(span[0] for span in spans)
+    if shared < SHORTEST_S:
+        raise SyncError(
+            f"the views of take {name!r} see the athlete together for {max(shared, 0.0):.2f} s, and {SHORTEST_S:g} s "
+            "are needed",
+            hint=f"check its clocks in sync.png, or leave it out: --without {quote(name)}",
+        )
+    later = LoadedLater(own, lambda view: records.load_as(paths[view], Poses2D))
+    return Take(name, later, sync)
+
+
+def _leave_out(problems: Sequence[TwoViewError], *, unless: bool) -> None:
+    """Say once which takes are left out, and why; raise the first reason instead `unless` they can be."""
+    if not problems:
+        return
+    if unless:
+        first = problems[0]
+        others = "".join(f"\nand: {message}" for message in dict.fromkeys(e.message for e in problems[1:_NAMED]))
+        more = f"\nand {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
+        raise type(first)(first.message + others + more, hint=first.hint)
+    named = "; ".join(error.message for error in problems[:_NAMED])
+    more = f"; and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
+    log.warning("left out: %s%s (`twoview show` lists what is missing)", named, more)
 
 
 def finetune_session(
     session: Session,
     *,
     views: Sequence[str] | None = None,
+    takes: Sequence[str] | None = None,
+    without: Sequence[str] = (),
     config: FinetuneConfig | None = None,
     triangulation: TriangulateConfig | None = None,
     run: str = "run1",
     trust: Collection[str] = (),
     on_progress: OnProgress | None = None,
 ) -> Run:
-    """Adapt the lifter to a session's takes; the best model becomes the session's `model.pt`."""
+    """Adapt the lifter to a session's takes (see `load_takes`); the best model becomes the session's `model.pt`."""
     from twoview.training.finetuning import finetune
 
-    takes = load_takes(session, views)
+    found = load_takes(session, views, takes=takes, without=without)
     result = finetune(
-        takes, config, out=session.run_folder(run), views=views, triangulation=triangulation, trust=trust,
+        found, config, out=session.run_folder(run), views=views, triangulation=triangulation, trust=trust,
         on_progress=on_progress,
     )  # fmt: skip
     if is_first():
@@ -253,6 +319,8 @@ def plan_session(
     session: Session,
     *,
     views: Sequence[str] | None = None,
+    takes: Sequence[str] | None = None,
+    without: Sequence[str] = (),
     config: FinetuneConfig | None = None,
     triangulation: TriangulateConfig | None = None,
     trust: Collection[str] = (),
@@ -263,14 +331,17 @@ def plan_session(
     from twoview.training.planning import plan
 
     config = config or FinetuneConfig()
-    takes, model = load_takes(session, views), load_model(config.weights, trust=trust)
-    return plan(takes, model, config, triangulation=triangulation, on_progress=on_progress)
+    found = load_takes(session, views, takes=takes, without=without)
+    model = load_model(config.weights, trust=trust)
+    return plan(found, model, config, triangulation=triangulation, on_progress=on_progress)
 
 
 def triangulate_session(
     session: Session,
     *,
     views: Sequence[str] | None = None,
+    takes: Sequence[str] | None = None,
+    without: Sequence[str] = (),
     model: str = "twoview-small",
     config: TriangulateConfig | None = None,
     trust: Collection[str] = (),
@@ -280,12 +351,12 @@ def triangulate_session(
     from twoview.lifting.model import load_model
     from twoview.reconstruction.triangulation import triangulate_takes
 
-    config, takes = config or TriangulateConfig(), load_takes(session, views)
+    config, loaded = config or TriangulateConfig(), load_takes(session, views, takes=takes, without=without)
     written = []
     with ExitStack() as held:
-        for take in takes:
+        for take in loaded:
             held.enter_context(session.lock(take.name))
-        found = triangulate_takes(takes, load_model(model, trust=trust), config=config, on_progress=on_progress)
+        found = triangulate_takes(loaded, load_model(model, trust=trust), config=config, on_progress=on_progress)
         for result in found:
             folder = session.take_folder(result.take) / "triangulated"
             inputs = {view: session.take(result.take)[view].fingerprint for view in result.views}
@@ -305,16 +376,17 @@ def load(path: Path | str, *, trust: Collection[str] = ()) -> Any:
     return records.load(path)
 
 
-def present(file: ViewFile, view: str) -> Path:
+def present(file: ViewFile, view: str, take: str = "") -> Path:
     """The path of a view's video. Raises SessionError if the file is gone, or is not the one that the session knows."""
+    of = f", take {take!r}," if take else ""
     if not file.path.exists():
         raise SessionError(
-            f"the video of view {view!r} is gone: {file.path}",
+            f"the video of view {view!r}{of} is gone: {file.path}",
             hint="put it back, or run `twoview sync` with its new place and the same --take and --views",
         )
     if records.fingerprint(file.path) != file.fingerprint:
         raise SessionError(
-            f"the video of view {view!r} has changed: {file.path}",
+            f"the video of view {view!r}{of} has changed: {file.path}",
             hint="put the old one back, or run `twoview sync` with the same --take and --views again",
         )
     return file.path

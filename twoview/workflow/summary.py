@@ -15,15 +15,20 @@ from twoview.timeline import Sync
 if TYPE_CHECKING:
     from twoview.lifting.model import Model
 
+DAMAGED = "damaged"
 MODELS = (".pt", ".pth", ".bin")  # suffixes of files that hold a lifter
 Row = dict[str, Any]
 
 
 def describe_session(session: Session) -> list[Row]:
-    """One row per take: its views, and which stages are done."""
-    rows = []
+    """One row per take: its views, and which stages are done; or what is wrong with its file."""
+    rows: list[Row] = []
     for take in session.takes:
-        status = session.status(take)
+        try:
+            status = session.status(take)
+        except FormatError as error:
+            rows.append({"take": take, "views": DAMAGED, "videos": error.message, "clocks": "", "athlete": ""})
+            continue
         undetected = [view for view in status.views if view not in status.detected]
         rows.append(
             {

@@ -1,0 +1,94 @@
+"""The stages on a session: a bad take is left out and named once, and a take that was named is insisted on."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+
+import pytest
+from session_takes import put_take
+
+from twoview.errors import FormatError, SessionError, SyncError
+from twoview.storage import records
+from twoview.storage.session import Session, open_session
+from twoview.workflow.stages import add_videos, detect_views, load_takes
+
+
+@pytest.fixture
+def session(tmp_path) -> Session:
+    """Two good takes, and five of which each lacks something."""
+    folder = tmp_path / "s"
+    for number, name in enumerate(("good1", "good2", "no sync", "undetected", "damaged", "changed", "alike")):
+        session = put_take(folder, name, seed=number)
+    put_take(folder, "short", seconds=1.2)
+    session.sync_path("no sync").unlink()
+    session.detection_path("undetected", "b").unlink()
+    session.detection_path("damaged", "a").write_bytes(b"PK\x03\x04 half")
+    header = {"inputs": {"video": "0-other"}}
+    records.save(session.detection_path("changed", "a"), records.load(session.detection_path("good1", "a")), **header)
+    return open_session(folder)
+
+
+def names(takes) -> list[str]:
+    return [take.name for take in takes]
+
+
+def test_takes_that_cannot_teach_are_left_out_and_named_once(session, caplog):
+    with caplog.at_level(logging.WARNING):
+        assert names(load_takes(session)) == ["alike", "good1", "good2"]
+    (record,) = caplog.records
+    said = record.getMessage()
+    for words in ("left out", "take 'no sync' is not synchronized", "view 'b' of take 'undetected' is not detected"):
+        assert words in said
+    assert "take 'short' see the athlete together for 0.76 s" in said
+    assert "damaged" in said
+    assert "take 'changed', has changed" in said
+
+
+def test_a_take_that_was_named_is_insisted_on(session, caplog):
+    for name, kind in (("no sync", SessionError), ("damaged", FormatError), ("short", SyncError)):
+        with pytest.raises(kind, match=name):
+            load_takes(session, takes=["good1", name])
+    with pytest.raises(SessionError, match="no take 'x'"):
+        load_takes(session, takes=["x"])
+    with pytest.raises(SessionError, match="no take 'x'"):
+        load_takes(session, without=["x"])
+    assert not caplog.records
+
+
+def test_takes_are_chosen(session, caplog):
+    assert names(load_takes(session, takes=["good2", "good1"])) == ["good1", "good2"]
+    bad = ["no sync", "undetected", "damaged", "changed", "short"]
+    assert names(load_takes(session, without=["good1", *bad])) == ["alike", "good2"]
+    assert not caplog.records
+    with pytest.raises(SessionError, match=r"is left"):
+        load_takes(session, takes=["good1"], without=["good1"])
+
+
+def test_a_take_whose_file_is_damaged_blocks_nothing(session, caplog):
+    session.take_path("good1").write_text("{")
+    assert names(load_takes(open_session(session.folder))) == ["alike", "good2"]
+    assert "good1" in caplog.text
+
+
+def test_where_nothing_is_left_every_reason_is_given(session):
+    with pytest.raises(SessionError, match="no sync") as error:
+        load_takes(session, without=["alike", "good1", "good2", "damaged", "short"])
+    assert "and: view 'b' of take 'undetected'" in error.value.message
+
+
+def test_a_video_that_is_gone_does_not_stop_the_detection_of_the_others(tmp_path, caplog):
+    from scenes import small_scene
+
+    from twoview.config import DetectConfig
+
+    for name in ("one", "two"):
+        small_scene(tmp_path / name, seconds=0.5, seed=len(name))
+        add_videos(tmp_path / "s", [tmp_path / name / "a.mp4", tmp_path / name / "b.mp4"], take=name)
+    shutil.rmtree(tmp_path / "two")
+    session, config = open_session(tmp_path / "s"), DetectConfig(detector="markers:Markers")
+    found = list(detect_views(session, config=config))
+    assert [(row.take, row.view) for row in found] == [("one", "a"), ("one", "b")]
+    assert "take 'two', is gone" in caplog.text
+    with pytest.raises(SessionError, match="take 'two', is gone"):
+        list(detect_views(session, takes=["two"], config=config))
