@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twoview.errors import SyncError
-from twoview.timeline import ClockMap, Sync, common_grid
+from twoview.timeline import ClockMap, ClockQuality, Sync, common_grid
 
 
 @given(st.floats(-100, 100), st.floats(-300, 300), st.floats(0, 3600))
@@ -24,6 +24,14 @@ def test_reference_comes_first_and_must_exist():
     assert Sync("b", {"a": ClockMap(), "b": ClockMap()}).views == ("b", "a")
     with pytest.raises(ValueError, match="reference 'c'"):
         Sync("c", {"a": ClockMap()})
+
+
+def test_the_error_of_a_clock_counts_the_way_of_the_sound_and_at_the_ends_the_drift():
+    sharp = ClockQuality(0.97, 1e-5, 20.0, 100.0, travel_s=0.015)
+    assert sharp.error_s == pytest.approx(0.015, abs=1e-4)
+    assert sharp.end_error_s == pytest.approx(np.hypot(0.015, 2 * 20e-6 * 50), rel=1e-3)
+    assert ClockQuality(1.0, 1e-3).error_s == pytest.approx(2e-3)  # by motion there is no way of sound
+    assert np.isnan(ClockQuality(1.0).error_s)
 
 
 def test_unknown_view_names_the_known_ones():

@@ -60,6 +60,12 @@ class SyncConfig(Checked):
 
     min_overlap_s: float = setting(2.0, "shortest time that two recordings must share", low=0.5, unit="s")
     max_drift_ppm: float = setting(300.0, "largest difference of clock rates that is searched", low=0.0, unit="ppm")
+    sound_way_m: float = setting(
+        5.0,
+        "how much farther one phone may be from the source of the sound, where --distance does not say it",
+        low=0.0,
+        unit="m",
+    )
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ clock (the reference view's). `session = offset_s + rate * view`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -14,6 +15,13 @@ import numpy as np
 from numpy import ndarray as Array
 
 from twoview.errors import SyncError
+
+HALF_FRAME_S = 1 / 60  # at 30 frames per second
+
+
+def probability_within(limit_s: float, error_s: float) -> float:
+    """Probability that a normal error is within a limit. error_s: standard error."""
+    return math.erf(limit_s / max(error_s, 1e-9) / math.sqrt(2))
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,14 +65,16 @@ class ClockMap:
 class ClockQuality:
     """Accuracy of one view's clock map. NaN where a method does not give a value.
 
-    confidence    probability 0..1 that the offset is right within half a frame (at 30 fps)
-    offset_se_s   standard error of the offset in the middle of the overlap, seconds
+    confidence    probability 0..1 that the clock is right within half a frame (at 30 fps)
+    offset_se_s   standard error of the offset in the middle of the overlap, seconds; by sound, that of the sound alone
     drift_se_ppm  standard error of the drift
     overlap_s     seconds that both views recorded
     windows       (used, total): windows of sound or motion that agree with the clock map
     residual_s    median absolute distance of those from the clock map, seconds
     motion_s      delay of the athlete's motion against this clock, where motion was compared too, seconds
     motion_se_s   standard error of that
+    travel_s      allowance for the way of the sound, seconds: how far the clock may be off since the phones stand at
+                  different distances from its source; 0 where no sound was used or motion removed it
     """
 
     confidence: float
@@ -75,6 +85,18 @@ class ClockQuality:
     residual_s: float = float("nan")
     motion_s: float = float("nan")
     motion_se_s: float = float("nan")
+    travel_s: float = float("nan")
+
+    @property
+    def error_s(self) -> float:
+        """Seconds that the clock stays within, 19 times in 20, in the middle of the overlap: both errors together."""
+        return math.hypot(2 * self.offset_se_s, 0.0 if math.isnan(self.travel_s) else self.travel_s)
+
+    @property
+    def end_error_s(self) -> float:
+        """The same at the ends of the overlap, where the error of the drift counts too."""
+        drift = 2e-6 * self.drift_se_ppm * self.overlap_s / 2
+        return math.hypot(self.error_s, 0.0 if math.isnan(drift) else drift)
 
 
 @dataclass(frozen=True)

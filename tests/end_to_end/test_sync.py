@@ -67,12 +67,14 @@ def test_json_is_one_object_with_all_that_is_known(twoview, here):
     assert row["offset_s"] == pytest.approx(OFFSET, abs=0.001)
     assert {"rate", "drift_ppm", "offset_se_s", "drift_se_ppm", "confidence", "overlap_s"} <= set(row)
     assert found["warnings"] == []
+    assert row["error_s"] > row["travel_s"] > 0.01 > row["offset_se_s"]
     assert row["overlap_s"] == pytest.approx(4 - OFFSET, abs=0.1)
 
 
 def test_a_picture_is_drawn_and_the_views_can_be_watched_together(twoview, here):
     answer = twoview("sync", "a.mp4", "b.mp4")
-    assert "began 0.6130 s later" in answer.out
+    assert "began 0.6130 s later ± 15 ms (the sound ± 0." in answer.out
+    assert "--distance or --refine removes that" in answer.out
     picture = cv2.imread(str(here / "session/takes/take1/sync.png"))
     assert picture.shape[1] > 1000
     assert picture.std() > 20
@@ -136,6 +138,8 @@ def test_by_hand_is_exact_and_recorded(twoview, here, options, method, offset):
 def test_distances_remove_the_travel_time_of_the_sound(twoview, here):
     assert twoview("sync", "a.mp4", "b.mp4", "--distance", "a=3,b=6.43").code == 0
     assert saved(here).clocks["b"].offset_s == pytest.approx(OFFSET + 0.01, abs=0.001)
+    assert saved(here).quality["b"].error_s < 0.003
+    refused(twoview("sync", "a.mp4", "b.mp4", "--distance", "b=6.43"), "the distance of a is missing")
 
 
 @pytest.mark.parametrize(

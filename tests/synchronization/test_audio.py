@@ -13,13 +13,17 @@ from places import SHARED
 from sounds import sound_of
 
 from twoview.config import SyncConfig
+from twoview.datasets.rendered import read_scene
+from twoview.errors import SyncError
 from twoview.media.audio import read_audio
-from twoview.synchronization.audio import find_claps, relate_sounds
+from twoview.synchronization.audio import find_claps, relate_sounds, sync
 from twoview.synchronization.audio_clocks import SPEED_OF_SOUND, find_lines, judge, match_sounds
 from twoview.synchronization.audio_features import Sound
+from twoview.timeline import ClockQuality
 
 RATE = 16000
 RECORDINGS = SHARED / "data" / "audio"
+SCENES = SHARED / "data" / "rendered"
 
 
 def claps(seconds: float, *, seed: int = 0, rate: float = 0.8) -> np.ndarray:
@@ -72,6 +76,47 @@ def test_a_large_drift_over_minutes_is_followed():
     assert found.used.mean() > 0.9
     for at_b in (5.0, 255.0):
         assert float(found.clock.to_session(at_b)) == pytest.approx(5.0 + at_b / (1 + 290e-6), abs=5e-4)
+
+
+def two_phones(distance: dict[str, float] | None = None, **settings: float) -> ClockQuality:
+    """How well the clocks of two phones with sharp sounds are known."""
+    world = claps(30)
+    sounds = {
+        name: replace(sound_of(recorded_by_phone(world, at, 20), RATE), name=name)
+        for name, at in (("a", 1.0), ("b", 4.2))
+    }
+    sync, _ = relate_sounds(sounds, reference="a", distances=distance, config=SyncConfig(**settings))
+    return sync.quality["b"]
+
+
+def test_however_sharp_the_sound_the_clocks_are_known_to_the_way_of_the_sound():
+    unknown, told, small = two_phones(), two_phones({"a": 3.0, "b": 8.0}), two_phones(sound_way_m=2.0)
+    assert unknown.offset_se_s < 1e-4
+    assert unknown.travel_s == pytest.approx(5 / SPEED_OF_SOUND)
+    assert unknown.error_s >= unknown.travel_s
+    assert 0.9 < unknown.confidence < 0.99  # within half a frame, 16.7 ms, of which the way may take 14.6
+    assert small.travel_s == pytest.approx(2 / SPEED_OF_SOUND)
+    assert told.travel_s < 0.003
+    assert told.confidence > 0.99
+
+
+def test_distances_are_those_of_all_views():
+    with pytest.raises(SyncError, match="the distance of a is missing") as raised:
+        two_phones({"b": 8.0})
+    assert "--distance a=3,b=3" in raised.value.hint
+
+
+@pytest.mark.skipif(not SCENES.exists(), reason="the rendered scenes are not here")
+@pytest.mark.parametrize("name", ["golf/test1", "hop_field", "karate_dojo"])
+def test_the_true_clocks_of_rendered_scenes_are_within_the_error(name):
+    """The sound's own error is far smaller than its distance from the clocks."""
+    scene = read_scene(SCENES / name)
+    found = sync(*(view.video for view in scene.views.values()), names=list(scene.views))
+    for view, known in found.quality.items():
+        away = np.abs(found.to_session(view, 2.0) - scene.views[view].clock.to_session(2.0))
+        assert away < known.error_s
+        if (name, view) != ("karate_dojo", "c"):
+            assert away > 20 * known.offset_se_s
 
 
 def test_unrelated_sound_is_refused():

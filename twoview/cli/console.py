@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from twoview.evaluation.scoring import Report
     from twoview.training.finetuning import Run
 
+_SHORT_WAY_S = 0.003  # a smaller allowance for the way of the sound is that of given distances
 _SLOW = 0.95  # a clock slower than this against the reference is slow motion, not drift
 _INTERRUPTED = 130  # exit code after Ctrl-C
 _PLAIN_EVERY_S = 10.0  # seconds between plain lines of progress when stderr is not a terminal
@@ -161,29 +162,48 @@ def next_step(command: str) -> None:
     out.print(_line("next: ", (command, "bold")))
 
 
+def milliseconds(seconds: float) -> str:
+    """A duration in ms with two or three digits, without the unit."""
+    value = seconds * 1000
+    return f"{value:.{2 if value < 1 else 1 if value < 9.95 else 0}f}"
+
+
 def show_sync(sync: Sync, take: str) -> None:
-    """One line per view: when it began relative to the reference, its drift, and how sure that is."""
+    """One line per view: when it began relative to the reference, its drift, and how sure that is.
+
+    What stands behind ± is exceeded once in 20 times: two standard errors.
+    """
     result(f"{take}: clocks by {sync.method}", f"{sync.reference}   reference")
     for view in sync.views[1:]:
         clock, quality = sync.clocks[view], sync.quality.get(view)
         parts = [f"{view}   began {abs(clock.offset_s):.4f} s {'later' if clock.offset_s >= 0 else 'earlier'}"]
-        if quality is not None and not math.isnan(quality.offset_se_s):
-            parts[0] += f" ± {quality.offset_se_s * 1000:.2f} ms"
+        if quality is not None and not math.isnan(quality.error_s):
+            parts[0] += f" ± {milliseconds(quality.error_s)} ms"
+            if quality.travel_s > 0:
+                of_sound, way = milliseconds(2 * quality.offset_se_s), milliseconds(quality.travel_s)
+                parts[0] += f" (the sound ± {of_sound}, its way ± {way})"
         if clock.rate < _SLOW:
             parts.append(f"slow motion, {1 / clock.rate:.3g} times")
         elif clock.rate > 1 / _SLOW:
             parts.append(f"the reference is slow motion, {clock.rate:.3g} times")
         elif abs(clock.drift_ppm) >= 0.5:
             error = math.nan if quality is None else quality.drift_se_ppm
-            parts.append(f"drift {clock.drift_ppm:+.0f}{'' if math.isnan(error) else f' ± {error:.0f}'} ppm")
+            parts.append(f"drift {clock.drift_ppm:+.0f}{'' if math.isnan(error) else f' ± {2 * error:.0f}'} ppm")
         if quality is not None:
             used, total = quality.windows
             parts += [f"{used} of {total} windows used"] if total else []
             sure = ">99.9%" if quality.confidence > 0.999 else f"{quality.confidence:.1%}"
             parts.append(f"{sure} sure to half a frame")
-            if not math.isnan(quality.motion_s) and "motion" not in sync.method:
-                parts.append(f"motion differs by {quality.motion_s * 1000:+.1f} ± {quality.motion_se_s * 1000:.1f} ms")
+            if not math.isnan(quality.motion_s) and quality.travel_s != 0:
+                error_ms = milliseconds(2 * quality.motion_se_s)
+                parts.append(f"motion differs by {quality.motion_s * 1000:+.1f} ± {error_ms} ms")
         result(" · ".join(parts))
+    way_s = max((q.travel_s for q in sync.quality.values() if not math.isnan(q.travel_s)), default=0.0)
+    if way_s > _SHORT_WAY_S:
+        result(
+            "its way: sound comes 3 ms later per meter that a phone is farther from its source, which the sound cannot "
+            "tell; --distance or --refine removes that"
+        )
     if not math.isnan(sync.loop_s):
         result(f"all pairs agree within {sync.loop_s * 1000:.2f} ms")
     warn(*sync.warnings)

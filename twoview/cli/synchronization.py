@@ -34,7 +34,9 @@ def sync(
     ] = False,
     refine: Annotated[
         bool,
-        typer.Option("--refine", help="Use sound, then correct the offsets by motion. Run `twoview detect` first."),
+        typer.Option(
+            "--refine", help="Use sound, corrected by motion where that knows more. Run `twoview detect` first."
+        ),
     ] = False,
     offset: Annotated[
         list[str] | None,

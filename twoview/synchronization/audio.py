@@ -1,10 +1,12 @@
 """Clocks from sound: the sound tracks of all pairs of views are compared, and one clock is found for all views.
 
-Sound arrives later at a view that is farther from its source: 3 m more are 9 ms, which `distances` takes off.
+Sound arrives later at a view that is farther from its source: 3 m more are 9 ms. `distances` takes that off; without
+them the clocks are known to the offset of the sound and an allowance for its way, however sharp the sound is.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, combinations
@@ -21,13 +23,14 @@ from twoview.media.containers import Damage
 from twoview.media.video import read_slowdown
 from twoview.progress import OnProgress, Progress, report
 from twoview.synchronization import several_views
-from twoview.synchronization.audio_clocks import match_sounds
+from twoview.synchronization.audio_clocks import SPEED_OF_SOUND, match_sounds
 from twoview.synchronization.audio_features import Sound, prepare
 from twoview.synchronization.several_views import Relation
-from twoview.timeline import Sync
+from twoview.timeline import HALF_FRAME_S, Sync, probability_within
 
 RATE = 16000  # samples per second that are compared: nothing above 7 kHz survives phones' codecs reliably
 _CLAP_HOP_S = 0.005
+_DISTANCE_ERROR_M = 0.5  # of a distance that a person gives
 _OTHER_WAYS = (
     "relate the clocks by motion after `twoview detect`: twoview sync --motion; "
     "or by hand: twoview sync a.mp4 b.mp4 --at a=12.30 --at b=4.10"
@@ -112,7 +115,16 @@ def relate_sounds(
     """The clocks of all views, and the relations of all pairs that they rest on, including those that were refused.
 
     distances  meters from the source of the sound to each view
+
+    Raises SyncError where distances are given and one is missing.
     """
+    config, distances = config or SyncConfig(), distances or {}
+    missing = [view for view in sounds if view not in distances]
+    if distances and missing:
+        raise SyncError(
+            f"the distance of {', '.join(missing)} is missing: only differences of distance delay the sound",
+            hint=f"--distance {','.join(f'{view}=3' for view in sounds)}, with the meters to the source of the sound",
+        )
     pairs = list(combinations(sounds.values(), 2))
     relations = []
     for done, (first, second) in enumerate(pairs):
@@ -120,7 +132,21 @@ def relate_sounds(
         relations.append(match_sounds(first, second, distances=distances, config=config))
     report(on_progress, Progress("compare sound", len(pairs), len(pairs), "pairs"))
     warnings = [f"{sound.name}: {warning}" for sound in sounds.values() for warning in sound.warnings]
-    return several_views.solve(relations, reference, "sound", hint=_OTHER_WAYS, warnings=warnings), relations
+    sync = several_views.solve(relations, reference, "sound", hint=_OTHER_WAYS, warnings=warnings)
+    way_m = 2**0.5 * _DISTANCE_ERROR_M if distances else config.sound_way_m
+    return _with_travel(sync, way_m / SPEED_OF_SOUND, sounds[reference].slowdown), relations
+
+
+def _with_travel(sync: Sync, travel_s: float, slowdown: float) -> Sync:
+    """The sync with the allowance for the way of the sound, real seconds, in the errors and confidences of its views.
+
+    slowdown  seconds of the session that one real second takes
+    """
+    quality = {}
+    for view, known in sync.quality.items():
+        sure = probability_within(HALF_FRAME_S, math.hypot(known.offset_se_s / slowdown, travel_s / 2))
+        quality[view] = replace(known, confidence=known.confidence * sure, travel_s=slowdown * travel_s)
+    return replace(sync, quality=quality)
 
 
 def find_claps(sound: Sound) -> Array:

@@ -104,7 +104,8 @@ def match_sounds(
     clock = _between_views(best.clock, a, b, distances)
     windows = int(best.used.sum()), len(best.used)
     quality = ClockQuality(
-        confidence, best.offset_se_s, best.drift_se_ppm, span[1] - span[0], windows, best.residual_s
+        confidence, a.slowdown * best.offset_se_s, best.drift_se_ppm, span[1] - span[0], windows,
+        a.slowdown * best.residual_s,
     )  # fmt: skip
     return Relation(
         a.name, b.name, clock, quality, refusal,

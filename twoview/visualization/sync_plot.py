@@ -79,8 +79,8 @@ def _headline(sync: Sync) -> str:
     for view in sync.views[1:]:
         clock, quality = sync.clocks[view], sync.quality.get(view)
         text = f"{view}: {clock.offset_s:+.4f} s against {sync.reference}"
-        if quality is not None and math.isfinite(quality.offset_se_s):
-            text += f" ± {quality.offset_se_s * 1000:.2f} ms, {quality.confidence:.1%} sure"
+        if quality is not None and math.isfinite(quality.error_s):
+            text += f" ± {quality.error_s * 1000:.1f} ms, {quality.confidence:.1%} sure"
         parts.append(text)
     return f"by {sync.method}   " + "   ·   ".join(parts)
 
