@@ -18,6 +18,7 @@ from twoview.errors import SyncError
 from twoview.poses import Poses2D
 from twoview.skeleton import COCO17, H36M17
 from twoview.synchronization.motion import (
+    _combined,
     compare_with_motion,
     match_poses,
     motion_delay,
@@ -143,6 +144,52 @@ def test_the_refinement_removes_the_error_of_the_sound(lag):
     assert bool(better.warnings) == (abs(lag) > 0.025)
 
 
+def test_sound_and_motion_are_combined_by_their_errors():
+    """The truth lies at 0; the sound is off by its way, the motion by its own error."""
+    rng = np.random.default_rng(0)
+    for sound in (0.0, 0.002, 0.0075):  # errors that really are there; 7.5 ms are expected
+        for motion in (0.0005, 0.002, 0.004, 0.007):
+            of_sound, of_motion = rng.normal(0, sound, 2000), rng.normal(0, motion, 2000)
+            moved = [_combined(m - s, 0.0075, motion) for s, m in zip(of_sound, of_motion, strict=True)]
+            left = of_sound + np.array([shift for shift, _ in moved])
+            assert np.mean(np.abs(left) > np.abs(of_sound) + 0.0021) < 0.006
+            assert np.mean(np.abs(left) < 2 * np.array([error for _, error in moved])) > 0.93
+            if sound == 0.0075:
+                assert np.sqrt(np.mean(left**2)) < min(1.8 * motion, 0.9 * sound)
+    assert _combined(0.05, 0.0075, 0.001)[0] == pytest.approx(0.05, abs=5e-4)  # no way of sound is as long as that
+
+
+def test_motion_that_knows_less_than_the_sound_corrects_nothing():
+    """Gentle movement under noise: the motion's error of tens of ms must not replace that of the sound."""
+    a, b = two_cameras()
+    clock, rng = ClockMap(3.0), np.random.default_rng(4)
+    poses = {"a": seen(a, seconds=4, view="a"), "b": seen(b, start=0.7, seconds=3, clock=clock, view="b")}
+    for view, good in poses.items():
+        still = np.mean(good.xy, axis=0) + 0.06 * (good.xy - np.mean(good.xy, axis=0))
+        slow = np.cumsum(rng.normal(0, 0.4, good.xy.shape), axis=0)
+        poses[view] = replace(good, xy=still + slow - slow.mean(axis=0))
+    quality = ClockQuality(0.97, 1e-5, 5.0, 3.0, travel_s=0.0146)
+    by_sound = Sync("a", {"a": ClockMap(), "b": ClockMap(3.008)}, quality={"b": quality})
+    delay, error = motion_delay(poses["a"], poses["b"], by_sound.clocks["b"])
+    assert np.isnan(delay) or error > 0.0075
+    with pytest.raises(SyncError, match=r"motion cannot correct the clocks: b"):
+        refine_with_motion(by_sound, poses)
+    poses["c"] = seen(two_cameras(40)[1], start=0.5, seconds=4, clock=ClockMap(1.0), view="c")
+    poses["a"] = seen(a, seconds=4, view="a")
+    three = replace(
+        by_sound, clocks={**by_sound.clocks, "c": ClockMap(1.008)}, quality={"b": quality, "c": quality}
+    )  # fmt: skip
+    partly = refine_with_motion(three, poses)
+    assert partly.clocks["b"] == by_sound.clocks["b"]
+    assert partly.quality["b"] == quality
+    assert partly.warnings[0].startswith("b ")
+    assert "stays that of the sound" in partly.warnings[0]
+    assert partly.clocks["c"].offset_s == pytest.approx(1.0, abs=0.004)
+    assert partly.quality["c"].travel_s == 0
+    assert partly.quality["c"].error_s < 0.0146
+    assert partly.quality["c"].confidence > quality.confidence
+
+
 def test_a_warning_gives_both_numbers_where_sound_and_motion_disagree():
     a, b = two_cameras()
     poses = {"a": seen(a, view="a"), "b": seen(b, start=0.7, clock=ClockMap(3.0), view="b")}
@@ -180,10 +227,11 @@ def test_the_benchmark_of_motion_holds_on_made_clips():
         joints = np.stack([joints[..., 0], joints[..., 2], 1.0 - joints[..., 1]], axis=-1)  # z up
         clips.append(bench.Motion(f"made {seed}", joints.astype(np.float32), 60.0, "made"))
     noise = bench.NoiseModel()
-    for error, _, accepted, left in bench.same_clip(clips, 11, noise):
-        assert accepted
-        assert error < 1 / 60
-        assert left < 0.008
+    for row in bench.same_clip(clips, 11, noise):
+        assert row.accepted
+        assert row.error_s < 1 / 60
+        for after in row.refinements:
+            assert abs(after.error_s) < max(abs(after.sound_s) + 0.002, 0.008)
     assert bench.other_clips(clips, 11, noise, alike=False, count=4) == (0, 4)
 
 
@@ -195,10 +243,12 @@ def test_the_benchmark_of_motion_holds_on_a_few_clips():
     noise = bench.NoiseModel()
     rows = bench.same_clip([clip for clip in clips if clip.seconds >= 4], 11, noise)
     assert len(rows) == 3
-    for error, _, _, left in rows:
-        assert error < 1 / 60
-        assert left < 0.008
-    assert sum(accepted for _, _, accepted, _ in rows) >= 2
+    for row in rows:
+        assert row.error_s < 1 / 60
+        for after in row.refinements:
+            assert abs(after.error_s) <= abs(after.sound_s) + 0.0021
+    assert any(abs(r.sound_s) > 0.01 and abs(r.error_s) < 0.004 for row in rows for r in row.refinements)
+    assert sum(row.accepted for row in rows) >= 2
     wrong, count = bench.other_clips(clips, 11, noise, alike=False, count=4)
     assert (wrong, count) == (0, 4)
 

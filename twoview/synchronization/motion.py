@@ -9,7 +9,7 @@ from itertools import combinations
 
 import numpy as np
 from numpy import ndarray as Array
-from scipy.special import stdtr
+from scipy.special import stdtr, stdtrit
 
 from twoview.config import SyncConfig
 from twoview.errors import SyncError
@@ -26,18 +26,22 @@ from twoview.synchronization.motion_clocks import (
     trajectories,
 )
 from twoview.synchronization.several_views import Relation
-from twoview.timeline import ClockMap, ClockQuality, Sync
+from twoview.timeline import HALF_FRAME_S, ClockMap, ClockQuality, Sync, probability_within
 
 _LOG_ODDS = (-3.55, -2.47, 4.17, -22.2)  # of one motion: per log of share, misfit and seconds; constant
 _LEAST_MISFIT = 0.003  # no body fits better with a real detector
 _LEAST_PROBABILITY, _MOST_LIKENESS = 0.5, 0.9  # limits of what is accepted; likeness: a rival's evidence, of the best's
 _MOST_SHARE = 0.5  # of the movement may remain as residual; above, hardly anything moved
 _SE_FACTOR, _LEAST_SE_S = 1.3, 0.0003  # windows of a take are not quite independent
+_RESTART, _LEAST_DELAY_SE_S = 6, 0.0008  # grid points; errors that are the same in all windows
+_WITHIN_TWO = 0.977  # share of normal errors below two standard errors
 _SAME_ANSWER_S = 0.1  # answers nearer than this are one
 _USUAL_DRIFT_PPM = 40.0  # of two phones; takes shorter than _DRIFT_FROM_S do not show it and are taken to have none
 _DRIFT_FROM_S = 30.0
-_HALF_FRAME_S = 1 / 60  # at 30 frames per second
 _REACH_S = 0.08  # largest difference from the sound that a refinement searches
+_USUAL_SOUND_S = 0.0075  # error of a clock by sound whose allowance is not known
+_CONTRADICTS = 4.0  # standard errors of the motion by which the sound's clock must be off to be doubted
+_HARMLESS_S, _SURE = 0.002, 4.0  # see `_combined`
 _UNUSUAL_S = 0.025  # travel time of the sound and delays inside phones together seldom exceed this
 _BY_HAND = "give it by hand: twoview sync a.mp4 b.mp4 --at a=12.30 --at b=4.10"
 
@@ -71,7 +75,7 @@ def compare_with_motion(
     slowdown: Mapping[str, float] | None = None,
     config: SyncConfig | None = None,
 ) -> Sync:
-    """The same sync, with each view's difference to the motion; a warning where they are half a frame apart."""
+    """The same sync, with each view's difference to the motion; a warning where they are clearly half a frame apart."""
     slow, quality, warnings = slowdown or {}, dict(sync.quality), list(sync.warnings)
     for view, known in sync.quality.items():
         if view not in poses or sync.reference not in poses:
@@ -83,7 +87,7 @@ def compare_with_motion(
         at = found.middle_s
         delay = float(found.clock.to_session(at) - sync.to_session(view, at))
         quality[view] = replace(known, motion_s=delay, motion_se_s=found.quality.offset_se_s)
-        if abs(delay) > _HALF_FRAME_S:
+        if abs(delay) > max(HALF_FRAME_S, 2 * found.quality.offset_se_s):
             by_sync, by_motion = (float(c.to_session(at)) - at for c in (sync.clocks[view], found.clock))
             warnings.append(
                 f"{view}: {sync.method} and motion disagree by {delay * 1000:+.0f} ms, more than half a frame: "
@@ -95,25 +99,63 @@ def compare_with_motion(
 def refine_with_motion(
     sync: Sync, poses: Mapping[str, Poses2D], *, slowdown: Mapping[str, float] | None = None
 ) -> Sync:  # fmt: skip
-    """A sync from sound with offsets set by motion: without the travel time of the sound and delays inside phones.
+    """A sync from sound with offsets corrected by motion: without the way of the sound and delays inside phones.
 
-    The drift remains that of the sound. Raises SyncError where a view shows too little motion.
+    Sound and motion are combined by their errors; the drift remains that of the sound. A view whose motion is known
+    less well than its sound keeps the clock of the sound, with a warning. Raises SyncError where all views do.
     """
     slow, clocks, quality, warnings = slowdown or {}, dict(sync.clocks), dict(sync.quality), list(sync.warnings)
+    kept = []
     for view in sync.views[1:]:
         both = slow.get(sync.reference, 1.0), slow.get(view, 1.0)
-        delay, error = motion_delay(poses[sync.reference], poses[view], sync.clocks[view], slowdown=both)
+        delay, motion = (
+            value / both[0]
+            for value in motion_delay(poses[sync.reference], poses[view], sync.clocks[view], slowdown=both)
+        )
+        known = quality.get(view, ClockQuality(1.0))
+        sound = _sound_error(known, both[0])
         if math.isnan(delay):
-            raise SyncError(
-                f"{view} shows too little motion to refine its clock within {_REACH_S * 1000:.0f} ms of the sound's",
-                hint="leave --refine out",
+            kept.append(f"{view} shows too little motion within {_REACH_S * 1000:.0f} ms of the sound's clock")
+            continue
+        if motion > (max(sound, _USUAL_SOUND_S) if abs(delay) > _CONTRADICTS * motion else sound):
+            kept.append(
+                f"{view}: the motion knows the moment to ± {2000 * motion:.0f} ms, the sound to ± {2000 * sound:.0f} ms"
             )
-        clocks[view] = replace(sync.clocks[view], offset_s=sync.clocks[view].offset_s + delay)
-        if view in quality:
-            quality[view] = replace(quality[view], motion_s=0.0, motion_se_s=error, offset_se_s=error)
+            continue
+        shift, error = _combined(delay, sound, motion)
+        clocks[view] = replace(sync.clocks[view], offset_s=sync.clocks[view].offset_s + both[0] * shift)
+        # The confidence of the sound is that of its delay and that of its error; the second is now another one.
+        delay_right = min(known.confidence / max(probability_within(HALF_FRAME_S, sound), 1e-9), 1.0)
+        quality[view] = replace(
+            known, confidence=delay_right * probability_within(HALF_FRAME_S, error), offset_se_s=both[0] * error,
+            travel_s=0.0, motion_s=both[0] * (delay - shift), motion_se_s=both[0] * motion,
+        )  # fmt: skip
         if abs(delay) > _UNUSUAL_S:
             warnings.append(f"{view}: motion is {delay * 1000:+.0f} ms off the sound; more than phones usually are")
+    if len(kept) == len(sync.views) - 1:
+        raise SyncError(f"motion cannot correct the clocks: {'; '.join(kept)}", hint="leave --refine out")
+    warnings += [f"{reason}: its clock stays that of the sound" for reason in kept]
     return replace(sync, clocks=clocks, quality=quality, method=f"{sync.method}+motion", warnings=tuple(warnings))
+
+
+def _sound_error(known: ClockQuality, slowdown: float) -> float:
+    """Standard error of a clock by sound in real seconds: the way of the sound is not known."""
+    return _USUAL_SOUND_S if math.isnan(known.error_s) else max(known.error_s / 2 / slowdown, _LEAST_SE_S)
+
+
+def _combined(delay: float, sound: float, motion: float) -> tuple[float, float]:
+    """How far to move a clock of the sound towards the motion, and the standard error of the result; seconds.
+
+    delay  of the motion against the sound; sound, motion: their standard errors
+
+    The mean by both errors, but no farther than leaves the result worse than the sound by more than _HARMLESS_S only if
+    the mean is _SURE standard errors off: what is moved beyond twice the error is on the far side of the truth.
+    """
+    sound = max(sound, abs(delay) / 2)  # far apart, the sound has an error that the allowance does not know
+    weight = sound**2 / (sound**2 + motion**2)
+    best, error = weight * abs(delay), motion * weight**0.5
+    shift = min(best, _HARMLESS_S + max(2 * (best - _SURE * error), 0.0))
+    return math.copysign(shift, delay), math.hypot(error, best - shift)
 
 
 def motion_delay(
@@ -121,7 +163,8 @@ def motion_delay(
 ) -> tuple[float, float]:
     """How much later than `clock` says the motion of b is in a, up to `reach_s`, and its standard error; seconds.
 
-    Both are NaN where there is no motion, or no agreement within reach.
+    Both are NaN where there is no motion, or no agreement within reach. In slow motion the geometry can take the place
+    of a delay; then the answer depends on where the search began, which counts as an error.
     """
     drift = clock.rate * slowdown[1] / slowdown[0]  # without slow motion
     views = trajectories(a, slowdown[0]), trajectories(replace(b, time=b.time * drift), slowdown[1])
@@ -130,7 +173,11 @@ def motion_delay(
     found = refine(*views, lag, reach=reach)
     if found is None or found.share > _MOST_SHARE or abs(found.lag - lag) > reach:
         return math.nan, math.nan
-    return slowdown[0] * (found.lag - lag) / RATE, slowdown[0] * _standard_error(found)
+    again = [refine(*views, found.lag + other, reach=_RESTART) for other in (-_RESTART / 2, _RESTART / 2)]
+    lags = [found.lag, *(other.lag for other in again if other is not None)]
+    own = _for_few_windows(_standard_error(found), found)
+    error = math.hypot(own, float(np.ptp(lags)) / RATE, _LEAST_DELAY_SE_S)
+    return slowdown[0] * (found.lag - lag) / RATE, slowdown[0] * error
 
 
 def match_poses(
@@ -168,7 +215,7 @@ def _judge(
     same = _same_motion(best)
     error, refusal = _standard_error(best), ""
     # Probability that an offset with this standard error, from so many windows, is right within half a frame.
-    right = float(2 * stdtr(len(best.curve) - 1, _HALF_FRAME_S / error) - 1)
+    right = float(2 * stdtr(len(best.curve) - 1, HALF_FRAME_S / error) - 1)
     if same < _LEAST_PROBABILITY:
         refusal = (
             f"too little shared motion: at best {max(1 - best.share, 0):.0%} of it agrees for {best.seconds:.1f} s, "
@@ -180,7 +227,7 @@ def _judge(
     elif same * right < _LEAST_PROBABILITY:
         refusal = (
             f"the motion is too gentle to find the moment: ± {error * 1000:.0f} ms, and half a frame is "
-            f"{_HALF_FRAME_S * 1000:.0f} ms"
+            f"{HALF_FRAME_S * 1000:.0f} ms"
         )
     time = b.start + best.time / RATE
     delay = np.array([lowest(best.steps, row) - best.lag for row in best.curve]) / RATE
@@ -189,10 +236,10 @@ def _judge(
     middle = float(np.average(time, weights=weight + 1e-9))
     offset = a.start - b.start + best.lag / RATE
     delay -= drift * (time - middle)
-    used = (np.abs(delay) < _HALF_FRAME_S) & (weight > 0)
+    used = (np.abs(delay) < HALF_FRAME_S) & (weight > 0)
     unique = 1 / (1 + math.exp(20 * (likeness - 1.0)))  # probability that the best candidate is the right one
     quality = ClockQuality(
-        same * right * unique, slowdown[0] * error, drift_se * 1e6, best.seconds,
+        same * right * unique, slowdown[0] * _for_few_windows(error, best), drift_se * 1e6, best.seconds,
         (int(used.sum()), len(used)), float(np.median(np.abs(delay[used]))) if used.any() else math.nan,
     )  # fmt: skip
     clock = ClockMap(slowdown[0] * (offset - drift * middle), (1 + drift) * slowdown[0] / slowdown[1])
@@ -225,6 +272,11 @@ def _standard_error(found: Candidate) -> float:
     without = np.array([lowest(found.steps, whole - row) for row in found.curve]) / RATE
     error = float(np.sqrt((count - 1) / count * np.square(without - without.mean()).sum()))
     return max(_SE_FACTOR * error, _LEAST_SE_S)
+
+
+def _for_few_windows(error: float, found: Candidate) -> float:
+    """A standard error that holds the truth as often as that of a normal error: few windows know their spread badly."""
+    return error * float(stdtrit(len(found.curve) - 1, _WITHIN_TWO)) / 2
 
 
 def _drift(time: Array, delay: Array, weight: Array, seconds: float) -> tuple[float, float]:
