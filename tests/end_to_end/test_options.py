@@ -332,6 +332,19 @@ def takes_are_chosen(place, _):
     assert "undetected" not in place("detect", *MARKERS, "--without", "undetected").out
 
 
+@tries("finetune", "--use")
+def a_run_is_used_by_hand(place, _):
+    trained = ("finetune", "--views", "a,b", "--method", "paper", "--weights", "start.pt", "--epochs", "1")
+    place("finetune", "--run", "none", "--use", code=1)
+    for run in ("one", "two"):
+        place(*trained, "--run", run, "--set", "keep=last", "--seed", str(len(run)), "--use")
+    place("finetune", "--run", "one", "--use")
+    shown = place("show", "--json").json
+    assert {row["run"]: row["model"] for row in shown["runs"]} == {"one": "in use", "two": ""}
+    assert "in use" in place("show").out
+    place("finetune", code=2)
+
+
 @tries("remove", "take", "--view", "--session")
 @tries("rename", "old", "new", "--session")
 def takes_removed_and_renamed(place, _):

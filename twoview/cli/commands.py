@@ -53,17 +53,28 @@ def show(
     json: Json = False,
 ) -> None:
     """Show what a file or the session holds."""
-    from twoview.workflow.summary import DAMAGED, describe_file, describe_session
+    from twoview.workflow.summary import DAMAGED, describe_file, describe_results, describe_runs, describe_session
 
-    rows = describe_session(open_session(session)) if path is None else describe_file(path, trust=trust or ())
-    if json:
-        console.as_json({"rows": rows})
+    if path is not None:
+        tables = {"rows": describe_file(path, trust=trust or ())}
     else:
+        store = open_session(session)
+        tables = {"rows": describe_session(store), "runs": describe_runs(store), "results": describe_results(store)}
+    if json:
+        console.as_json(tables)
+    else:
+        first, *others = tables.items()
+        rows = first[1]
         console.table(list(rows[0]) if rows else ["nothing"], [list(row.values()) for row in rows])
-    damaged = [str(row["take"]) for row in rows if row.get("views") == DAMAGED]
-    if damaged:
+        for title, more in others:
+            if more:
+                console.result("")
+                console.table(list(more[0]), [list(row.values()) for row in more], title=title)
+    damaged = [str(next(iter(row.values()))) for rows in tables.values() for row in rows if DAMAGED in row.values()]
+    if damaged and path is None:
         raise FormatError(
-            f"{len(damaged)} takes of {session} cannot be read: {', '.join(damaged[:5])}", hint="twoview remove TAKE"
+            f"{len(damaged)} files of {session} cannot be read: {', '.join(damaged[:5])}",
+            hint="make them again by their command, or `twoview remove TAKE`",
         )
 
 

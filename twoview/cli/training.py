@@ -35,11 +35,19 @@ Device = Annotated[str | None, flag("finetune.device", "--device")]
 
 
 def finetune(
-    views: Annotated[str, typer.Option(help="Names of the views, a,b, or video files to start from, a.mp4,b.mp4.")],
+    views: Annotated[
+        str | None, typer.Option(help="Names of the views, a,b, or video files to start from, a.mp4,b.mp4.")
+    ] = None,
     method: Method = None,
     take: Takes = None,
     without: Without = None,
     run: Annotated[str, typer.Option(help="Name of the run; the same name continues a run.")] = "run1",
+    use: Annotated[
+        bool,
+        typer.Option(
+            "--use", help="Use this run's model even if another run's is better; without --views nothing is trained."
+        ),
+    ] = False,
     epochs: Annotated[int | None, flag("finetune.epochs")] = None,
     seed: Annotated[int | None, flag("finetune.seed")] = None,
     device: Device = None,
@@ -57,8 +65,15 @@ def finetune(
 
     Methods: phones, ours and the default, with the paper's consistency loss among its terms; or paper, as published.
     """
+    from twoview.workflow.models import run_in_use, use_run
     from twoview.workflow.stages import finetune_session
 
+    if views is None:
+        if not use:
+            raise typer.BadParameter("name the views: --views a,b")
+        store = open_session(session)
+        console.saved(store.model_path, use_run(store, run), next="twoview infer clip.mp4")
+        return
     flags = {
         "method": method, "epochs": epochs, "seed": seed, "device": device, "weights": weights,
         "precision": precision, "devices": devices, "nodes": nodes, "detect.detector": detector,
@@ -76,11 +91,11 @@ def finetune(
             store = open_session(session)
         result = finetune_session(
             store, views=wanted, takes=names(take), without=names(without) or (), config=settings.finetune,
-            triangulation=settings.triangulate, run=run,
-            trust=trust or (), on_progress=on_progress,
+            triangulation=settings.triangulate, run=run, use=use, trust=trust or (), on_progress=on_progress,
         )  # fmt: skip
     console.show_run(result)
-    console.saved(store.model_path, result.folder / "report.html", next="twoview infer clip.mp4")
+    model = store.model_path if run_in_use(store) == result.folder.name else result.model
+    console.saved(model, result.folder / "report.html", next="twoview infer clip.mp4")
 
 
 def _are_views(wanted: list[str], session: Path) -> bool:

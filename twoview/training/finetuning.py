@@ -169,7 +169,8 @@ def _finetune_alone(
     state = replace(state, warnings=tuple(warnings), finished=True)
     if fabric.is_global_zero:
         views_seen = dict.fromkeys(view for take in takes for view in take.views)
-        about = {"takes": len(takes), "views": ",".join(views_seen), "clips": len(train)}
+        about = {"takes": len(takes), "views": ",".join(views_seen), "clips": len(train), "weights": config.weights}
+        about["judged_on"] = folder.judged_on(held_out)
         _write_model(out, state, made, config, {**about, "held_out_clips": len(held_out)})
     folder.save(state)
     fabric.barrier()
@@ -348,6 +349,7 @@ def _write_model(out: Path, state: RunState, model: Model, config: FinetuneConfi
         "reach": dict(state.reach),
     }
     save_model(out / "model.pt", replace(model, card=card))
+    runs.write_result(out, card)
     write_report(
         out / "report.html", runs.rows(out), title=f"Run {out.name}", before=state.before, after=best.held_out,
         best_epoch=best.epoch, warnings=state.warnings, about={**card, **to_plain(config)["finetune"]},

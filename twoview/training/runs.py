@@ -3,6 +3,7 @@
 config.json             settings; `--config` reads the file
 log.jsonl, log.csv      one line per epoch: losses, held-out numbers, seconds
 events.out.tfevents.*   the same for TensorBoard, where it was asked for
+result.json             what the model's card says: method, held-out numbers, and the clips that judged
 last.pt, best.pt        state after the last epoch, and the best lifter so far
 
 `state_header` and `read_state` serve pretraining as well.
@@ -28,6 +29,7 @@ from twoview.progress import is_first
 from twoview.storage import records, torch_files
 from twoview.storage.locks import locked
 from twoview.takes import Take
+from twoview.training.clips import Clip
 
 STATE_VERSION = 2
 Row = Mapping[str, Any]
@@ -109,6 +111,14 @@ class RunFolder:
                 ) from error
             self._board = SummaryWriter(str(self.path))
 
+    def judged_on(self, held_out: Sequence[Clip]) -> str:
+        """A hash of the clips that judge the run: their takes' poses and clocks, and the seconds that they show."""
+        digest = hashlib.sha256()
+        for clip in sorted(held_out, key=lambda clip: (clip.take, float(clip.time[0]))):
+            poses = [self._head["inputs"][f"{clip.take}/{view}"] for view in clip.views]
+            digest.update(f"{clip.take} {clip.views} {poses} {clip.time[0]:.2f} {clip.time[-1]:.2f};".encode())
+        return digest.hexdigest()[:24]
+
     def save(self, state: RunState) -> None:
         """Write the state and the best lifter so far."""
         if self.writes:
@@ -126,6 +136,12 @@ class RunFolder:
                 if name != "epoch":
                     self._board.add_scalar(name.replace("loss_", "loss/"), float(value), int(row["epoch"]))
             self._board.flush()
+
+
+def write_result(folder: Path, card: Mapping[str, Any]) -> None:
+    """Write what the card of a run's model says, to be read without the model."""
+    inputs = {"model": records.fingerprint(folder / "model.pt")}
+    records.write_json(folder / "result.json", {**card, **records.header("run result", inputs=inputs)})
 
 
 def run_alone(folder: Path) -> AbstractContextManager[None]:

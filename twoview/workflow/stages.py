@@ -6,7 +6,6 @@ The command line, the demo and a notebook call the same functions.
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -23,6 +22,7 @@ from twoview.storage import records
 from twoview.storage.names import check_name, name_from
 from twoview.storage.session import Session, ViewFile, open_session
 from twoview.timeline import Sync
+from twoview.workflow.models import keep_better, use_run
 
 if TYPE_CHECKING:
     from twoview.reconstruction.triangulation import Triangulation
@@ -298,10 +298,14 @@ def finetune_session(
     config: FinetuneConfig | None = None,
     triangulation: TriangulateConfig | None = None,
     run: str = "run1",
+    use: bool = False,
     trust: Collection[str] = (),
     on_progress: OnProgress | None = None,
 ) -> Run:
-    """Adapt the lifter to a session's takes (see `load_takes`); the best model becomes the session's `model.pt`."""
+    """Adapt the lifter to a session's takes (see `load_takes`).
+
+    The run's model becomes the session's `model.pt` if it is the better one, see `models.keep_better`, or to be used.
+    """
     from twoview.training.finetuning import finetune
 
     found = load_takes(session, views, takes=takes, without=without)
@@ -310,8 +314,10 @@ def finetune_session(
         on_progress=on_progress,
     )  # fmt: skip
     if is_first():
-        with records.atomic(session.model_path) as temporary:
-            shutil.copyfile(result.model, temporary)
+        if use:
+            use_run(session, run)
+        else:
+            keep_better(session, run)
     return result
 
 

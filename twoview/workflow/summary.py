@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +13,14 @@ from twoview.poses import Poses2D, Poses3D
 from twoview.storage import records
 from twoview.storage.session import Session
 from twoview.timeline import Sync
+from twoview.workflow.models import read_result, run_in_use, run_names
 
 if TYPE_CHECKING:
     from twoview.lifting.model import Model
 
-DAMAGED = "damaged"
+DAMAGED = "damaged!"  # no take, view or method can be called so
+BESIDE = (".2d.npz", ".before.npz", ".people.npz")  # endings of files beside a result
+FINGERPRINT = re.compile(r"[0-9]+-[0-9a-f]{24}")
 MODELS = (".pt", ".pth", ".bin")  # suffixes of files that hold a lifter
 Row = dict[str, Any]
 
@@ -40,6 +45,61 @@ def describe_session(session: Session) -> list[Row]:
             }
         )
     return rows
+
+
+def describe_runs(session: Session) -> list[Row]:
+    """One row per run: how far it is, its criterion before and after, and whether the session uses its model."""
+    used, rows = run_in_use(session), list[Row]()
+    for name in run_names(session):
+        try:
+            result = read_result(session.folder / "runs" / name)
+        except FormatError as error:
+            rows.append({"run": name, "method": DAMAGED, "criterion before": error.message, "after": "", "model": ""})
+            continue
+        if result is None:
+            rows.append({"run": name, "method": "", "criterion before": "", "after": "", "model": "not finished"})
+            continue
+        state = "in use" if name == used else ""
+        state += ("" if not state or result.adapted else ", ") + ("" if result.adapted else "kept unadapted")
+        rows.append(
+            {
+                "run": name,
+                "method": result.method,
+                "criterion before": result.before,
+                "after": result.after,
+                "model": state,
+            }
+        )
+    return rows
+
+
+def describe_results(session: Session) -> list[Row]:
+    """One row per result: of which video, and by which model."""
+    models = {}
+    for name in run_names(session):
+        path = session.folder / "runs" / name / "model.pt"
+        if path.exists():
+            models[records.fingerprint(path)] = f"run {name}"
+    if session.model_path.exists():
+        used = records.fingerprint(session.model_path)
+        models[used] = f"{models.get(used, 'a model of no run')}, in use"
+    rows: list[Row] = []
+    for path in sorted(session.results.glob("*.npz")):
+        if not path.name.endswith(BESIDE):
+            try:
+                model = str(records.read_header(path)["inputs"]["model"])
+            except (FormatError, KeyError, TypeError) as error:
+                rows.append({"result": path.stem, "video": DAMAGED, "model": getattr(error, "message", str(error))})
+                continue
+            named = models.get(model, "a model that is gone" if FINGERPRINT.fullmatch(model) else model)
+            rows.append({"result": path.stem, "video": _video_of(path), "model": named})
+    return rows
+
+
+def _video_of(path: Path) -> str:
+    with suppress(FormatError):
+        return str(records.read_json(path.with_suffix(".result.json")).get("file", ""))
+    return ""
 
 
 def describe_file(path: Path | str, *, trust: Collection[str] = ()) -> list[Row]:
