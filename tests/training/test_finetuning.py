@@ -468,6 +468,54 @@ def test_a_state_of_a_newer_version_is_refused(tmp_path, start):
         finetune([take()], config, out=tmp_path / "run")
 
 
+def cut_off(tmp_path, start, method=PAPER):
+    """A run that was stopped after its first epoch, its config and its state."""
+    config = replace(method, weights=str(start), epochs=2)
+
+    def stop(event) -> None:
+        if event.done > 0.6 * event.total:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finetune([take()], config, out=tmp_path / "run", on_progress=stop)
+    return config, torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+
+
+def test_a_state_with_parts_missing_or_of_another_kind_is_refused_in_one_line(tmp_path, start):
+    config, state = cut_off(tmp_path, start)
+    path = tmp_path / "run" / "last.pt"
+    weights, best = state["lifter"], state["best"]
+    first = next(iter(weights))
+    changes = [{key: None} for key in state if key not in ("made_by", "finished")] + [
+        {"version": 0}, {"version": "two"}, {"settings": 5}, {"settings": {}}, {"inputs": []}, {"format": ["x"]},
+        {"epoch": -1}, {"epoch": "one"}, {"before": {}}, {"before": {"criterion": "low"}}, {"warnings": [3]},
+        {"best": {**best, "lifter": {}}}, {"best": {**best, "epoch": None}}, {"best": {**best, "more": 1}},
+        {"lifter": {k: v for k, v in weights.items() if k != first}}, {"lifter": {**weights, "x": torch.zeros(1)}},
+        {"lifter": {**weights, first: torch.zeros(2, 2)}}, {"lifter": {**weights, first: "text"}},
+        {"optimizer": {"state": {}, "param_groups": []}}, {"optimizer": {}},
+        {"optimizer": {"state": 3, "param_groups": 4}},
+    ]  # fmt: skip
+    contents = [{**state, **change} for change in changes]
+    contents += [
+        {k: v for k, v in state.items() if k != key}
+        for key in state
+        if key not in ("reach", "made_by", "finished", "warnings")
+    ]
+    for content in contents:
+        torch.save(content, path)
+        with pytest.raises((FormatError, TrainingError)) as caught:
+            finetune([take()], config, out=tmp_path / "run")
+        assert "\n" not in caught.value.message
+
+
+def test_a_damaged_log_is_refused_in_one_line(tmp_path, start):
+    config, _ = cut_off(tmp_path, start)
+    for text in ("{", "[]", "5", "[" * 100_000, "\x00"):
+        (tmp_path / "run" / "log.jsonl").write_text(text)
+        with pytest.raises(FormatError, match="log"):
+            finetune([take()], config, out=tmp_path / "run")
+
+
 class Marked:
     """An objective whose criterion is the number at which a lifter's head was marked; a gate's is its adapted one's."""
 

@@ -8,7 +8,7 @@ from people import standing_people
 
 from twoview.config import BodyRange, CameraRange, NoiseModel, PretrainConfig
 from twoview.datasets.motion import Motion
-from twoview.errors import TrainingError
+from twoview.errors import FormatError, TrainingError
 from twoview.training.pretraining import draw_batch, learning_rate, lifting_loss, pretrain, score_lifter
 from twoview.training.virtual_cameras import MotionBank
 
@@ -78,6 +78,20 @@ def test_a_state_of_the_old_layout_is_continued(motions, tmp_path):
     pretrain(config(), motions, out=tmp_path / "old")
     assert json.loads((tmp_path / "old" / "log.jsonl").read_text().splitlines()[-1])["step"] == 6
     assert whole.shape == weights(pretrain(config(), motions, out=tmp_path / "old")).shape
+
+
+def test_a_state_with_parts_missing_is_refused_in_one_line(motions, tmp_path):
+    pretrain(config(steps=2), motions, out=tmp_path)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    wrong = [
+        {k: v for k, v in state.items() if k != key} for key in ("step", "lifter", "average", "optimizers", "settings")
+    ]
+    wrong += [{**state, **change} for change in ({"step": "x"}, {"lifter": {}}, {"average": 3}, {"optimizers": []})]
+    for content in wrong:
+        torch.save(content, tmp_path / "state.pt")
+        with pytest.raises(FormatError, match="is damaged") as caught:
+            pretrain(config(steps=2), motions, out=tmp_path)
+        assert "\n" not in caught.value.message
 
 
 def test_it_learns_and_logs(motions, tmp_path):

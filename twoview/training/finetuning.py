@@ -121,6 +121,8 @@ def _finetune_alone(
     state = folder.resume()
     if state is not None and state.finished:
         return _run(out, state)
+    if state is not None:
+        folder.check_fits(state, start.lifter)
 
     grids = [resample(take, model.rate_hz, views) for take in takes]
     clips = _clips(grids, model, config)
@@ -215,7 +217,10 @@ class _Loop:
             best = Snapshot(0, before, runs.cpu_weights(self.lifter))
             return RunState(0, before, best, best.lifter, self.optimizer.state_dict())
         self.lifter.load_state_dict(state.lifter)
-        self.optimizer.load_state_dict(dict(state.optimizer))
+        try:
+            self.optimizer.load_state_dict(dict(state.optimizer))
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise runs.damaged(self.out / "last.pt", "--run NAME") from error
         return state
 
     def train(self, epoch: int) -> dict[str, float]:

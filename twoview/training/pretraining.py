@@ -33,7 +33,7 @@ from twoview.storage import records, torch_files
 from twoview.training import losses
 from twoview.training.bodies import coco_like, vary_bodies, vary_definition
 from twoview.training.clips import step_seed
-from twoview.training.runs import read_state, run_alone, state_header
+from twoview.training.runs import damaged, read_state, run_alone, state_header
 from twoview.training.virtual_cameras import Chance, MotionBank, center_motion, load_noise, render
 
 _ROOT = H36M17.root
@@ -238,11 +238,14 @@ class _Run:
         )
         if state is None:
             return False
-        self.lifter.load_state_dict(state["lifter"])
-        self.average.load_state_dict(state["average"])
-        for (optimizer, _), saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        self.step, self.seconds = int(state["step"]), float(state["seconds"])
+        try:
+            self.lifter.load_state_dict(state["lifter"])
+            self.average.load_state_dict(state["average"])
+            for (optimizer, _), saved in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
+            self.step, self.seconds = int(state["step"]), float(state["seconds"])
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, IndexError) as error:
+            raise damaged(out / "state.pt", "--out FOLDER") from error
         return True
 
 

@@ -28,6 +28,7 @@ from twoview.errors import FormatError, MissingBackend, TrainingError
 from twoview.progress import is_first
 from twoview.storage import records, torch_files
 from twoview.storage.locks import locked
+from twoview.storage.regular import regular_file
 from twoview.takes import Take
 from twoview.training.clips import Clip
 
@@ -90,8 +91,21 @@ class RunFolder:
         )
         if content is None:
             return None
-        state = {name: content[name] for name in RunState.__dataclass_fields__ if name in content}
-        return RunState(**{**state, "best": Snapshot(**state["best"]), "warnings": tuple(state["warnings"])})
+        path = self.path / "last.pt"
+        try:
+            state = {name: content[name] for name in RunState.__dataclass_fields__ if name in content}
+            found = RunState(**{**state, "best": Snapshot(**state["best"]), "warnings": tuple(state["warnings"])})
+            _check_types(found)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise damaged(path, "--run NAME") from error
+        return found
+
+    def check_fits(self, state: RunState, lifter: nn.Module) -> None:
+        """Raise FormatError unless the weights in a state are those of this lifter."""
+        shapes = {key: value.shape for key, value in lifter.state_dict().items()}
+        for weights in (state.lifter, state.best.lifter):
+            if {key: value.shape for key, value in weights.items()} != shapes:
+                raise damaged(self.path / "last.pt", "--run NAME")
 
     def start(self, *, new: bool) -> None:
         """Write the settings and an empty log for a new run, and open TensorBoard's file where it was asked for.
@@ -151,6 +165,29 @@ def run_alone(folder: Path) -> AbstractContextManager[None]:
     return locked(folder / ".lock", f"the run in {folder}", wait=False)
 
 
+def damaged(path: Path, another: str) -> FormatError:
+    """The error for a state that a run cannot continue from. another: option that starts another run."""
+    return FormatError(
+        f"{path} is damaged, and the run cannot continue from it",
+        hint=f"{another} starts another, or move {path.parent} away",
+    )
+
+
+def _check_types(state: RunState) -> None:
+    """Raise TypeError or ValueError for values that no run has."""
+    numbers = (state.before, state.best.held_out, state.reach)
+    if not all(isinstance(epoch, int) and epoch >= 0 for epoch in (state.epoch, state.best.epoch)):
+        raise ValueError("epochs are whole numbers")
+    if not all(isinstance(v, int | float) and isinstance(k, str) for group in numbers for k, v in dict(group).items()):
+        raise TypeError("held-out numbers are numbers")
+    if "criterion" not in state.before or (state.best.epoch <= state.epoch and "criterion" not in state.best.held_out):
+        raise ValueError("the criterion is missing")
+    if not all(isinstance(value, Tensor) for group in (state.lifter, state.best.lifter) for value in group.values()):
+        raise TypeError("weights are tensors")
+    if not all(isinstance(line, str) for line in state.warnings) or not isinstance(state.optimizer, Mapping):
+        raise TypeError("warnings are texts, and the optimizer has a state")
+
+
 def cpu_weights(lifter: nn.Module) -> dict[str, Tensor]:
     """A copy of a lifter's weights on the CPU."""
     return {key: value.detach().cpu().clone() for key, value in lifter.state_dict().items()}
@@ -159,8 +196,13 @@ def cpu_weights(lifter: nn.Module) -> dict[str, Tensor]:
 def rows(folder: Path) -> list[dict[str, Any]]:
     """The log of a run, one mapping per epoch; null, which stands for a number that is not finite, becomes NaN."""
     path = folder / "log.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [{k: math.nan if v is None else v for k, v in json.loads(line).items()} for line in lines]
+    if not path.exists():
+        return []
+    try:
+        lines = regular_file(path).read_text(encoding="utf-8").splitlines()
+        return [{k: math.nan if v is None else v for k, v in json.loads(line).items()} for line in lines]
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        raise FormatError(f"{path} is damaged: {error}"[:300], hint=f"move {path} away") from error
 
 
 def state_header(format: str, settings: Mapping[str, Any], inputs: Mapping[str, str] | None = None) -> records.Header:
@@ -189,13 +231,16 @@ def read_state(
     try:
         content = torch_files.read(path)
         version = content.get("version", 1)
+        if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+            raise ValueError(f"version {version!r}")
         content = upgrade(content) if version < STATE_VERSION else content
         settings, inputs = _completed(defaults, json.loads(json.dumps(content["settings"]))), content["inputs"]
-    except (FormatError, KeyError) as error:
-        raise FormatError(f"{path} is damaged and cannot be continued from", hint=f"delete {path.parent}") from error
-    if content["format"] != head["format"] or version > STATE_VERSION:
+        format = str(content["format"])
+    except (FormatError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise damaged(path, another) from error
+    if format != head["format"] or version > STATE_VERSION:
         raise FormatError(
-            f"{path} holds {content['format']} version {version}; expected {head['format']} up to {STATE_VERSION}",
+            f"{path} holds {format[:50]} version {version}; expected {head['format']} up to {STATE_VERSION}",
             hint="upgrade twoview, or choose another folder",
         )
     changed = [key for key, value in head["settings"].items() if value != settings.get(key)]
