@@ -1,0 +1,64 @@
+"""Commands killed at one of their changes of a file, or at a moment: nothing is lost, and once more makes all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from random import Random
+
+from cases import Bench, Case, described
+from commands import Watch, run
+from small_session import STAGES, contents
+from damage import unreadable
+
+SHARE = {"detect": 5, "finetune": 5, "export": 3, "infer": 3, "sync": 2, "triangulate": 2}  # of the kills
+QUICKER = {"export": ("export", "model.pt")}  # beside the ONNX file, whose making takes half a minute
+
+
+def cases(bench: Bench, random: Random) -> Iterator[Case]:
+    """Kills without end."""
+    stages, shares = list(SHARE), list(SHARE.values())
+    while True:
+        stage = random.choices(stages, shares)[0]
+        quick = stage in QUICKER and random.random() < 0.8
+        words = QUICKER[stage] if quick else STAGES[stage]
+        last = 4 if quick else len(bench.small.outcomes[stage].changes)
+        act = "stop" if random.random() < 0.25 else "kill"
+        watch = Watch(act, random.randint(1, last))
+        if random.random() < 0.25:
+            watch = Watch(after_s=max(random.random() * bench.small.outcomes[stage].seconds, 0.01))
+        yield f"{stage}: {watch}", partial(killed, bench, stage, words, watch)
+
+
+def killed(bench: Bench, stage: str, words: tuple[str, ...], watch: Watch) -> list[str]:
+    """What is wrong after a kill and the same command again."""
+    work = bench.room(bench.small.before[stage])
+    before = contents(work)
+    outcome = run(words, work, bench.log, watch)
+    found = described(outcome, outcome.faults(killed=True))
+    after = contents(work)
+    found += [f"lost {name}" for name in before if name not in after]
+    found += [f"unreadable after the kill: {name}" for name in unreadable(work, after)]
+    again = run(words, work, bench.log)
+    found += described(again, again.faults() + (["fails after the kill"] if again.code else []))
+    wanted = _expected(bench, stage, work)
+    made = contents(work)
+    for name, value in wanted().items():
+        if made.get(name) != value:
+            found.append(f"after the kill and once more {name} is {'another' if name in made else 'missing'}")
+    found += [f"left behind: {path.relative_to(work)}" for path in work.rglob(".*") if path.name not in (".locks",)]
+    return found
+
+
+def _expected(bench: Bench, stage: str, work: Path) -> Callable[[], dict[str, str]]:
+    """What the files are where nothing was disturbed: the room before the next stage."""
+    names = list(STAGES)
+    later = names[names.index(stage) + 1 :]
+    room = bench.small.before[later[0]] if later else bench.small.done
+
+    def wanted() -> dict[str, str]:
+        there = contents(room / "work")
+        return {name: value for name, value in there.items() if name != "model.onnx" or (work / name).exists()}
+
+    return wanted
