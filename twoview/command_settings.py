@@ -115,8 +115,10 @@ def read_file(path: Path | str) -> dict[str, Any]:
     shipped = PRESETS / f"{path.name}.toml"
     if path == Path(path.name) and not path.exists() and shipped.exists():
         path = shipped
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"{path} is a folder, a pipe or a device, and a file with settings was expected")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         content = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
@@ -126,6 +128,8 @@ def read_file(path: Path | str) -> dict[str, Any]:
         isinstance(group, dict) for k, group in content.items() if k in SECTIONS
     ):
         raise ConfigError(f"{path} is no file of settings: expected sections with settings in each")
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} holds no sections of settings")
     content = {k: v for k, v in content.items() if k not in ("format", "version", "made_by", "inputs", "settings")}
     for section in content:
         if section not in SECTIONS:

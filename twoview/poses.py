@@ -11,6 +11,7 @@ from numpy import ndarray as Array
 
 from twoview.skeleton import H36M17, HIPS_TOO_HIGH, HeadRule, Skeleton, to_h36m
 
+LARGEST_SIDE = 65_535  # px of a picture; more than any video has
 MAX_GAP_S = 0.1  # a joint is interpolated between two frames that saw it, at most this far apart
 
 
@@ -21,10 +22,17 @@ class Source:
     video: str = ""
     made_by: str = ""
 
+    def __post_init__(self) -> None:
+        if not (isinstance(self.video, str) and isinstance(self.made_by, str)):
+            raise ValueError(f"Source: expected two texts, got {self.video!r} and {self.made_by!r}")
+
 
 def _freeze(instance: object, name: str, dtype: type, shape: tuple[int | None, ...]) -> None:
     """Cast, check the shape, and make read-only: a private copy, so that the caller's array can change."""
-    value: Array = np.array(getattr(instance, name), dtype=dtype)
+    given = np.asarray(getattr(instance, name))
+    if given.dtype.kind not in "fiub":
+        raise ValueError(f"{type(instance).__name__}.{name}: expected numbers, got {given.dtype}")
+    value: Array = np.array(given, dtype=dtype)
     ok = value.ndim == len(shape) and all(w is None or w == g for w, g in zip(shape, value.shape, strict=True))
     if not ok:
         wanted = tuple("any" if s is None else s for s in shape)
@@ -64,10 +72,15 @@ class Poses2D:
         _freeze(self, "score", np.float32, (len(self.time), joints))
         _check_time(self.time, "Poses2D")
         unseen = np.isnan(self.xy).any(axis=-1)
+        if np.isinf(self.xy).any():
+            raise ValueError("Poses2D.xy: a position is infinite")
         if (unseen != (self.score == 0)).any() or not ((self.score >= 0) & (self.score <= 1)).all():
             raise ValueError("Poses2D: expected scores in 0..1, and 0 exactly where xy is NaN")
-        if len(self.size) != 2 or min(self.size) <= 0:
-            raise ValueError(f"Poses2D.size: expected (width, height) in pixels, got {self.size}")
+        whole = len(self.size) == 2 and all(isinstance(side, int | np.integer) for side in self.size)
+        if not whole or not 0 < min(self.size) <= max(self.size) <= LARGEST_SIDE:
+            raise ValueError(
+                f"Poses2D.size: expected (width, height) in pixels, up to {LARGEST_SIDE} each, got {self.size}"
+            )
 
     def __len__(self) -> int:
         return len(self.time)
@@ -129,6 +142,8 @@ class Poses3D:
             _freeze(self, "adapted_share", np.float32, (len(self.time),))
         _freeze(self, "xyz", np.float32, (len(self.time), len(self.skeleton), 3))
         _check_time(self.time, "Poses3D")
+        if np.isinf(self.xyz).any():
+            raise ValueError("Poses3D.xyz: a position is infinite")
         if self.origin not in ("root", "camera") or self.unit not in ("screen", "m"):
             raise ValueError(f"Poses3D: expected origin root|camera, unit screen|m; got {self.origin}, {self.unit}")
 

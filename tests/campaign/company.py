@@ -38,7 +38,9 @@ def cases(bench: Bench, random: Random) -> Iterator[Case]:
         yield f"{first[0]} and {second[0]} {later} s later", partial(together, bench, stage, first, second, both, later)
 
 
-def together(bench: Bench, stage: str, first: tuple[str, ...], second: tuple[str, ...], both: bool, later: float) -> list[str]:
+def together(
+    bench: Bench, stage: str, first: tuple[str, ...], second: tuple[str, ...], both: bool, later: float
+) -> list[str]:
     """What is wrong after two commands at once, against the same one after the other."""
     work = bench.room(bench.small.before[stage])
     for words in (first, second):

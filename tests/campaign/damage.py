@@ -64,7 +64,9 @@ def empty(path: Path, random: Random) -> None:
 
 def text(path: Path, random: Random) -> None:
     """Another kind of file."""
-    path.write_text(random.choice(("<!doctype html><title>Sign in</title>", "{}", "[]", "null", "7", "\0", "a,b\n1,2\n")))
+    path.write_text(
+        random.choice(("<!doctype html><title>Sign in</title>", "{}", "[]", "null", "7", "\0", "a,b\n1,2\n"))
+    )
 
 
 def noise(path: Path, random: Random) -> None:
@@ -301,14 +303,20 @@ def extra(work: Path) -> None:
     (work / "openpose.json").write_text(
         json.dumps([{"image_id": i, "keypoints": sum(joints, []), "score": 0.9} for i in range(75)])
     )
-    names = [f"{side}_{joint}" for joint in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle") for side in ("left", "right")]
+    names = [
+        f"{side}_{joint}"
+        for joint in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+        for side in ("left", "right")
+    ]
     rows = [["scorer"] + ["x"] * 3 * len(names), ["bodyparts", *[n for n in names for _ in range(3)]],
             ["coords", *["x", "y", "likelihood"] * len(names)]]  # fmt: skip
     rows += [[i, *[20 + 3 * j for j in range(3 * len(names))]] for i in range(75)]
     (work / "deeplabcut.csv").write_text("\n".join(",".join(map(str, row)) for row in rows))
 
 
-def damaged(bench: Bench, path: Path, mutate: Callable[[Path, Random], None], words: tuple[str, ...], seed: int) -> list[str]:
+def damaged(
+    bench: Bench, path: Path, mutate: Callable[[Path, Random], None], words: tuple[str, ...], seed: int
+) -> list[str]:
     """What is wrong with a command's answer to a damaged file."""
     work = bench.room(bench.small.done)
     before = contents(work)
@@ -320,7 +328,9 @@ def damaged(bench: Bench, path: Path, mutate: Callable[[Path, Random], None], wo
     if "truncated" in outcome.err and "delete" in outcome.err and path.parts[0] != "session":
         faults.append("advises to delete a file of the user's")
     after = contents(work, broken="unreadable")
-    changed_files = {name for name in before if name in after and after[name] != before[name] and name != path.as_posix()}
+    changed_files = {
+        name for name in before if name in after and after[name] != before[name] and name != path.as_posix()
+    }
     # a damaged file that was taken as good: the command says nothing and another result stands there
     silent = outcome.code == 0 and not outcome.err.strip() and path.suffix in (".npz", ".pt") and mutate in ANY
     if silent and any(name.endswith((".npz", ".pt", ".csv")) for name in changed_files):

@@ -48,7 +48,9 @@ def build(folder: Path) -> Small:
         shutil.copytree(room, before[stage])
         outcomes[stage] = run(words, work, folder / "log")
         if outcomes[stage].code or outcomes[stage].faults():
-            raise SystemExit(f"{stage}: {outcomes[stage].faults()} {outcomes[stage].outside[:5]} {outcomes[stage].started[:3]}\n{outcomes[stage].err}")
+            raise SystemExit(
+                f"{stage}: {outcomes[stage].faults()} {outcomes[stage].outside[:5]} {outcomes[stage].started[:3]}\n{outcomes[stage].err}"
+            )
     return Small(before, room, outcomes)
 
 

@@ -20,7 +20,11 @@ def cases(bench: Bench, random: Random) -> Iterator[Case]:
         words = QUICKER.get(stage, STAGES[stage])
         last = 4 if stage in QUICKER else len(bench.small.outcomes[stage].changes)
         what = random.choice(("full", "denied", "size"))
-        watch = Watch(file_size=random.choice((1, 100, 5000, 60000))) if what == "size" else Watch(what, random.randint(1, last))
+        watch = (
+            Watch(file_size=random.choice((1, 100, 5000, 60000)))
+            if what == "size"
+            else Watch(what, random.randint(1, last))
+        )
         yield f"{stage}: {watch}", partial(troubled, bench, stage, words, watch)
 
 

@@ -15,7 +15,22 @@ NUMBERS = ("nan", "inf", "-inf", "1e308", "-1", "-0.001", "0", "1e12", "10**9", 
            "", " ", "١٢", "1,5", "true", "[]", "{a=1}", "--", "1e400")  # fmt: skip
 NAMES = ("../out", "/abs", "a/b", "a\\b", "..", ".", "", " ", "\x1b[31mred", "x" * 400, "[/bold]", "a\nb", "CON", "é" * 200,
          "..\\..\\x", "a\tb", "-x", "名前", "swing [/slow]")  # fmt: skip
-REFUSED = {"nan", "inf", "-inf", "1e400", "10**9", "0x10", "", " ", "1,5", "true", "[]", "{a=1}", "--", "1e308"}  # as numbers
+REFUSED = {
+    "nan",
+    "inf",
+    "-inf",
+    "1e400",
+    "10**9",
+    "0x10",
+    "",
+    " ",
+    "1,5",
+    "true",
+    "[]",
+    "{a=1}",
+    "--",
+    "1e308",
+}  # as numbers
 ESCAPING = {"../out", "/abs", "a/b", "a\\b", "..", ".", "", " ", "..\\..\\x", "a\nb", "a\tb", "\x1b[31mred"}
 
 # Command -> its start, and its options that take a number.

@@ -148,7 +148,7 @@ def test_detections_of_a_longer_video(tmp_path, video):
     path = tmp_path / "walk.json"
     flat = [1.0, 2.0, 0.9] * 17
     path.write_text(json.dumps([{"image_id": i, "category_id": 1, "keypoints": flat, "score": 1} for i in (0, 99)]))
-    with pytest.raises(FormatError, match=r"has frame 99, and .* has 20 frames"):
+    with pytest.raises(FormatError, match=r"has frames .* to 99, and .* has 20 frames"):
         import_poses(path, video)
 
 

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
+import os
+import sys
+import zipfile
 from dataclasses import fields
 from pathlib import Path
 
@@ -10,12 +14,13 @@ import pytest
 
 from twoview.cli import console
 from twoview.config import FinetuneConfig, SyncConfig, TriangulateConfig
-from twoview.errors import FormatError, StorageError
+from twoview.errors import FormatError, StorageError, VideoError
+from twoview.media.video import probe
 from twoview.poses import Poses2D, Poses3D, Source
 from twoview.skeleton import COCO17
 from twoview.storage import records
 from twoview.timeline import ClockMap, ClockQuality, Sync
-from twoview.training.runs import RunFolder, rows
+from twoview.training.runs import RunFolder, RunState, Snapshot, rows
 
 NAN = float("nan")
 
@@ -67,9 +72,8 @@ def test_json_is_strict(tmp_path, capsys):
 
 def test_a_log_is_strict_and_its_numbers_come_back(tmp_path):
     folder = RunFolder(tmp_path, FinetuneConfig(), TriangulateConfig(), [], writes=True)
-    folder.start(new=True)
-    folder.log({"epoch": 1, "loss": 0.5, "angle_deg": NAN})
-    folder.log({"epoch": 2, "loss": float("inf"), "angle_deg": 90.0})
+    log = ({"epoch": 1, "loss": 0.5, "angle_deg": NAN}, {"epoch": 2, "loss": float("inf"), "angle_deg": 90.0})
+    folder.write_log(RunState(2, {}, Snapshot(0, {}, {}), {}, {}, log=log))
     lines = [strict(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["angle_deg"] for line in lines] == [None, 90.0]
     first, second = rows(tmp_path)
@@ -152,7 +156,7 @@ def test_fingerprints_follow_content_not_names(tmp_path):
     (tmp_path / "c").write_bytes(b"x" * 2_999_999 + b"y")
     assert records.fingerprint(tmp_path / "a") == records.fingerprint(tmp_path / "b")
     assert records.fingerprint(tmp_path / "a") != records.fingerprint(tmp_path / "c")
-    with pytest.raises(StorageError, match="cannot read"):
+    with pytest.raises(StorageError, match="no such file"):
         records.fingerprint(tmp_path / "absent")
 
 
@@ -160,3 +164,95 @@ def test_the_wrong_kind_is_named(tmp_path, poses):
     records.save(tmp_path / "p.npz", poses)
     with pytest.raises(FormatError, match="holds Poses2D, and Sync was expected"):
         records.load_as(tmp_path / "p.npz", Sync)
+
+
+# --- damaged and hostile files: one line, whatever they hold ---------------------------------------------------------
+
+
+def archive(path, **entries: bytes) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, data in entries.items():
+            file.writestr(f"{name}.npy", data)
+
+
+def npy(value) -> bytes:
+    data = io.BytesIO()
+    np.save(data, value, allow_pickle=True)
+    return data.getvalue()
+
+
+def claim(*shape: int) -> bytes:
+    """The first bytes of an array of that shape."""
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    return head.getvalue()
+
+
+HEAD = json.dumps({"format": "poses3d", "version": 1, "inputs": {}, "settings": {}})
+TEXTS = ["", "[]", "null", "7", "{}", "[" * 100_000, '{"a":' * 50_000, '{"format": [], "version": 1}',
+         '{"format": "sync", "version": "1"}', '{"format": "sync", "version": true}',
+         '{"format": "sync", "version": 0}', '{"format": "sync", "version": 1, "inputs": 3}',
+         '{"format": "sync", "version": 1}', "\ud800", "<!doctype html>"]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))
+def test_a_damaged_text_is_refused_in_one_line(tmp_path, text):
+    path = tmp_path / "a.json"
+    path.write_bytes(text.encode(errors="surrogatepass"))
+    with pytest.raises(FormatError) as refusal:
+        records.load(path)
+    assert "delete" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("entries", "says"),
+    [
+        ({"header": npy(np.array(HEAD)), "xyz": claim(25_000_000_000) + b"1234"}, "should have 100000000000 bytes"),
+        ({"header": npy(np.array(HEAD)), "xyz": npy(np.array([{}], dtype=object))}, "could run code"),
+        ({"header": npy(np.array(HEAD)), "xyz": b"no array"}, "damaged"),
+        ({"header": npy(np.array(HEAD))}, "is missing"),
+        ({"header": npy(np.array("[" * 100_000))}, "nested too deeply"),
+        ({"header": npy(np.zeros(3))}, "damaged"),
+        ({"xyz": npy(np.zeros(3))}, "header"),
+        ({"header": npy(np.array(HEAD)), "xyz": npy(np.full((2, 17, 3), "1")), "time": npy(np.arange(2.0))}, "damaged"),
+    ],
+)
+def test_a_damaged_archive_is_refused_in_one_line(tmp_path, entries, says):
+    archive(tmp_path / "a.npz", **entries)
+    with pytest.raises(FormatError, match=says):
+        records.load(tmp_path / "a.npz")
+
+
+def test_arrays_that_unpack_to_more_than_is_read_are_refused_by_their_headers(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "MOST_BYTES", 1000)
+    archive(tmp_path / "a.npz", header=npy(np.array(HEAD)), xyz=claim(100, 17, 3) + bytes(4 * 100 * 17 * 3))
+    with pytest.raises(FormatError, match="the most read is"):
+        records.read_npz(tmp_path / "a.npz")
+    records.read_header(tmp_path / "a.npz")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
+@pytest.mark.parametrize("name", ["a.npz", "a.json", "a.mp4"])
+@pytest.mark.parametrize("kind", ["folder", "loop", "pipe", "device"])
+def test_what_is_no_file_is_refused_and_never_waited_for(tmp_path, name, kind):
+    path = tmp_path / name
+    {"folder": path.mkdir, "loop": lambda: path.symlink_to(name), "pipe": lambda: os.mkfifo(path),
+     "device": lambda: path.symlink_to("/dev/zero")}[kind]()  # fmt: skip
+    with pytest.raises((FormatError, VideoError, StorageError)):
+        probe(path) if name == "a.mp4" else records.load(path)
+    with pytest.raises(StorageError):
+        records.fingerprint(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"offset_s": float("nan")}, {"rate": 0.0}, {"rate": -1.0}, {"rate": float("inf")}, {"offset_s": None},
+        {"rate": "fast"}, {"confidence": "sure"}, {"confidence": 1.0, "windows": 3},
+    ],
+)  # fmt: skip
+def test_a_clock_that_is_none_is_refused(change):
+    content = records.sync_to_json(Sync("a", {"a": ClockMap(), "b": ClockMap(0.4)}))
+    content["views"]["b"] |= change
+    with pytest.raises((ValueError, TypeError)):
+        records.sync_from_json(content)

@@ -51,7 +51,7 @@ _STEERING = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 _HARMLESS = "\n\u200c\u200d"  # line ends, and the two joiners that scripts and emoji need
 
 
-def visible(text: Any) -> str:
+def visible(text: object) -> str:
     """Text from a file or a name with every character that would steer the terminal spelled out by its number."""
     spelled = str(text)
     if spelled.isascii() and spelled.isprintable():

@@ -38,6 +38,7 @@ _LEGS = ("right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "lef
 _FEET = ("left_big_toe", "left_small_toe", "left_heel", "right_big_toe", "right_small_toe", "right_heel")
 BODY25 = (*_ARMS, "hip", *_LEGS, *_FACE, *_FEET)
 OPENPOSE_COCO18 = (*_ARMS, *_LEGS, *_FACE)
+MOST_TEXT = 4 << 30  # bytes of another tool's file; an hour of several people takes one
 
 
 # --- read ----------------------------------------------------------------------------------------------------------
@@ -138,7 +139,7 @@ def read_detections(path: Path | str, tool: str | None = None) -> ImportedPeople
         raise FormatError(f"unknown format of detections {tool!r}; known: {', '.join(READERS)}")
     try:
         return _gathered(READERS[tool](path), path, tool)
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError, OverflowError) as error:
         raise FormatError(f"{path} is not in the format that {tool} writes ({error!r})") from error
 
 
@@ -162,12 +163,7 @@ def recognize(path: Path) -> str:
 
 
 def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise FormatError(f"no such file: {path}") from error
-    except (OSError, ValueError) as error:
-        raise FormatError(f"{path} is damaged or not JSON: {error}") from error
+    return records.load_json(path, most=MOST_TEXT)
 
 
 def _frame_number(name: str, path: Path) -> int:
@@ -215,9 +211,9 @@ def _read_mmpose(path: Path) -> Iterator[Row]:
 
 def _read_deeplabcut(path: Path) -> Iterator[Row]:
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with records.regular(path).open(newline="", encoding="utf-8-sig") as file:
             table = list(csv.reader(file))
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise FormatError(f"cannot read {path}: {error}") from error
     heads = {row[0]: row[1:] for row in table[:4] if row and row[0] in ("scorer", "individuals", "bodyparts", "coords")}
     if "bodyparts" not in heads or "coords" not in heads:
@@ -360,9 +356,10 @@ def import_poses(
     """
     config = config or DetectConfig()
     imported, times, size = read_detections(path, tool), timeline(video).seconds, probe(video).size
-    if imported.frame.max() >= len(times):
+    if not 0 <= imported.frame.min() <= imported.frame.max() < len(times):
         raise FormatError(
-            f"{path} has frame {imported.frame.max()}, and {video} has {len(times)} frames (0 to {len(times) - 1})",
+            f"{path} has frames {imported.frame.min()} to {imported.frame.max()}, and {video} has {len(times)} frames "
+            f"(0 to {len(times) - 1})",
             hint="were the detections made from this video, not from a cut or resampled copy?",
         )
     people = join(as_people(imported, times))

@@ -82,6 +82,9 @@ def read_people(path: Path) -> tuple[records.Header, People]:
     """Header and tracks of a people file. Raises FormatError for any other file."""
     head, arrays = records.read_npz(path)
     try:
-        return head, People(**{name: arrays[_KEYS.get(name, name)] for name in People.__dataclass_fields__})
-    except KeyError as error:
-        raise FormatError(f"{path} holds no people: {error} is missing", hint="delete it and detect again") from error
+        people = People(**{name: arrays[_KEYS.get(name, name)] for name in People.__dataclass_fields__})
+        people.check()
+    except (KeyError, ValueError) as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise FormatError(f"{path} holds no people: {what}", hint="twoview detect") from error
+    return head, people

@@ -58,6 +58,21 @@ class People:
             np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.int64), **{k: np.zeros(s) for k, s in shapes.items()}
         )
 
+    def check(self) -> None:
+        """Raises ValueError where the arrays, as read from a file, do not fit each other."""
+        rows, joints = len(self.frame), self.xy.shape[1] if self.xy.ndim == 3 else 0
+        shapes = {"time": (len(self.time),), "frame": (rows,), "track": (rows,), "xy": (rows, joints, 2),
+                  "score": (rows, joints), "box": (rows, 4), "colors": (rows, 6)}  # fmt: skip
+        for name, shape in shapes.items():
+            value = getattr(self, name)
+            kinds = "iu" if name in ("frame", "track") else "f"
+            if value.shape != shape or value.dtype.kind not in kinds:
+                raise ValueError(f"{name} is {value.dtype} {value.shape}, and {shape} was expected")
+        if rows and not 0 <= self.frame.min() <= self.frame.max() < len(self.time):
+            raise ValueError(f"frame {self.frame.max()} of {len(self.time)}")
+        if not np.isfinite(self.time).all() or (np.diff(self.time) <= 0).any() or np.isinf(self.xy).any():
+            raise ValueError("times that do not increase, or positions that are infinite")
+
     @property
     def tracks(self) -> tuple[int, ...]:
         """Numbers of all tracks, in order of first appearance."""

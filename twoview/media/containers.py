@@ -15,6 +15,7 @@ import av
 import av.error
 
 from twoview.errors import VideoError
+from twoview.storage import records
 
 
 @dataclass
@@ -40,11 +41,7 @@ class Damage:
 @contextmanager
 def opened(path: Path | str) -> Iterator[Any]:
     """An open container. Raises VideoError for a file that is missing or no video."""
-    path = Path(path)
-    if not path.exists():
-        raise VideoError(f"no such file: {path}", hint="check the path; names with spaces need quotes")
-    if path.is_dir():
-        raise VideoError(f"{path} is a folder", hint="name a video file in it")
+    path = records.regular(path, VideoError, missing="check the path; names with spaces need quotes")
     try:
         container = av.open(f"file:{path}")  # with the prefix, a colon in a name does not look like a protocol
     except (av.error.FFmpegError, OSError, ValueError) as error:

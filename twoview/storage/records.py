@@ -10,32 +10,64 @@ import hashlib
 import json
 import math
 import os
+import stat
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar, cast
 
 import numpy as np
 from numpy import ndarray as Array
 
-from twoview.errors import FormatError, StorageError
+from twoview.errors import FormatError, StorageError, TwoViewError
 from twoview.poses import Poses2D, Poses3D, Source
 from twoview.skeleton import skeleton
 from twoview.timeline import ClockMap, ClockQuality, Sync
 
 Header = dict[str, Any]
+# What wrong types and values in a file raise where they are used.
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, EOFError)
 T = TypeVar("T")
 
 VERSION = 1  # of every format below; a reader for an older one stays in _READERS
 _MIB = 1 << 20
+MOST_BYTES = 4 << 30  # that the arrays of one file may take in memory; ten hours of poses take half of it
+MOST_TEXT = 256 * _MIB  # bytes of a JSON file
+_MAKE_AGAIN = "is it the right file? A damaged file of a session is made again by its stage"
+
+
+def regular(
+    path: Path | str,
+    error: type[TwoViewError] = FormatError,
+    *,
+    missing: str = "run the earlier stage, or check the path",
+) -> Path:
+    """The path of a regular file, or of a link to one.
+
+    Raises `error` for a missing file, with this hint, and for a folder, a link to itself, a pipe or a device, which may
+    never end.
+    """
+    path = Path(path)
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError as reason:
+        raise error(f"no such file: {path}", hint=missing) from reason
+    except (OSError, ValueError) as reason:  # ValueError: a null character in the name
+        what = getattr(reason, "strerror", None) or reason
+        raise error(f"cannot read {path}: {what}", hint="check the path and its permissions") from reason
+    if not stat.S_ISREG(mode):
+        what = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+        raise error(f"{path} is {what}, and a file was expected", hint="name a file")
+    return path
 
 
 def fingerprint(path: Path | str) -> str:
     """Size and hash of the first and last MiB of a file: quick for a video of 4 GB, the same wherever it lies."""
-    path = Path(path)
+    path = regular(path, StorageError)
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -109,20 +141,69 @@ def write_npz(path: Path | str, head: Header, arrays: Mapping[str, Array]) -> No
 
 
 def read_npz(path: Path | str) -> tuple[Header, dict[str, Array]]:
-    """Header and arrays of an artifact. Raises FormatError if it is missing, truncated or not one of ours."""
-    path = Path(path)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-        head = json.loads(str(arrays.pop("header")))
-    except FileNotFoundError as error:
-        raise FormatError(f"no such file: {path}", hint="run the earlier stage, or check the path") from error
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise FormatError(
-            f"{path} is truncated or not a twoview file ({type(error).__name__})",
-            hint="delete it and run the stage that makes it again",
-        ) from error
+    """Header and arrays of an artifact.
+
+    Raises FormatError if it is missing, damaged, not one of ours, or would take more memory than `MOST_BYTES`.
+    """
+    path = regular(path)
+    with _npz(path) as file:
+        arrays = {name: _array(file, name) for name in _sizes(file)}
+        head = parse_json(str(arrays.pop("header")))
     return checked(head, path), arrays
+
+
+@contextmanager
+def _npz(path: Path) -> Iterator[zipfile.ZipFile]:
+    """The archive of a .npz file; whatever goes wrong while it is read is a FormatError."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            yield file
+    except (*_DAMAGE, zipfile.BadZipFile, zlib.error, NotImplementedError, MemoryError, StopIteration) as error:
+        reason = f": {error}" if str(error) else ""
+        raise FormatError(
+            f"{path} is damaged or not a twoview file ({type(error).__name__}{reason})", hint=_MAKE_AGAIN
+        ) from error
+
+
+def _sizes(file: zipfile.ZipFile) -> dict[str, int]:
+    """Bytes of every array, by its name. Raises ValueError where they are too many, or more than the archive holds."""
+    sizes = {}
+    for entry in file.infolist():
+        with file.open(entry) as data:
+            shape, dtype, start = _array_header(data)
+        if dtype.hasobject:
+            raise ValueError(f"{entry.filename} holds objects, which could run code when read")
+        size = math.prod(shape) * dtype.itemsize
+        if size + start != entry.file_size:
+            raise ValueError(f"{entry.filename} should have {size} bytes and has {entry.file_size - start}")
+        sizes[entry.filename.removesuffix(".npy")] = size
+    if sum(sizes.values()) > MOST_BYTES:
+        raise ValueError(f"its arrays take {sum(sizes.values()) / 2**30:.1f} GiB; the most read is {MOST_BYTES >> 30}")
+    return sizes
+
+
+def _array_header(data: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    """Shape, type and first byte of an array in a .npy file. Raises ValueError for any other file."""
+    version = np.lib.format.read_magic(data)
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
+    if read is None:
+        raise ValueError(f"unknown version {version} of .npy")
+    shape, _, dtype = read(data)
+    return shape, dtype, data.tell()
+
+
+def _array(file: zipfile.ZipFile, name: str) -> Array:
+    with file.open(f"{name}.npy") as data:
+        value: Array = np.lib.format.read_array(data, allow_pickle=False)
+    return value
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text. Raises ValueError for anything else, too deep nesting included."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def json_text(content: Any, *, indent: int | None = None) -> str:
@@ -146,16 +227,18 @@ def write_json(path: Path | str, content: Mapping[str, Any]) -> None:
 
 def read_json(path: Path | str) -> Header:
     """Read a JSON artifact. Raises FormatError if it is missing, damaged or not one of ours."""
-    path = Path(path)
+    return checked(load_json(path), Path(path))
+
+
+def load_json(path: Path | str, *, most: int = MOST_TEXT) -> Any:
+    """The content of any JSON file in UTF-8. Raises FormatError where there is none, or one of over `most` bytes."""
+    path = regular(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise FormatError(f"no such file: {path}", hint="run the earlier stage, or check the path") from error
+        if path.stat().st_size > most:
+            raise ValueError(f"it has {path.stat().st_size / _MIB:.0f} MiB; the most read is {most / _MIB:.0f}")
+        return parse_json(path.read_bytes().decode("utf-8-sig"))
     except (OSError, ValueError) as error:
-        raise FormatError(
-            f"{path} is damaged or not JSON: {error}", hint="delete it and run its stage again"
-        ) from error
-    return checked(content, path)
+        raise FormatError(f"{path} is damaged or not JSON: {error}", hint=_MAKE_AGAIN) from error
 
 
 def read_header(path: Path | str) -> Header:
@@ -163,25 +246,29 @@ def read_header(path: Path | str) -> Header:
     path = Path(path)
     if path.suffix != ".npz":
         return read_json(path)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            head = json.loads(str(file["header"]))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise FormatError(f"{path} is missing, truncated or not a twoview file", hint="run its stage again") from error
+    with _npz(regular(path)) as file:
+        size = file.getinfo("header.npy").file_size
+        if size > MOST_TEXT:
+            raise ValueError(f"its header has {size} bytes")
+        head = parse_json(str(_array(file, "header")))
     return checked(head, path)
 
 
 def checked(head: Any, path: Path) -> Header:
     """A header that names its format, and a version that this one reads; FormatError for any other."""
-    if not isinstance(head, dict) or "format" not in head or "version" not in head:
-        raise FormatError(f"{path} is not a twoview file: it names no format and version")
+    known = isinstance(head, dict) and isinstance(head.get("format"), str) and type(head.get("version")) is int
+    if not known or head["version"] < 1:
+        raise FormatError(f"{path} is not a twoview file: it names no format and version", hint=_MAKE_AGAIN)
+    for key in ("inputs", "settings"):
+        if not isinstance(head.get(key, {}), dict):
+            raise FormatError(f"{path} is damaged: its {key} are no table", hint=_MAKE_AGAIN)
     if head["version"] > VERSION:
         raise FormatError(
             f"{path} was made by {head.get('made_by', 'a newer twoview')}: version {head['version']} of "
             f"{head['format']!r}, and this one reads up to {VERSION}",
             hint="upgrade with `pip install --upgrade twoview`",
         )
-    return head
+    return cast(Header, head)
 
 
 # --- artifacts -----------------------------------------------------------------------------------------------------
@@ -227,8 +314,9 @@ def load(path: Path | str) -> Poses2D | Poses3D | Sync:
         )
     try:
         return reader(head, arrays)
-    except (KeyError, TypeError, ValueError) as error:
-        raise FormatError(f"{path} is damaged: {error}", hint="delete it and run its stage again") from error
+    except _DAMAGE as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise FormatError(f"{path} is damaged: {what}", hint=_MAKE_AGAIN) from error
 
 
 def load_as(path: Path | str, kind: type[T]) -> T:
@@ -263,17 +351,18 @@ def sync_from_json(content: Mapping[str, Any]) -> Sync:
     """The inverse of `sync_to_json`."""
     clocks, quality = {}, {}
     for view, row in content["views"].items():
-        clocks[view] = ClockMap(float(row["offset_s"]), float(row["rate"]))
+        clocks[view] = clock = ClockMap(float(row["offset_s"]), float(row["rate"]))
+        if not (math.isfinite(clock.offset_s) and 0 < clock.rate < math.inf):
+            raise ValueError(f"the clock of view {view!r} has offset {clock.offset_s} s and rate {clock.rate}")
         if "confidence" in row:
             names = [name for name in ClockQuality.__dataclass_fields__ if name in row and name != "windows"]
             numbers = {name: float("nan") if row[name] is None else float(row[name]) for name in names}
             used, total = row.get("windows", (0, 0))
             quality[view] = ClockQuality(**numbers, windows=(int(used), int(total)))
     loop = content.get("loop_s")
-    warnings = tuple(content.get("warnings", ()))
-    return Sync(
-        content["reference"], clocks, content["method"], quality, warnings, float("nan") if loop is None else loop
-    )
+    warnings = tuple(map(str, list(content.get("warnings", ()))))
+    loop = float("nan") if loop is None else float(loop)
+    return Sync(str(content["reference"]), clocks, str(content["method"]), quality, warnings, loop)
 
 
 def _poses2d(head: Header, arrays: dict[str, Array]) -> Poses2D:

@@ -120,6 +120,7 @@ def _finetune_alone(
     folder = RunFolder(out, config, triangulation, takes, writes=fabric.is_global_zero)
     state = folder.resume()
     if state is not None and state.finished:
+        folder.write_log(state)
         return _run(out, state)
     if state is not None:
         folder.check_fits(state, start.lifter)
@@ -148,8 +149,9 @@ def _finetune_alone(
         started = time.monotonic()
         losses = loop.train(epoch)
         figures = objective.validate(loop.lifter)
-        state = loop.state(epoch + 1, figures, state)
-        folder.log({"epoch": epoch + 1, **losses, **figures, "seconds": time.monotonic() - started})
+        row = {"epoch": epoch + 1, **losses, **figures, "seconds": time.monotonic() - started}
+        state = replace(loop.state(epoch + 1, figures, state), log=(*state.log, row))
+        folder.board(row)
         folder.save(state)
 
     judges = len({clip.take for clip in held_out})
@@ -356,7 +358,7 @@ def _write_model(out: Path, state: RunState, model: Model, config: FinetuneConfi
     save_model(out / "model.pt", replace(model, card=card))
     runs.write_result(out, card)
     write_report(
-        out / "report.html", runs.rows(out), title=f"Run {out.name}", before=state.before, after=best.held_out,
+        out / "report.html", state.log, title=f"Run {out.name}", before=state.before, after=best.held_out,
         best_epoch=best.epoch, warnings=state.warnings, about={**card, **to_plain(config)["finetune"]},
         reach=state.reach,
     )  # fmt: skip
@@ -366,5 +368,5 @@ def _run(out: Path, state: RunState) -> Run:
     best = state.best
     return Run(
         out, out / "model.pt", state.before, best.held_out, best.epoch, best.epoch > 0, state.warnings,
-        loss_shares(runs.rows(out)), state.reach,
+        loss_shares(state.log), state.reach,
     )  # fmt: skip

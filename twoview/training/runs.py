@@ -55,6 +55,7 @@ class RunState:
     lifter, optimizer  state after the last epoch
     warnings  plain sentences about the run; known once it is finished, as is
     reach     how far the model reaches: the numbers of `gate.Reach`; empty where nothing was adapted
+    log       one row per epoch: losses, held-out numbers, seconds
     """
 
     epoch: int
@@ -65,6 +66,7 @@ class RunState:
     warnings: tuple[str, ...] = ()
     reach: Mapping[str, float] = field(default_factory=dict)
     finished: bool = False
+    log: tuple[Row, ...] = ()
 
 
 class RunFolder:
@@ -94,7 +96,9 @@ class RunFolder:
         path = self.path / "last.pt"
         try:
             state = {name: content[name] for name in RunState.__dataclass_fields__ if name in content}
-            found = RunState(**{**state, "best": Snapshot(**state["best"]), "warnings": tuple(state["warnings"])})
+            log = state["log"] if "log" in state else rows(self.path)  # states of older versions have no log
+            best = Snapshot(**state["best"])
+            found = RunState(**{**state, "best": best, "warnings": tuple(state["warnings"]), "log": tuple(log)})
             _check_types(found)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise damaged(path, "--run NAME") from error
@@ -134,17 +138,20 @@ class RunFolder:
         return digest.hexdigest()[:24]
 
     def save(self, state: RunState) -> None:
-        """Write the state and the best lifter so far."""
+        """Write the state, the best lifter so far, and the log, which is the state's."""
         if self.writes:
             best = vars(state.best)
-            torch_files.write(self.path / "last.pt", {**self._head, **vars(state), "best": best})
             torch_files.write(self.path / "best.pt", {**self._head, **best})
+            torch_files.write(self.path / "last.pt", {**self._head, **vars(state), "best": best})
+            self.write_log(state)
 
-    def log(self, row: Row) -> None:
-        """Add the row of an epoch to the log."""
-        if not self.writes:
-            return
-        _write_log(self.path, [*rows(self.path), row])
+    def write_log(self, state: RunState) -> None:
+        """Write the log of a state, where a kill or a damage left another one."""
+        if self.writes and _log_text(state.log) != _text(self.path / "log.jsonl"):
+            _write_log(self.path, state.log)
+
+    def board(self, row: Row) -> None:
+        """Show the row of an epoch in TensorBoard, where it was asked for."""
         if self._board is not None:
             for name, value in row.items():
                 if name != "epoch":
@@ -196,13 +203,23 @@ def cpu_weights(lifter: nn.Module) -> dict[str, Tensor]:
 def rows(folder: Path) -> list[dict[str, Any]]:
     """The log of a run, one mapping per epoch; null, which stands for a number that is not finite, becomes NaN."""
     path = folder / "log.jsonl"
-    if not path.exists():
-        return []
     try:
-        lines = regular_file(path).read_text(encoding="utf-8").splitlines()
-        return [{k: math.nan if v is None else v for k, v in json.loads(line).items()} for line in lines]
-    except (OSError, ValueError, AttributeError, RecursionError) as error:
-        raise FormatError(f"{path} is damaged: {error}"[:300], hint=f"move {path} away") from error
+        found = [records.parse_json(line) for line in _text(path).splitlines()]
+        return [{k: math.nan if v is None else v for k, v in row.items()} for row in found]
+    except (ValueError, AttributeError) as error:
+        raise FormatError(f"{path} is damaged: {error}", hint="the next `twoview finetune` writes it again") from error
+
+
+def _text(path: Path) -> str:
+    """What a text file says; "" where there is none, or none that can be read."""
+    try:
+        return records.regular(path).read_text(encoding="utf-8", errors="replace")
+    except (FormatError, OSError):
+        return ""
+
+
+def _log_text(log: Sequence[Row]) -> str:
+    return "".join(records.json_text(row) + "\n" for row in log)
 
 
 def state_header(format: str, settings: Mapping[str, Any], inputs: Mapping[str, str] | None = None) -> records.Header:
@@ -305,7 +322,7 @@ def _upgraded(old: dict[str, Any]) -> dict[str, Any]:
 def _write_log(folder: Path, lines: Sequence[Row]) -> None:
     """Write the whole log, as JSON lines and as a table."""
     with records.atomic(folder / "log.jsonl") as temporary:
-        temporary.write_text("".join(records.json_text(row) + "\n" for row in lines), encoding="utf-8")
+        temporary.write_text(_log_text(lines), encoding="utf-8")
     names = list(dict.fromkeys(name for row in lines for name in row))
     with records.atomic(folder / "log.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, names)
