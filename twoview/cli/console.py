@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import codecs
+import errno
+import io
 import logging
 import math
 import os
+import signal
 import sys
 import time
 import traceback
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,9 +38,19 @@ from twoview.progress import OnProgress, Progress, is_first
 from twoview.storage import records
 from twoview.timeline import Sync
 
+
+
+class _Screen(Console):
+    """A console that lets the command end where its reader has gone."""
+
+    def on_broken_pipe(self) -> None:
+        """Rich would end the process with exit code 1."""
+        raise BrokenPipeError
+
+
 # Names of takes and files are text, never markup: what is styled is assembled.
-out = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
-talk = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
+out = _Screen(highlight=False, soft_wrap=True, markup=False, emoji=False)
+talk = _Screen(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 if TYPE_CHECKING:
     from twoview.evaluation.scoring import Report
@@ -44,7 +58,10 @@ if TYPE_CHECKING:
 
 _SHORT_WAY_S = 0.003  # a smaller allowance for the way of the sound is that of given distances
 _SLOW = 0.95  # a clock slower than this against the reference is slow motion, not drift
-_INTERRUPTED = 130  # exit code after Ctrl-C
+_INTERRUPTED = 130  # exit code after Ctrl-C, and after the system asked the process to end
+_CLOSED = 141  # exit code where nobody reads the output any more, as after `| head -1`
+# What stands for symbols in an output that lacks them.
+_SYMBOLS = {"±": "+-", "·": "|", "→": "->", "°": " deg", "×": "x", "–": "-", "…": "..."}
 _PLAIN_EVERY_S = 10.0  # seconds between plain lines of progress when stderr is not a terminal
 # Categories of characters that steer a terminal or hide: controls, formats, halves of characters, line separators.
 _STEERING = {"Cc", "Cf", "Cs", "Zl", "Zp"}
@@ -264,7 +281,7 @@ class _Warnings(logging.Handler):
 
 def as_json(content: Mapping[str, Any]) -> None:
     """One JSON object on stdout, nothing else."""
-    sys.stdout.write(records.json_text(content, indent=2) + "\n")
+    out.file.write(records.json_text(content, indent=2) + "\n")
 
 
 def short(path: Path | str) -> str:
@@ -273,9 +290,61 @@ def short(path: Path | str) -> str:
     return str(path) if relative.startswith("..") else relative
 
 
+def _spelled(error: UnicodeError) -> tuple[str, int]:
+    """What stands for characters that the output's encoding lacks: the usual symbols in ASCII, others by number."""
+    assert isinstance(error, UnicodeEncodeError)
+    missing = error.object[error.start : error.end]
+    return "".join(_SYMBOLS.get(c, c.encode("unicode_escape").decode()) for c in missing), error.end
+
+
+def _end(signal_number: int, frame: object) -> None:
+    """The system asks the process to end: as Ctrl-C, so that what is done is saved."""
+    del signal_number, frame
+    raise KeyboardInterrupt
+
+
 def run(app: Callable[..., Any]) -> None:
-    """Call the app; an error becomes one line, a hint and an exit code (1 error, 2 usage, 130 interrupted, 70 bug)."""
+    """Call the app; an error becomes one line, a hint and an exit code.
+
+    0 done, 1 error, 2 usage, 70 bug, 130 interrupted by Ctrl-C or by the system, 141 nobody reads the output any more.
+    """
     out.quiet = not is_first()
+    codecs.register_error("twoview", _spelled)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="twoview")
+    with suppress(ValueError):  # not the main thread of a program of someone's own
+        signal.signal(signal.SIGTERM, _end)
+    code = 0
+    try:
+        code = _call(app)
+        out.file.flush()
+    except (BrokenPipeError, SystemExit):  # SystemExit: click's own answer to a broken pipe
+        code = _CLOSED
+    except OSError as error:  # of the output alone: what commands read and write has errors of its own
+        code = code or 1
+        with suppress(OSError):
+            talk.print(_line(("StorageError: ", "bold red"), f"cannot print the result: {error.strerror or error}"))
+    if code == _CLOSED or not _flushed():  # nothing is left that Python would try to print once more
+        null = os.open(os.devnull, os.O_WRONLY)
+        for number in (1, 2):
+            os.dup2(null, number)
+    if code:
+        raise SystemExit(code)
+
+
+def _flushed() -> bool:
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    except OSError:
+        return False
+    return True
+
+
+def _call(app: Callable[..., Any]) -> int:
+    """Call the app and print what stopped it; the exit code."""
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
@@ -285,29 +354,32 @@ def run(app: Callable[..., Any]) -> None:
         code = app(standalone_mode=False)  # typer returns the code of what stopped a command; older ones raise
         if code == _INTERRUPTED:
             raise KeyboardInterrupt
-        if isinstance(code, int) and code:
-            raise typer.Exit(code)
+        return code if isinstance(code, int) else 0
     except TwoViewError as error:
         if debug:
             traceback.print_exc()
         talk.print(_line((f"{type(error).__name__}: ", "bold red"), error.message))
         if error.hint:
             talk.print(_line(("hint: ", "bold"), error.hint))
-        raise SystemExit(1) from None
+        return 1
     except typer.Exit as stop:
-        raise SystemExit(stop.exit_code) from None
+        return int(stop.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         talk.print("interrupted; what was already saved is kept, and the same command continues from there")
-        raise SystemExit(_INTERRUPTED) from None
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(0) from None
+        return _INTERRUPTED
     except Exception as error:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # click's own usage errors
             error.show()
-            raise SystemExit(error.exit_code) from None
+            return int(error.exit_code)
+        if isinstance(error, BrokenPipeError) or (isinstance(error, OSError) and _of_output(error)):
+            raise
         traceback.print_exc()
         talk.print(_line(("this is a bug in twoview", "bold red"), ": please report it with the lines above"))
-        raise SystemExit(70) from None
+        return 70
     finally:
         log.removeHandler(shown)
+
+
+def _of_output(error: OSError) -> bool:
+    """Whether printing failed: nobody reads, the disk behind stdout is full, or the terminal is gone."""
+    return error.filename is None and error.errno in (errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EBADF, errno.EDQUOT)
