@@ -187,7 +187,8 @@ def test_control_c_keeps_what_is_done_and_so_does_a_full_disk(twoview, synced, m
     assert (folder / "a.people.npz").read_bytes() == kept
 
 
-def test_control_c_stops_several_videos_at_once(synced):
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_keeps_what_is_done_of_several_videos(synced, stop):
     command = [
         sys.executable,
         "-c",
@@ -207,7 +208,7 @@ def test_control_c_stops_several_videos_at_once(synced):
             if len(list(folder.glob("[ab].people.npz"))) == 2 or running.poll() is not None:
                 break
             time.sleep(0.1)
-        running.send_signal(signal.SIGINT)
+        running.send_signal(stop)
         _, said = running.communicate(timeout=60)
     assert running.returncode == 130, said
     assert "interrupted" in said

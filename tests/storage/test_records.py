@@ -4,6 +4,8 @@ import errno
 import io
 import json
 import os
+import re
+import subprocess
 import sys
 import zipfile
 from dataclasses import fields
@@ -256,3 +258,22 @@ def test_a_clock_that_is_none_is_refused(change):
     content["views"]["b"] |= change
     with pytest.raises((ValueError, TypeError)):
         records.sync_from_json(content)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="processes are not asked there")
+def test_what_a_killed_writer_left_is_removed_by_the_next_one(tmp_path):
+    killed = (
+        "import os, sys; from twoview.storage import records\n"
+        "with records.atomic(sys.argv[1]) as path: path.write_text('half'); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", killed, str(tmp_path / "a [1].json")], check=False)
+    (left,) = tmp_path.iterdir()
+    ours = tmp_path / left.name.replace(re.search(r"-(\d+)-", left.name)[0], f"-{os.getpid()}-")  # its writer lives
+    elsewhere, ages = tmp_path / ".b.other_host-1-abcdefgh.json", tmp_path / ".c.other_host-1-abcdefgh.npz"
+    own = tmp_path / ".profile.json"
+    for path in (ours, elsewhere, ages, own):
+        path.write_text("half")
+    os.utime(ages, (0, 0))
+    os.utime(own, (0, 0))
+    records.write_json(tmp_path / "d.json", records.header("sync"))
+    assert set(tmp_path.iterdir()) == {ours, elsewhere, own, tmp_path / "d.json"}

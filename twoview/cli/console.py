@@ -39,7 +39,6 @@ from twoview.storage import records
 from twoview.timeline import Sync
 
 
-
 class _Screen(Console):
     """A console that lets the command end where its reader has gone."""
 

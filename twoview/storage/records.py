@@ -10,12 +10,16 @@ import hashlib
 import json
 import math
 import os
+import platform
+import re
 import stat
+import sys
 import tempfile
+import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar, cast
@@ -91,7 +95,9 @@ def atomic(path: Path | str) -> Iterator[Path]:
     temporary = path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+        _clear(path.parent)
+        writer = f".{path.stem[:80]}.{_host()}-{os.getpid()}-"
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=writer, suffix=path.suffix)
         os.close(handle)
         temporary = Path(name)
         yield temporary
@@ -107,6 +113,42 @@ def atomic(path: Path | str) -> Iterator[Path]:
     finally:
         if temporary != path:
             temporary.unlink(missing_ok=True)
+
+
+_TEMPORARY = re.compile(r"\..*\.(?P<host>\w*)-(?P<pid>\d+)-\w{8}(\.\w+)?")  # names that `atomic` gives
+_ABANDONED_S = 86_400.0  # a temporary file this old has no writer any more, wherever that ran
+_cleared: set[Path] = set()  # folders that this process has looked through
+
+
+def _host() -> str:
+    return re.sub(r"\W", "_", platform.node())[:40]
+
+
+def _clear(folder: Path) -> None:
+    """Remove the temporary files in a folder that a killed process left; once per folder and process."""
+    if folder in _cleared:
+        return
+    _cleared.add(folder)
+    with os.scandir(folder) as entries:
+        left = [(entry, found) for entry in entries if (found := _TEMPORARY.fullmatch(entry.name))]
+    for entry, found in left:
+        with suppress(OSError):  # its writer has just finished
+            old = time.time() - entry.stat().st_mtime > _ABANDONED_S
+            if old or (found["host"] == _host() and not _is_running(int(found["pid"]))):
+                Path(entry.path).unlink()
+
+
+def _is_running(process: int) -> bool:
+    """Whether a process of this machine lives; on Windows, where asking would end it, True."""
+    if sys.platform == "win32":
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):  # another user's
+        return True
+    return True
 
 
 def _umask() -> int:
@@ -161,7 +203,7 @@ def _npz(path: Path) -> Iterator[zipfile.ZipFile]:
     except (*_DAMAGE, zipfile.BadZipFile, zlib.error, NotImplementedError, MemoryError, StopIteration) as error:
         reason = f": {error}" if str(error) else ""
         raise FormatError(
-            f"{path} is damaged or not a twoview file ({type(error).__name__}{reason})", hint=_MAKE_AGAIN
+            f"{path} is truncated, damaged or not a twoview file ({type(error).__name__}{reason})", hint=_MAKE_AGAIN
         ) from error
 
 

@@ -85,10 +85,17 @@ WEIGHTS: dict[str, Weights] = {
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: TWOVIEW_CACHE, or `twoview` in the user's cache folder."""
+    """Where downloads are kept: TWOVIEW_CACHE, or `twoview` in the user's cache folder.
+
+    For a user without a home folder, as in some containers, that is the current folder.
+    """
     if own := os.environ.get("TWOVIEW_CACHE"):
         return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "twoview"
+    try:
+        home = Path.home()
+    except RuntimeError:
+        home = Path()
+    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "twoview"
 
 
 def locate(name: str, *, timeout_s: float = 30.0, on_progress: OnProgress | None = None) -> Path:
