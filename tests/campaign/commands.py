@@ -1,4 +1,4 @@
-"""Commands of twoview in processes of their own, watched: what they printed, which files they changed, whom they called.
+"""Commands of twoview in processes of their own, watched: what they print, which files they change, whom they call.
 
 A process is forked from one that has loaded everything, so that a command costs its work and not the start of an
 interpreter. An audit hook in it writes down every change of a file, every call of the network and every program that it
@@ -125,7 +125,7 @@ def preload() -> None:
 
 
 def start(words: Sequence[str | Path], folder: Path, log: Path, watch: Watch | None = None) -> Running:
-    """Start `twoview` with these words in a folder, whose parent is all that it may change; output and notes in `log`."""
+    """Start `twoview` with these words in a folder, whose parent is all that it may change; output goes to `log`."""
     log.mkdir(parents=True, exist_ok=True)
     texts = tuple(map(str, words))
     sys.stdout.flush()

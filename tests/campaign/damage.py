@@ -108,8 +108,8 @@ ANY = [cut, flipped, zeros, empty, text, noise, hostile_pickle, folder, loop, pi
 
 # --- mutations of what is inside -----------------------------------------------------------------------------------
 
-WRONG = (None, True, -1, 0, 10**30, 1e308, "", "x", "../..", "\x1b[31m", "subprocess:Popen", [], {}, [[]], {"a": 1}, -0.5,
-         "1e400", "nan", "[/bold]", "a" * 5000)  # fmt: skip
+WRONG = (None, True, -1, 0, 10**30, 1e308, "", "x", "../..", "\x1b[31m", "subprocess:Popen", [], {}, [[]], {"a": 1},
+         -0.5, "1e400", "nan", "[/bold]", "a" * 5000)  # fmt: skip
 
 
 def places(content: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -270,10 +270,11 @@ READERS: list[tuple[str, list[tuple[str, ...]]]] = [
     ("log.jsonl", [FINETUNE]),
     ("last.pt", [FINETUNE]),
     ("best.pt", [FINETUNE]),
-    ("model.pt", [("show", "{}"), ("infer", "two/a.mp4", *MARKERS, "--model", "{}"), ("export", "x.pt", "--model", "{}"),
-                  ("convert", "{}", "twoview", "y.pt"), (*FINETUNE, "--weights", "{}", "--run", "other"),
-                  ("weights", "add", "{}")]),
-    ("start.pt", [("show", "{}"), FINETUNE, ("weights", "add", "motionbert-h36m", "{}"), ("convert", "{}", "mmpose", "y.pt")]),
+    ("model.pt", [("show", "{}"), ("infer", "two/a.mp4", *MARKERS, "--model", "{}"), ("weights", "add", "{}"),
+                  ("export", "x.pt", "--model", "{}"), ("convert", "{}", "twoview", "y.pt"),
+                  (*FINETUNE, "--weights", "{}", "--run", "other")]),
+    ("start.pt", [("show", "{}"), FINETUNE, ("convert", "{}", "mmpose", "y.pt"),
+                  ("weights", "add", "motionbert-h36m", "{}")]),
     ("b.mp4", [("show", "{}"), STAGES["sync"], ("detect", *MARKERS), ("infer", "{}", *MARKERS)]),
     ("own.toml", [("detect", *MARKERS, "--config", "{}"), ("finetune", "--views", "a,b", *TINY, "--config", "{}")]),
     ("openpose.json", [("detect", "--from", "{}", "--take", "t1", "--views", "a")]),
@@ -301,7 +302,12 @@ def extra(work: Path) -> None:
     (work / "own.toml").write_text("[detect]\nscore = 0.3\n[finetune]\nlr = 0.001\n")
     joints = [[10.0 * i, 5.0 * i, 0.9] for i in range(17)]
     (work / "openpose.json").write_text(
-        json.dumps([{"image_id": i, "keypoints": sum(joints, []), "score": 0.9} for i in range(75)])
+        json.dumps(
+            [
+                {"image_id": i, "keypoints": [value for joint in joints for value in joint], "score": 0.9}
+                for i in range(75)
+            ]
+        )
     )
     names = [
         f"{side}_{joint}"

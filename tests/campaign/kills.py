@@ -1,4 +1,4 @@
-"""Commands killed at one of their changes of a file, or at a moment: nothing is lost, and once more makes all the same."""
+"""Commands killed at a change of a file, or at a moment: nothing is lost, and the same command again completes all."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from random import Random
 
 from cases import Bench, Case, described
 from commands import Watch, run
-from small_session import STAGES, contents
 from damage import unreadable
+from small_session import STAGES, contents
 
 SHARE = {"detect": 5, "finetune": 5, "export": 3, "infer": 3, "sync": 2, "triangulate": 2}  # of the kills
 QUICKER = {"export": ("export", "model.pt")}  # beside the ONNX file, whose making takes half a minute

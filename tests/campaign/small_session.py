@@ -47,10 +47,9 @@ def build(folder: Path) -> Small:
         before[stage] = folder / f"before {stage}"
         shutil.copytree(room, before[stage])
         outcomes[stage] = run(words, work, folder / "log")
-        if outcomes[stage].code or outcomes[stage].faults():
-            raise SystemExit(
-                f"{stage}: {outcomes[stage].faults()} {outcomes[stage].outside[:5]} {outcomes[stage].started[:3]}\n{outcomes[stage].err}"
-            )
+        made = outcomes[stage]
+        if made.code or made.faults():
+            raise SystemExit(f"{stage}: {made.faults()} {made.outside} {made.started} {made.network}\n{made.err}")
     return Small(before, room, outcomes)
 
 

@@ -11,10 +11,10 @@ from cases import Bench, Case, described
 from commands import run
 from small_session import MARKERS, TINY
 
-NUMBERS = ("nan", "inf", "-inf", "1e308", "-1", "-0.001", "0", "1e12", "10**9", "99999999999999999999", "1e-300", "0x10",
-           "", " ", "١٢", "1,5", "true", "[]", "{a=1}", "--", "1e400")  # fmt: skip
-NAMES = ("../out", "/abs", "a/b", "a\\b", "..", ".", "", " ", "\x1b[31mred", "x" * 400, "[/bold]", "a\nb", "CON", "é" * 200,
-         "..\\..\\x", "a\tb", "-x", "名前", "swing [/slow]")  # fmt: skip
+NUMBERS = ("nan", "inf", "-inf", "1e308", "-1", "-0.001", "0", "1e12", "10**9", "99999999999999999999", "1e-300",
+           "0x10", "", " ", "١٢", "1,5", "true", "[]", "{a=1}", "--", "1e400")  # fmt: skip
+NAMES = ("../out", "/abs", "a/b", "a\\b", "..", ".", "", " ", "\x1b[31mred", "x" * 400, "[/bold]", "a\nb", "CON",
+         "é" * 200, "..\\..\\x", "a\tb", "-x", "名前", "swing [/slow]")  # fmt: skip
 REFUSED = {
     "nan",
     "inf",

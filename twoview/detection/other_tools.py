@@ -30,6 +30,7 @@ from twoview.media.video import probe, timeline
 from twoview.poses import Poses2D, Source
 from twoview.skeleton import COCO17, HALPE26, Skeleton
 from twoview.storage import records
+from twoview.storage.regular import regular_file
 
 # OpenPose's BODY_25 by our names ("" where we have none); its older COCO order lacks the hip's middle and the feet.
 _FACE = ("right_eye", "left_eye", "right_ear", "left_ear")
@@ -211,7 +212,7 @@ def _read_mmpose(path: Path) -> Iterator[Row]:
 
 def _read_deeplabcut(path: Path) -> Iterator[Row]:
     try:
-        with records.regular(path).open(newline="", encoding="utf-8-sig") as file:
+        with regular_file(path).open(newline="", encoding="utf-8-sig") as file:
             table = list(csv.reader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise FormatError(f"cannot read {path}: {error}") from error

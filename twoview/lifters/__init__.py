@@ -13,7 +13,7 @@ as plain keyword arguments, so that a model file can hold them.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ LIFTERS: dict[str, str] = {
     "tcn": "twoview.lifters.tcn:TemporalNetwork",
 }
 GATED = "gated"
+MOST_GATES = 20  # one more each time that a model is adapted again
 MOST = 1 << 16  # channels, frames or anything else that a setting counts
 DEEPEST = 200  # layers
 MOST_WEIGHTS = 1 << 31  # 8 GiB; MotionBERT has 42 million
@@ -36,21 +37,22 @@ MOST_WEIGHTS = 1 << 31  # 8 GiB; MotionBERT has 42 million
 
 def check_trust(name: object, config: object, *, where: Path | str, trust: Collection[str]) -> None:
     """Raise LifterError unless every lifter that a file names is one of LIFTERS, or trusted. Imports nothing."""
-    parts = [(name, config)]
-    if name == GATED:
-        parts += [_part(config, which, where) for which in ("adapted", "unadapted")]
-    for own, settings in parts:
+    for own, settings in _parts(name, config, where):
         plugins.check_trust(own, "lifter", known=LIFTERS, where=where, trust=trust, error=LifterError)
         if not isinstance(settings, Mapping) or not all(isinstance(key, str) for key in settings):
             raise LifterError(f"{where}: the settings of the lifter {own!r} are no table of names and values")
 
 
-def _part(config: object, which: str, where: Path | str) -> tuple[object, object]:
-    """Name and settings of one of the two lifters in the settings of a gated one."""
-    part = config.get(which) if isinstance(config, Mapping) else None
-    if not isinstance(part, Mapping) or part.get("name") == GATED:
-        raise LifterError(f"{where}: the gated lifter has no {which} lifter, or one that is gated itself")
-    return part.get("name"), part.get("config")
+def _parts(name: object, config: object, where: Path | str, depth: int = 0) -> Iterator[tuple[object, object]]:
+    """Name and settings of a lifter, and of the two in a gated one, which may be gated where it was adapted again."""
+    yield name, config
+    if name != GATED:
+        return
+    for which in ("adapted", "unadapted"):
+        part = config.get(which) if isinstance(config, Mapping) else None
+        if not isinstance(part, Mapping) or depth >= MOST_GATES:
+            raise LifterError(f"{where}: the gated lifter has no {which} lifter, or more than {MOST_GATES} gates")
+        yield from _parts(part.get("name"), part.get("config"), where, depth + 1)
 
 
 def build(name: str, config: Mapping[str, Any] | None = None) -> nn.Module:

@@ -15,7 +15,7 @@ import av
 import av.error
 
 from twoview.errors import VideoError
-from twoview.storage import records
+from twoview.storage.regular import regular_file
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Damage:
 @contextmanager
 def opened(path: Path | str) -> Iterator[Any]:
     """An open container. Raises VideoError for a file that is missing or no video."""
-    path = records.regular(path, VideoError, missing="check the path; names with spaces need quotes")
+    path = regular_file(path, VideoError)
     try:
         container = av.open(f"file:{path}")  # with the prefix, a colon in a name does not look like a protocol
     except (av.error.FFmpegError, OSError, ValueError) as error:

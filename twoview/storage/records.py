@@ -12,7 +12,6 @@ import math
 import os
 import platform
 import re
-import stat
 import sys
 import tempfile
 import time
@@ -27,9 +26,10 @@ from typing import IO, Any, TypeVar, cast
 import numpy as np
 from numpy import ndarray as Array
 
-from twoview.errors import FormatError, StorageError, TwoViewError
+from twoview.errors import FormatError, StorageError
 from twoview.poses import Poses2D, Poses3D, Source
 from twoview.skeleton import skeleton
+from twoview.storage.regular import regular_file
 from twoview.timeline import ClockMap, ClockQuality, Sync
 
 Header = dict[str, Any]
@@ -44,34 +44,9 @@ MOST_TEXT = 256 * _MIB  # bytes of a JSON file
 _MAKE_AGAIN = "is it the right file? A damaged file of a session is made again by its stage"
 
 
-def regular(
-    path: Path | str,
-    error: type[TwoViewError] = FormatError,
-    *,
-    missing: str = "run the earlier stage, or check the path",
-) -> Path:
-    """The path of a regular file, or of a link to one.
-
-    Raises `error` for a missing file, with this hint, and for a folder, a link to itself, a pipe or a device, which may
-    never end.
-    """
-    path = Path(path)
-    try:
-        mode = path.stat().st_mode
-    except FileNotFoundError as reason:
-        raise error(f"no such file: {path}", hint=missing) from reason
-    except (OSError, ValueError) as reason:  # ValueError: a null character in the name
-        what = getattr(reason, "strerror", None) or reason
-        raise error(f"cannot read {path}: {what}", hint="check the path and its permissions") from reason
-    if not stat.S_ISREG(mode):
-        what = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
-        raise error(f"{path} is {what}, and a file was expected", hint="name a file")
-    return path
-
-
 def fingerprint(path: Path | str) -> str:
     """Size and hash of the first and last MiB of a file: quick for a video of 4 GB, the same wherever it lies."""
-    path = regular(path, StorageError)
+    path = regular_file(path, StorageError)
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -187,7 +162,7 @@ def read_npz(path: Path | str) -> tuple[Header, dict[str, Array]]:
 
     Raises FormatError if it is missing, damaged, not one of ours, or would take more memory than `MOST_BYTES`.
     """
-    path = regular(path)
+    path = regular_file(path)
     with _npz(path) as file:
         arrays = {name: _array(file, name) for name in _sizes(file)}
         head = parse_json(str(arrays.pop("header")))
@@ -274,7 +249,7 @@ def read_json(path: Path | str) -> Header:
 
 def load_json(path: Path | str, *, most: int = MOST_TEXT) -> Any:
     """The content of any JSON file in UTF-8. Raises FormatError where there is none, or one of over `most` bytes."""
-    path = regular(path)
+    path = regular_file(path)
     try:
         if path.stat().st_size > most:
             raise ValueError(f"it has {path.stat().st_size / _MIB:.0f} MiB; the most read is {most / _MIB:.0f}")
@@ -288,7 +263,7 @@ def read_header(path: Path | str) -> Header:
     path = Path(path)
     if path.suffix != ".npz":
         return read_json(path)
-    with _npz(regular(path)) as file:
+    with _npz(regular_file(path)) as file:
         size = file.getinfo("header.npy").file_size
         if size > MOST_TEXT:
             raise ValueError(f"its header has {size} bytes")

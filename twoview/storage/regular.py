@@ -23,10 +23,11 @@ def regular_file(path: Path | str, error: type[TwoViewError] = FormatError) -> P
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError as reason:
-        raise error(f"no such file: {path}", hint="check the path") from reason
+        raise error(f"no such file: {path}", hint="check the path; names with spaces need quotes") from reason
     except (OSError, ValueError) as reason:  # a circle of links, no permission; a zero in the name
         raise error(
-            f"cannot read {path}: {getattr(reason, 'strerror', '') or reason}", hint="check the path"
+            f"cannot read {path}: {getattr(reason, 'strerror', '') or reason}",
+            hint="check the path and its permissions",
         ) from reason
     if not stat.S_ISREG(mode):
         kind = _KINDS.get(stat.S_IFMT(mode), "something else")

@@ -213,7 +213,7 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 def _text(path: Path) -> str:
     """What a text file says; "" where there is none, or none that can be read."""
     try:
-        return records.regular(path).read_text(encoding="utf-8", errors="replace")
+        return regular_file(path).read_text(encoding="utf-8", errors="replace")
     except (FormatError, OSError):
         return ""
 
