@@ -71,3 +71,111 @@ def test_the_overlay_is_never_written_over_the_video(folder):
     with pytest.raises(FormatError, match="written over"):
         infer_file(folder / "a.mp4", "start.pt", folder / "a", detect_config=MARKERS)
     infer_file(folder / "a.mp4", "start.pt", folder / "a", detect_config=MARKERS, picture=False)
+
+
+class Killed(BaseException):
+    """What stops a command at once."""
+
+
+def infer(folder, model="start.pt", **more):
+    return infer_file(folder / "a.mp4", model, folder / "out", detect_config=MARKERS, **more)
+
+
+@pytest.fixture
+def other(folder):
+    """Another model."""
+    from dataclasses import replace
+
+    from twoview.lifting.model import load_model, save_model
+
+    model = load_model("start.pt")
+    for value in model.lifter.parameters():
+        value.data.mul_(1.5)
+    save_model(folder / "other.pt", replace(model))
+    return "other.pt"
+
+
+def contents(folder, *suffixes: str) -> dict[str, bytes]:
+    return {suffix: (folder / f"out{suffix}").read_bytes() for suffix in suffixes}
+
+
+def test_files_beside_a_result_are_made_again_with_it_asked_for_or_not(folder, other):
+    shown = (".csv", ".json", ".mp4", ".png")
+    infer(folder, formats=("csv", "json"))
+    first = contents(folder, *shown)
+    infer(folder, other)
+    second = contents(folder, *shown)
+    assert all(first[suffix] != second[suffix] for suffix in shown)
+    infer(folder)
+    assert contents(folder, ".csv", ".json") == contents(folder, ".csv", ".json")
+    assert contents(folder, *shown)[".csv"] == first[".csv"]
+    infer(folder, other, picture=False)
+    assert not (folder / "out.mp4").exists()  # it would show the first model's poses
+    assert not (folder / "out.png").exists()
+    assert contents(folder, ".csv")[".csv"] == second[".csv"]
+
+
+@pytest.mark.parametrize("at", ["save", "write", "render", "contact_sheet"])
+def test_a_kill_leaves_no_file_that_shows_other_poses(folder, other, monkeypatch, at):
+    from twoview.visualization import overlay
+    from twoview.workflow import inference
+
+    infer(folder, formats=("csv",))
+    first = contents(folder, ".csv", ".mp4", ".png")
+    homes = {"save": inference._Lifting, "write": inference}
+
+    def killed(*_, **__):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(homes.get(at, overlay), at, killed)
+        with pytest.raises(Killed):
+            infer(folder, other)
+    for suffix, content in first.items():
+        path = folder / f"out{suffix}"
+        assert not path.exists() or path.read_bytes() != content
+    infer(folder, other, formats=("csv",))
+    assert all(content != first[suffix] for suffix, content in contents(folder, *first).items())
+
+
+def test_a_kill_between_detection_and_lifting_does_not_pass_old_poses_as_current(folder, monkeypatch):
+    from twoview.workflow import inference
+
+    infer(folder, picture=False)
+    fewer = DetectConfig(detector="markers:Markers", score=0.95, repair=False)
+
+    def killed(*_, **__):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inference._Lifting, "save", killed)
+        with pytest.raises(Killed):
+            infer_file(folder / "a.mp4", "start.pt", folder / "out", detect_config=fewer, picture=False)
+    again = infer_file(folder / "a.mp4", "start.pt", folder / "out", detect_config=fewer, picture=False)
+    assert again.fresh
+
+
+def test_files_that_were_not_made_here_are_left_alone(folder, other):
+    (folder / "a.csv").write_text("mine")
+    video = (folder / "a.mp4").read_bytes()
+    for model in ("start.pt", other):
+        infer_file(folder / "a.mp4", model, folder / "a", detect_config=MARKERS, picture=False)
+    assert (folder / "a.csv").read_text() == "mine"
+    assert (folder / "a.mp4").read_bytes() == video
+
+
+def test_a_video_that_changes_while_it_is_detected_is_noticed(folder, monkeypatch):
+    from markers import Markers
+
+    from twoview.errors import SessionError
+
+    def changing(self, rgb):
+        with (folder / "a.mp4").open("ab") as file:
+            file.write(b"more")
+        return found(self, rgb)
+
+    found = Markers.__call__
+    monkeypatch.setattr(Markers, "__call__", changing)
+    with pytest.raises(SessionError, match=r"a\.mp4 changed while"):
+        infer(folder, picture=False)
+    assert not list(folder.glob("out*.npz"))

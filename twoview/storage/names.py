@@ -13,7 +13,7 @@ LONGEST = 200  # bytes; file systems allow 255, and endings such as ".people.npz
 _SHOWN = 5  # names in a message
 _LETTERS = "LMN"  # first letters of Unicode's categories of letters, marks and numbers
 # Files beside a view's or a video's own: a name that ends so would name another one's file.
-_ENDINGS = (".people", ".2d", ".before", ".result")
+_ENDINGS = (".people", ".2d", ".before", ".result", ".formats")
 _DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))}
 
 

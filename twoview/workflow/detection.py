@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -66,9 +68,27 @@ class View:
         return records.is_current(self.path, {**self.head, "settings": settings})
 
     def save(self, poses: Poses2D) -> Poses2D:
-        """Keep poses under the view's name."""
-        poses = replace(poses, view=self.name)
+        """Keep poses under the view's name, and make again or remove what was made of the poses before.
+
+        Raises SessionError if the video is not the one any more that the poses are to be of.
+        """
+        if poses.source.video and poses.source.video != self.head["inputs"]["video"]:
+            self.people_path.unlink(missing_ok=True)
+            raise SessionError(
+                f"{self.video} changed while it was detected",
+                hint="run the same command when the file is written completely; for a take, run twoview sync before",
+            )
+        poses, tools = replace(poses, view=self.name), _tools_beside(self.path)
+        source = Path(self.head["settings"].get("imported", ""))
+        for target in (_target(self.path, tool) for tool in tools):
+            if target.is_dir():
+                shutil.rmtree(target)
+            elif not (target.exists() and source.exists() and target.samefile(source)):
+                target.unlink(missing_ok=True)
+        if self.take:
+            shutil.rmtree(self.path.parents[1] / "triangulated", ignore_errors=True)
         records.save(self.path, poses, inputs=self.head["inputs"], settings=self.head["settings"])
+        write_formats(poses, self.path, tools)
         return poses
 
 
@@ -211,11 +231,35 @@ def check_formats(tools: Sequence[str]) -> Sequence[str]:
 
 def write_formats(poses: Poses2D, path: Path, tools: Iterable[str]) -> list[Path]:
     """Write the poses of a view in other tools' formats, beside its own file `path`; the files or folders written."""
-    from twoview.detection.other_tools import SUFFIXES, write_detections
+    from twoview.detection.other_tools import write_detections
 
-    written = []
+    written, known = [], _tools_beside(path)
     for tool in tools:
-        target = path.with_name(f"{path.stem}_{tool}{SUFFIXES.get(tool, '')}")
+        target = _target(path, tool)
         write_detections(poses, target, tool)
         written.append(target)
+        if tool not in known:
+            known.append(tool)
+            records.write_json(_record(path), {**records.header("formats"), "made": known})
     return written
+
+
+def _target(path: Path, tool: str) -> Path:
+    """The file, or folder, of a view's poses in another tool's format."""
+    from twoview.detection.other_tools import SUFFIXES
+
+    return path.with_name(f"{path.stem}_{tool}{SUFFIXES.get(tool, '')}")
+
+
+def _record(path: Path) -> Path:
+    return path.with_suffix(".formats.json")
+
+
+def _tools_beside(path: Path) -> list[str]:
+    """The tools in whose formats a view's poses were written beside them; files of others are not ours."""
+    from twoview.detection.other_tools import SUFFIXES
+
+    with suppress(FormatError, TypeError):
+        made = records.read_json(_record(path)).get("made", ()) if _record(path).exists() else ()
+        return [tool for tool in SUFFIXES if tool in made]
+    return []

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import glob
+import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from twoview.config import DetectConfig, InferConfig, shaping
-from twoview.errors import FormatError, StorageError
+from twoview.errors import FormatError, MissingBackend, StorageError
+from twoview.formats import FORMATS, write
 from twoview.poses import Poses2D, Poses3D
 from twoview.progress import OnProgress
 from twoview.storage import records
@@ -24,6 +26,9 @@ from twoview.workflow.detection import ANEW, View, detect_alone
 if TYPE_CHECKING:
     from twoview.lifting.model import Model
 
+log = logging.getLogger(__name__)
+
+PICTURES = {".mp4": "overlay", ".png": "contact sheet"}
 NEW = 0.2  # share of a video answered by the unadapted lifter from which on a person is warned
 
 
@@ -51,11 +56,12 @@ class _Lifting:
     path: Path
     head: records.Header
 
-    def run(self, model: Model, poses2d: Poses2D, config: InferConfig, on_progress: OnProgress | None) -> None:
-        """Lift the poses and keep the result."""
-        from twoview.lifting.inference import infer
+    def is_current(self) -> bool:
+        """Whether the file holds what would be made now."""
+        return records.is_current(self.path, self.head)
 
-        poses = infer(poses2d, model, config=config, on_progress=on_progress)
+    def save(self, poses: Poses3D) -> None:
+        """Keep the result."""
         records.save(self.path, poses, inputs=self.head["inputs"], settings=self.head["settings"])
 
     def load(self) -> Poses3D:
@@ -111,32 +117,40 @@ def _infer_alone(
         raise FormatError(f"the results would be written over {source}", hint=f"another name: --out {out.name}_3d")
     fingerprint = records.fingerprint(source)
     view = None if source.suffix == ".npz" else _view(source, fingerprint, out, detect_config)
-    wanted = [_lifting(model, path, fingerprint, config)]
-    wanted += [] if compare is None else [_lifting(compare, other, fingerprint, config)]
+    detections = source if view is None else view.path
+    files = {path: model} if compare is None else {path: model, other: compare}
+
+    def lifted() -> list[_Lifting]:
+        inputs = {"clip": fingerprint, "poses2d": records.fingerprint(detections)}
+        return [_lifting(model, path, inputs, config) for path, model in files.items()]
+
     detected = view is None or view.is_current(**ANEW)
-    stale = [one for one in wanted if not detected or not records.is_current(one.path, one.head)]
-    models = _models(stale, config, trust)
+    stale = [one for one in lifted() if not one.is_current()] if detected else None
+    models = _models([one.model for one in stale] if stale is not None else list(files.values()), config, trust)
     if view is None:
         poses2d = records.load_as(source, Poses2D)
     else:
         poses2d = detect_alone(view, config=detect_config, on_progress=on_progress)
-    for one, loaded in zip(stale, models, strict=True):
-        one.run(loaded, poses2d, config, on_progress)
-    poses, before = wanted[0].load(), None if compare is None else wanted[1].load()
+    stale = lifted() if stale is None else stale
+    derived = _Derived.of(out, fingerprint)
+    if stale:
+        from twoview.lifting.inference import infer
 
+        made = [infer(poses2d, loaded, config=config, on_progress=on_progress) for loaded in models]
+        derived.remove()  # before what they were made from is replaced, so that a kill leaves nothing that does not fit
+        for one, poses in zip(stale, made, strict=True):
+            one.save(poses)
+    poses, before = lifted()[0].load(), None if compare is None else lifted()[1].load()
     fresh = bool(stale)
     if compare is None and other.exists():  # the pictures show a comparison that nobody asks for any more
         other.unlink()
         fresh = True
-    files = {"poses": path}
-    for format in formats:
-        from twoview.formats import write
-
-        files[format] = write(poses, _beside(out, f".{format}"), format)
+    asked = {"poses": path} | {format: _beside(out, f".{format}") for format in formats}
     if picture and view is not None:
-        files |= {"overlay": _beside(out, ".mp4"), "contact sheet": _beside(out, ".png")}
-    found = Inferred(poses, before, poses2d, files, fresh, warnings(poses))
-    _draw(source, found, on_progress)
+        asked |= {"overlay": _beside(out, ".mp4"), "contact sheet": _beside(out, ".png")}
+    found = Inferred(poses, before, poses2d, asked, fresh, warnings(poses))
+    derived.write_formats(found, formats)
+    derived.draw(source, found, [detections, *files], on_progress)
     return found
 
 
@@ -163,32 +177,96 @@ def _view(video: Path, fingerprint: str, out: Path, config: DetectConfig) -> Vie
     return View.of("", video.stem, video, _beside(out, ".2d.npz"), fingerprint=fingerprint, config=config)
 
 
-def _lifting(model: Path | str, path: Path, fingerprint: str, config: InferConfig) -> _Lifting:
+def _lifting(model: Path | str, path: Path, inputs: Mapping[str, str], config: InferConfig) -> _Lifting:
     named = isinstance(model, str) and not Path(model).exists()
-    inputs = {"clip": fingerprint, "model": model if named else records.fingerprint(model)}
-    return _Lifting(model, path, records.header("poses3d", inputs=inputs, settings=shaping(config)))
+    known = {**inputs, "model": model if named else records.fingerprint(model)}
+    return _Lifting(model, path, records.header("poses3d", inputs=known, settings=shaping(config)))
 
 
-def _models(stale: Sequence[_Lifting], config: InferConfig, trust: Collection[str]) -> list[Model]:
+def _models(wanted: Sequence[Path | str], config: InferConfig, trust: Collection[str]) -> list[Model]:
     """The models of results that are not up to date: a file that is none is refused before minutes of detection."""
-    if not stale:
+    if not wanted:
         return []
     from twoview.lifting.model import load_model
 
-    return [load_model(one.model, device=config.device, trust=trust) for one in stale]
+    return [load_model(one, device=config.device, trust=trust) for one in wanted]
 
 
-def _draw(video: Path, found: Inferred, on_progress: OnProgress | None) -> None:
-    """Draw those of the pictures in `found.files` that are missing, and all if the poses are fresh."""
-    overlay, sheet = found.files.get("overlay"), found.files.get("contact sheet")
-    if overlay and (found.fresh or not overlay.exists()):
-        from twoview.visualization.overlay import render
+@dataclass(eq=False)
+class _Derived:
+    """The files beside a result that show it to people and other programs, and which poses each was made from.
 
-        render(video, found.detections, found.poses, overlay, before=found.before, on_progress=on_progress)
-    if sheet and (found.fresh or not sheet.exists()):
-        from twoview.visualization.overlay import contact_sheet
+    path  of the record, `<out>.result.json`
+    made  suffix -> fingerprints of what the file was made from; other files are not ours: one may be the video
+    """
 
-        contact_sheet(video, found.detections, found.poses, sheet, before=found.before)
+    out: Path
+    path: Path
+    content: dict[str, Any]
+    made: dict[str, str]
+
+    @classmethod
+    def of(cls, out: Path, clip: str) -> _Derived:
+        """The files beside a result of the clip with that fingerprint."""
+        path, content = _beside(out, ".result.json"), dict[str, Any]()
+        with suppress(FormatError):
+            content = records.read_json(path) if path.exists() else {}
+        known = content.get("made")
+        ours = (*(f".{format}" for format in FORMATS), *PICTURES)
+        made = {key: str(known[key]) for key in ours if key in known} if isinstance(known, dict) else {}
+        whole = {**content, **records.header("result", inputs={"clip": clip})}
+        return cls(out, path, whole, made)
+
+    def remove(self) -> None:
+        """Remove the files beside the result that were made here; `made` still knows which there were."""
+        for suffix in self.made:
+            _beside(self.out, suffix).unlink(missing_ok=True)
+
+    def write_formats(self, found: Inferred, formats: Sequence[str]) -> None:
+        """Write the formats asked for, and again those that were there and were made from other poses."""
+        source = records.fingerprint(found.files["poses"])
+        for format in FORMATS:
+            suffix = f".{format}"
+            file = _beside(self.out, suffix)
+            if format in formats or self.made.get(suffix, source) != source:
+                try:
+                    write(found.poses, file, format)
+                except (FormatError, MissingBackend) as error:
+                    file.unlink(missing_ok=True)  # it would show poses that are gone
+                    self._record(suffix, None)
+                    if format in formats:
+                        raise
+                    log.warning("%s was removed: it held other poses, and %s", file, error.message)
+                else:
+                    self._record(suffix, source)
+        for format in formats:
+            if format not in FORMATS:
+                write(found.poses, _beside(self.out, f".{format}"), format)  # raises with the formats that there are
+
+    def draw(self, video: Path, found: Inferred, sources: Sequence[Path], on_progress: OnProgress | None) -> None:
+        """Draw those of the pictures in `found.files` that are missing or show other poses; remove others that do."""
+        source = " ".join(map(records.fingerprint, sources))
+        wanted = {suffix: found.files.get(key) for suffix, key in PICTURES.items()}
+        for suffix, file in wanted.items():
+            current = self.made.get(suffix) == source and _beside(self.out, suffix).exists()
+            if file is None and suffix in self.made and not current:
+                _beside(self.out, suffix).unlink(missing_ok=True)
+                self._record(suffix, None)
+            elif file is not None and not current:
+                from twoview.visualization.overlay import contact_sheet, render
+
+                if suffix == ".mp4":
+                    render(video, found.detections, found.poses, file, before=found.before, on_progress=on_progress)
+                else:
+                    contact_sheet(video, found.detections, found.poses, file, before=found.before)
+                self._record(suffix, source)
+
+    def _record(self, suffix: str, source: str | None) -> None:
+        if source is None and suffix not in self.made:
+            return
+        self.made = {key: value for key, value in self.made.items() if key != suffix}
+        self.made |= {} if source is None else {suffix: source}
+        records.write_json(self.path, {**self.content, "made": self.made})
 
 
 @contextmanager

@@ -6,6 +6,7 @@ The command line, the demo and a notebook call the same functions.
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -125,6 +126,15 @@ def save_sync(session: Session, take: str, sync: Sync, *, settings: Mapping[str,
     """Write a take's sync with the fingerprints of its videos."""
     inputs = sync_header(session.take(take), settings)["inputs"]
     records.save(session.sync_path(take), sync, inputs=inputs, settings=settings)
+
+
+def remove_triangulated(session: Session, take: str, *, unless: Sync | None = None) -> None:
+    """Remove a take's two-view 3D, which new clocks make stale, `unless` they are the ones that the take has."""
+    if unless is not None:
+        with suppress(FormatError):
+            if records.load_as(session.sync_path(take), Sync).clocks == unless.clocks:
+                return
+    shutil.rmtree(session.take_folder(take) / "triangulated", ignore_errors=True)
 
 
 def load_sync(session: Session, take: str) -> Sync:
@@ -362,10 +372,13 @@ def triangulate_session(
     with ExitStack() as held:
         for take in loaded:
             held.enter_context(session.lock(take.name))
+        made_with = records.fingerprint(model) if Path(model).exists() else model
         found = triangulate_takes(loaded, load_model(model, trust=trust), config=config, on_progress=on_progress)
         for result in found:
             folder = session.take_folder(result.take) / "triangulated"
-            inputs = {view: session.take(result.take)[view].fingerprint for view in result.views}
+            inputs = {view: records.fingerprint(session.detection_path(result.take, view)) for view in result.views}
+            inputs |= {"sync": records.fingerprint(session.sync_path(result.take)), "model": made_with}
+            remove_triangulated(session, result.take)  # the views' files belong together
             for view in result.views:
                 poses, sigma = result.poses(view), result.sigma_of(view)
                 records.save(folder / f"{view}.npz", poses, inputs=inputs, settings=config, sigma=sigma)

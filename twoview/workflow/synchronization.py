@@ -23,7 +23,7 @@ from twoview.synchronization.several_views import Relation, copies_warning
 from twoview.timeline import Sync
 from twoview.visualization.side_by_side import render_sync
 from twoview.visualization.sync_plot import draw_sync, joint_speed, loudness
-from twoview.workflow.stages import load_sync, present, save_sync, sync_header
+from twoview.workflow.stages import load_sync, present, remove_triangulated, save_sync, sync_header
 
 _SLOWDOWNS = (1.0, 100.0)  # smallest and largest accepted
 
@@ -90,15 +90,20 @@ def _sync_locked(
     poses, fingerprints = _detections(session, take)
     settings = {**asdict(config), **options.settings, "reference": reference, "detections": fingerprints}
     path, head = session.sync_path(take), sync_header(files, settings)
-    if records.is_current(path, head):
+    picture, drawn = path.with_suffix(".png"), not (options.offset or options.at or options.timestamps)
+    lost = drawn and not picture.exists() and all(file.path.exists() for file in files.values())
+    if records.is_current(path, head) and not lost:
         return records.load_as(path, Sync), False
     paths = {view: present(file, view) for view, file in files.items()}
     sync, relations, sounds = _relate(paths, poses, reference, options, config=config, on_progress=on_progress)
     twins = [(a, b) for a, b in combinations(files, 2) if files[a].fingerprint == files[b].fingerprint]
     sync = _with_warnings(sync, tuple(copies_warning(*pair) for pair in twins))
+    for view, file in files.items():
+        present(file, view)  # still the same
+    for stale in (picture, path.with_suffix(".mp4")):  # before the clocks that they show are replaced
+        stale.unlink(missing_ok=True)
+    remove_triangulated(session, take, unless=sync)
     save_sync(session, take, sync, settings=settings)
-    picture = path.with_suffix(".png")
-    picture.unlink(missing_ok=True)
     if relations:
         by_sound = {view: loudness(sound) for view, sound in sounds.items()}
         draw_sync(sync, relations, by_sound or {view: joint_speed(p) for view, p in poses.items()}, picture)

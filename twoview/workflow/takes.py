@@ -81,7 +81,8 @@ def _remove_view(session: Session, take: str, view: str) -> None:
             sync, head = kept
             records.save(path, sync, inputs=head["inputs"], settings=head["settings"])
         tools = [own.with_name(f"{view}_{tool}{suffix}") for tool, suffix in SUFFIXES.items()]
-        for file in (own, own.with_suffix(".people.npz"), own.with_suffix(".people.png"), *tools):
+        beside = (own.with_suffix(suffix) for suffix in (".people.npz", ".people.png", ".formats.json"))
+        for file in (own, *beside, *tools):
             file.unlink(missing_ok=True)
         shutil.rmtree(own.with_name(f"{view}_openpose"), ignore_errors=True)
         shutil.rmtree(session.take_folder(take) / "triangulated", ignore_errors=True)  # of all views together
