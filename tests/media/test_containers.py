@@ -29,8 +29,12 @@ def test_every_container_gives_all_frames_at_the_times_of_its_timeline(tmp_path,
 
 
 @pytest.mark.parametrize(
-    ("name", "options"), [("a.mp4", {"g": "12"}), ("a.mov", HEVC), ("a.mkv", {"g": "12"}), ("a.ts", {"g": "12"})]
-)
+    ("name", "options"),
+    [
+        ("a.mp4", {"g": "12"}), ("a.mov", HEVC), ("a.mkv", {"g": "12"}), ("a.ts", {"g": "12"}),
+        ("a.avi", {"codec": "mpeg4", "g": "12"}),
+    ],
+)  # fmt: skip
 def test_any_start_gives_what_comes_after_it(tmp_path, name, options):
     path = encode(tmp_path / name, first=45, **options)
     times = [frame.time for frame in frames(path)]

@@ -128,7 +128,10 @@ def seek(container: Any, stream: Any, start: float) -> None:
         except av.error.FFmpegError:
             pass
         at -= second
-    container.seek(beginning - 10 * second, stream=stream)
+    try:
+        container.seek(beginning - 10 * second, stream=stream)
+    except av.error.FFmpegError:  # AVI has nothing before the beginning
+        container.seek(beginning, stream=stream)
 
 
 def promised_end(container: Any, stream: Any) -> Fraction:
