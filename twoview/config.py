@@ -83,6 +83,13 @@ class DetectConfig(Checked):
     finder: str = setting("", "person finder for RTMPose: a name of `twoview weights list` or an .onnx file")
     flip: bool = setting(False, "average with the mirrored picture: doubles the time, lowers the error by some percent")
     person: int | None = setting(None, "track number of the athlete in people.png; without it the likeliest person")
+    sureness: float = setting(
+        0.8,
+        "sureness below which none of several people is taken for the athlete and --person is asked for; 0: never",
+        low=0.0,
+        high=1.0,
+        shapes=False,
+    )
     people_every: int = setting(10, "frames between two searches of the whole picture for people", low=1)
     score: float = setting(0.1, "score below which a joint counts as unseen", low=0.0, high=1.0)
     repair: bool = setting(True, "undo swapped left and right joints, and drop single-frame jumps")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from twoview.config import DetectConfig
 from twoview.detection.other_tools import (
     BODY25,
     READERS,
@@ -90,8 +91,6 @@ def test_alphapose_with_two_tracked_people(tmp_path, video):
                             "box": [0, 0, 1, 1], "idx": [who]})  # fmt: skip
     path = tmp_path / "alphapose-results.json"
     path.write_text(json.dumps(entries))
-    from twoview.config import DetectConfig
-
     second = import_poses(path, video, config=DetectConfig(person=9))
     np.testing.assert_allclose(second.xy, poses_of(shift=120.0).xy, atol=1e-3)
     with pytest.raises(DetectorError, match="no person 1 in this video; there are"):
@@ -107,7 +106,9 @@ def test_people_without_numbers_are_tracked(tmp_path, video):
             entries.append({"image_id": frame, "category_id": 1, "keypoints": values.ravel().tolist(), "score": 0.9})
     path = tmp_path / "results.json"
     path.write_text(json.dumps(entries))
-    one = import_poses(path, video)
+    with pytest.raises(DetectorError, match="2 people"):
+        import_poses(path, video)
+    one = import_poses(path, video, config=DetectConfig(person=0))
     moved = np.diff(one.xy[[0, 5, 10, 15], 0, 0])
     np.testing.assert_allclose(moved, 10.0, atol=1e-3)
 

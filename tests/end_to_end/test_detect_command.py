@@ -39,17 +39,50 @@ def test_the_views_choose_the_athlete_together_and_people_png_is_named(twoview, 
     assert answer.code == 0
     assert found(two_people, "a") == pytest.approx(140, abs=3)
     assert found(two_people, "b") == pytest.approx(80, abs=3)
-    assert "take1/b: several people, see session/takes/take1/detections/b.people.png" in answer.out
+    said = next(line for line in answer.out.splitlines() if line.startswith("take1/b: 2 people seen; person"))
+    assert "by all views together" in said
+    assert "% sure" in said
+    assert "session/takes/take1/detections/b.people.png" in said
+    assert "to choose another: twoview detect --take take1 --views b --person N" in said
     assert (two_people / "takes" / "take1" / "detections" / "b.people.png").exists()
     again = twoview("detect", *DETECTOR)
     assert again.out.count("up to date") == 2
+    assert said in again.out
     assert found(two_people, "b") == pytest.approx(80, abs=3)
 
 
-def test_without_a_sync_each_view_chooses_alone(twoview, two_people):
+def test_a_view_that_cannot_tell_asks_and_the_others_are_kept(twoview, two_people):
+    """Without a sync each view chooses alone, and in b the bystander is nearer than the athlete."""
     (two_people / "takes" / "take1" / "sync.json").unlink()
+    folder = two_people / "takes" / "take1" / "detections"
+    answer = twoview("detect", *DETECTOR)
+    assert answer.code == 1
+    assert "take1/b: 2 people, and who is the athlete is not clear: person" in answer.err
+    assert "b.people.png, then: twoview detect --take take1 --views b --person N" in answer.err
+    assert "take1  a" in answer.out
+    assert "saved" not in answer.out
+    assert found(two_people, "a") == pytest.approx(140, abs=3)
+    assert (folder / "b.people.png").exists()
+    assert not (folder / "b.npz").exists()
+    searches = Blobs.searches
+    assert twoview("detect", *DETECTOR, "--views", "b", "--person", "1").code == 0
     assert twoview("detect", *DETECTOR).code == 0
+    assert Blobs.searches == searches
+
+
+def test_auto_takes_the_likeliest_with_a_warning(twoview, two_people):
+    (two_people / "takes" / "take1" / "sync.json").unlink()
+    answer = twoview("detect", *DETECTOR, "--person", "auto")
+    assert answer.code == 0
+    assert "warning: take1/b: person" in answer.err
+    assert "may not be the athlete" in answer.err
     assert found(two_people, "b") > 150
+
+
+def test_a_view_that_is_detected_later_is_chosen_with_those_before(twoview, two_people):
+    assert twoview("detect", *DETECTOR, "--views", "a").code == 0
+    assert twoview("detect", *DETECTOR, "--views", "b").code == 0
+    assert found(two_people, "b") == pytest.approx(80, abs=3)
 
 
 def test_a_person_chosen_by_hand_is_kept_until_auto_and_needs_no_network(twoview, two_people):
@@ -117,7 +150,7 @@ def test_written_for_other_tools_and_imported_again(twoview, two_people, kind):
 
 
 def test_imported_detections_are_kept_until_a_detector_is_named(twoview, two_people):
-    twoview("detect", *DETECTOR, "--views", "b", "--format", "coco")
+    twoview("detect", *DETECTOR, "--format", "coco")
     kept = two_people / "takes" / "take1" / "detections" / "b.npz"
     source = str(kept.with_name("b_coco.json"))
     assert twoview("detect", "--views", "b", "--from", source).code == 0

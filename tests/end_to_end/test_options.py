@@ -435,6 +435,15 @@ def infer_settings(place, _):
     assert place.path("out/a.png").exists()
 
 
+@tries("infer", "--person")
+def infer_a_person(place, _):
+    place("infer", "short/a.mp4", "--model", "start.pt", *MARKERS, "--person", "0", "--out", "one", "--no-picture")
+    assert place.head("one.2d.npz")["settings"]["person"] == 0
+    place("infer", "short/a.mp4", "--model", "start.pt", *MARKERS, "--person", "auto", "--out", "one", "--no-picture")
+    assert place.head("one.2d.npz")["settings"]["person"] is None
+    place.refused("infer", "short/a.mp4", "--model", "start.pt", *MARKERS, "--person", "3", because="no person 3")
+
+
 @tries("infer", "--picture", "--session", "--device")
 def infer_where_and_how(place, _):
     shutil.move(place.path("session"), place.path("other"))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
+from blobs import film
 from scenes import small_scene
 
 from twoview.config import DetectConfig, InferConfig
-from twoview.errors import ConfigError, FormatError, LifterError
+from twoview.errors import ConfigError, DetectorError, FormatError, LifterError
 from twoview.workflow.inference import infer_file
 
 MARKERS = DetectConfig(detector="markers:Markers")
@@ -65,6 +67,22 @@ def test_the_athlete_is_whom_the_settings_name(folder):
         assert infer_file(video, "start.pt", out, detect_config=config, picture=False).fresh
     with pytest.raises(ConfigError, match="height_m"):
         infer_file(video, "start.pt", out, config=InferConfig(height_m=181))
+
+
+def test_of_several_people_one_has_to_be_named_where_it_is_not_clear(folder):
+    two = film(folder / "two men.mp4", lambda f: (90, 120, 100.0), lambda f: (230, 120, 100.0), frames=40)
+    blobs = DetectConfig(detector="blobs:Blobs")
+    with pytest.raises(DetectorError, match="2 people, and who is the athlete is not clear") as raised:
+        infer_file(two, "start.pt", folder / "out", detect_config=blobs)
+    assert f"{folder}/out.2d.people.png, then: twoview infer '{two}' --person N" in raised.value.hint
+    assert (folder / "out.2d.people.png").exists()
+    assert not (folder / "out.2d.npz").exists()
+    made = infer_file(two, "start.pt", folder / "out", detect_config=replace(blobs, person=1), picture=False)
+    assert (made.athlete.track, made.athlete.people, made.athlete.by_hand) == (1, 2, True)
+    guess = infer_file(two, "start.pt", folder / "out", detect_config=replace(blobs, sureness=0.0), picture=False)
+    assert guess.athlete.sureness < 0.8
+    again = infer_file(two, "start.pt", folder / "out", detect_config=replace(blobs, sureness=0.0), picture=False)
+    assert (again.fresh, again.athlete) == (False, guess.athlete)
 
 
 def test_the_overlay_is_never_written_over_the_video(folder):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,7 @@ from twoview.cli import console
 from twoview.cli.options import (
     DEFAULT_SESSION,
     Detector,
+    Person,
     SessionFolder,
     Takes,
     Trust,
@@ -22,8 +23,11 @@ from twoview.cli.options import (
     set_option,
 )  # fmt: skip
 from twoview.command_settings import resolve
-from twoview.errors import ConfigError
-from twoview.storage.session import Session, open_session
+from twoview.errors import ConfigError, DetectorError, TwoViewError, VideoError
+from twoview.storage.session import open_session
+
+if TYPE_CHECKING:
+    from twoview.workflow.detection import Athlete
 
 
 def detect(
@@ -32,10 +36,7 @@ def detect(
     without: Without = None,
     detector: Detector = None,
     device: Annotated[str | None, flag("detect.device")] = None,
-    person: Annotated[
-        str | None,
-        typer.Option(help="The athlete's number in people.png, or auto for the most likely person.", metavar="N|auto"),
-    ] = None,
+    person: Person = None,
     jobs: Annotated[
         int, typer.Option(help="Videos detected in parallel: 1 keeps a CPU busy, a GPU can take more.", min=1)
     ] = 1,
@@ -61,27 +62,38 @@ def detect(
     from twoview.workflow.detection import check_formats, imported_from, write_formats
     from twoview.workflow.stages import detect_views
 
-    flags = {"detector": detector, "device": device, "person": _number(person)}
+    flags = {"detector": detector, "device": device, **athlete_flags(person)}
     settings = resolve("detect", file=config, flags=flags, sets=sets or (), trust=trust or ()).detect
     formats = check_formats(names(format) or ())
     store = open_session(session)
     rows: list[list[Any]] = []
-    fresh: list[tuple[str, str]] = []
+    several: list[tuple[str, str, Athlete]] = []
     written: list[Path] = []
+    missing: TwoViewError | None = None
     with console.progress() as on_progress:
-        for found in detect_views(
-            store, views=names(views), takes=names(take), without=names(without) or (), config=settings, source=source,
-            jobs=jobs,
-            choose_again=person == "auto", detect_again=detector is not None, on_progress=on_progress,
-        ):  # fmt: skip
-            poses, state = found.poses, "new" if found.fresh else "up to date"
-            seen = (poses.score > 0).any(axis=1).mean()
-            score = float(poses.score[poses.score > 0].mean()) if (poses.score > 0).any() else 0.0
-            rows.append([found.take, found.view, len(poses), f"{seen:.1%}", round(score, 2), state])
-            fresh += [(found.take, found.view)] if found.fresh else []
-            written += write_formats(poses, store.detection_path(found.take, found.view), formats)
-    console.table(["take", "view", "frames", "athlete found", "mean score", ""], rows)
-    _show_people(store, fresh)
+        try:
+            for found in detect_views(
+                store, views=names(views), takes=names(take), without=names(without) or (), config=settings,
+                source=source, jobs=jobs, choose_again=person == "auto", detect_again=detector is not None,
+                on_progress=on_progress,
+            ):  # fmt: skip
+                poses, state = found.poses, "new" if found.fresh else "up to date"
+                seen = (poses.score > 0).any(axis=1).mean()
+                score = float(poses.score[poses.score > 0].mean()) if (poses.score > 0).any() else 0.0
+                rows.append([found.take, found.view, len(poses), f"{seen:.1%}", round(score, 2), state])
+                if found.athlete and found.athlete.people > 1:
+                    several.append((found.take, found.view, found.athlete))
+                written += write_formats(poses, store.detection_path(found.take, found.view), formats)
+        except (DetectorError, VideoError) as error:
+            missing = error  # the other views have their results
+    if rows:
+        console.table(["take", "view", "frames", "athlete found", "mean score", ""], rows)
+    for take_name, view, athlete in several:
+        picture = store.detection_path(take_name, view).with_suffix(".people.png")
+        other = f"twoview detect --take {take_name} --views {view} --person N"
+        show_athlete(f"{take_name}/{view}: ", athlete, picture, other)
+    if missing:
+        raise missing
     for take_name, view in [(row[0], row[1]) for row in rows if source is None]:
         if file := imported_from(store.detection_path(take_name, view)):
             here = f"twoview detect --take {take_name} --views {view} --detector movenet"
@@ -90,18 +102,18 @@ def detect(
     console.saved(store.folder / "takes", *written, next=f"twoview finetune --views {wanted}")
 
 
-def _number(person: str | None) -> int | None:
-    if person is None or person == "auto":
-        return None
+def athlete_flags(person: str | None, prefix: str = "") -> dict[str, Any]:
+    """The settings that `--person N|auto` stands for; `auto` takes the likeliest person without a question."""
+    if person is None:
+        return {}
+    if person == "auto":
+        return {f"{prefix}sureness": 0.0}
     if not person.isdigit():
         raise ConfigError(f"person {person!r} is neither a number nor auto", hint="the numbers are in people.png")
-    return int(person)
+    return {f"{prefix}person": int(person)}
 
 
-def _show_people(store: Session, views: list[tuple[str, str]]) -> None:
-    """Where there were several people: the picture that shows who was chosen, and how to choose another."""
-    for take, view in views:
-        picture = store.detection_path(take, view).with_suffix(".people.png")
-        if picture.exists():
-            other = f"twoview detect --take {take} --views {view} --person N"
-            console.result(f"{take}/{view}: several people, see {console.short(picture)}    to choose another: {other}")
+def show_athlete(label: str, athlete: Athlete, picture: Path, other: str) -> None:
+    """Who was taken for the athlete of several people, how sure that is, and how to choose another."""
+    console.result(f"{label}{athlete}    see {console.short(picture)}    to choose another: {other}")
+    console.warn(*(f"{label}{sentence}" for sentence in athlete.warnings()))

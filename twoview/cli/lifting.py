@@ -9,11 +9,13 @@ from typing import Annotated
 import typer
 
 from twoview.cli import console
+from twoview.cli.detection import athlete_flags, show_athlete
 from twoview.cli.options import (
     DEFAULT_SESSION,
     Detector,
     Json,
     Model,
+    Person,
     SessionFolder,
     Trust,
     config_file,
@@ -43,6 +45,7 @@ def infer(
         str | None, typer.Option(help="Second model to draw beside this one, for example twoview-small.")
     ] = None,
     detector: Detector = None,
+    person: Person = None,
     device: Annotated[str | None, flag("infer.device")] = None,
     session: SessionFolder = DEFAULT_SESSION,
     config: Annotated[Path | None, config_file("infer")] = None,
@@ -52,7 +55,7 @@ def infer(
     """Compute 3D poses from one view with the adapted model."""
     from twoview.workflow.inference import infer_file, result_of
 
-    flags = {"height_m": height, "device": device, "detect.detector": detector}
+    flags = {"height_m": height, "device": device, "detect.detector": detector, **athlete_flags(person, "detect.")}
     unread = {"detect": f"{video} holds 2D poses"} if video.suffix == ".npz" else {}
     if not unread:
         flags["detect.device"] = device
@@ -69,6 +72,9 @@ def infer(
     span = f"{poses.time[0]:.2f} to {poses.time[-1]:.2f} s" if len(poses) else "no frames"
     unit = "meters" if poses.unit == "m" else "screen units (give --height for meters)"
     console.result(f"{len(poses)} frames, {span}, {unit}, model {chosen}" + ("" if result.fresh else "  (up to date)"))
+    if result.athlete and result.athlete.people > 1:
+        people = result.files["poses"].with_suffix(".2d.people.png")
+        show_athlete("", result.athlete, people, f"twoview infer {console.short(video)} --person N")
     console.warn(*result.warnings)
     console.saved(*result.files.values(), next=f"twoview show {console.short(result.files['poses'])}")
 

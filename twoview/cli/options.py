@@ -138,6 +138,12 @@ Trust = Annotated[
     ),
 ]
 Detector = Annotated[str | None, flag("detect.detector", "--detector")]
+Person = Annotated[
+    str | None,
+    typer.Option(
+        help="The athlete's number in people.png, or auto: the likeliest person, without a question.", metavar="N|auto"
+    ),
+]
 
 
 def names(text: str | None) -> list[str] | None:

@@ -21,8 +21,8 @@ from numpy import ndarray as Array
 
 from twoview.config import DetectConfig
 from twoview.detection.athlete import choose
-from twoview.detection.pipeline import clean, poses_of_track
-from twoview.detection.tracking import People, Tracker, join
+from twoview.detection.pipeline import clean
+from twoview.detection.tracking import People, Tracker, join, poses_of_track
 from twoview.detectors import Person
 from twoview.detectors.crops import around
 from twoview.errors import FormatError
@@ -364,7 +364,7 @@ def import_poses(
             hint="were the detections made from this video, not from a cut or resampled copy?",
         )
     people = join(as_people(imported, times))
-    athlete = choose(people, size, config.person)
+    athlete = choose(people, size, config.person, least=config.sureness)
     poses = clean(poses_of_track(people, athlete, imported.skeleton, size, least=config.score), config, str(path))
     return replace(poses, view=view, source=Source(records.fingerprint(video), imported.tool))
 

@@ -11,30 +11,54 @@ import threading
 import time as clock
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from twoview.config import DetectConfig
-from twoview.detection.athlete import choose, choose_together, draw_people, summarize
+from twoview.detection.athlete import Choice, Crowd, check_sure, choose_alone, draw_people
 from twoview.detection.estimation import read_ahead, search_every, windows
 from twoview.detection.people_file import PeopleFile, Tracks, read_people
 from twoview.detection.repair import repair, smooth
-from twoview.detection.tracking import People, VideoTracker, join
+from twoview.detection.tracking import VideoTracker, join, poses_of_track
 from twoview.detectors import TopDown, build
-from twoview.errors import DetectorError, TwoViewError, VideoError
+from twoview.errors import DetectorError, FormatError, TwoViewError, VideoError
 from twoview.machine import cores, keep_memory_low
 from twoview.media.video import decoded, probe
 from twoview.poses import Poses2D, Source
 from twoview.progress import OnProgress, Progress, report
-from twoview.skeleton import Skeleton
+from twoview.skeleton import SKELETONS
 from twoview.storage import records
-from twoview.timeline import Sync
 
 MOST_SIDE = 2560  # px of a picture's longer side; larger ones (4K, 8K) are scaled down while decoding
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Everyone:
+    """Everyone in a video, whose pictures are `size` px (width, height); made_by is the detector's name and version."""
+
+    video: Path
+    crowd: Crowd
+    size: tuple[int, int]
+    made_by: str
+
+    def poses(self, track: int, config: DetectConfig, view: str = "") -> Poses2D:
+        """The keypoints of one track, cleaned as the settings say, in the video's own pixels."""
+        crowd = self.crowd
+        poses = poses_of_track(crowd.people, track, crowd.skeleton, crowd.size, least=config.score)
+        if self.size != crowd.size:
+            scale = np.array(self.size) / np.array(crowd.size)
+            poses = replace(poses, xy=(poses.xy + 0.5) * scale - 0.5, size=self.size)
+        poses = clean(poses, config, view or self.video.stem)
+        return replace(poses, view=view, source=Source(records.fingerprint(self.video), self.made_by))
+
+    def draw(self, choice: Choice, path: Path, *, least: float) -> None:
+        """Write a picture of each person, see `athlete.draw_people`; nothing where there is but one."""
+        if choice.people > 1:
+            draw_people(self.video, self.crowd, choice, path, least=least)
 
 
 def detect(
@@ -47,10 +71,35 @@ def detect(
 ) -> Poses2D:
     """The athlete's keypoints in every frame, in the detector's skeleton; unseen in frames without the athlete.
 
+    partial  file of everyone's tracks, see `find_everyone`; where there are several people a picture of each is written
+             beside it
+    Raises DetectorError where nobody is found, and where it is not clear enough who of several people is the athlete;
+    VideoError where the file cannot be read.
+    """
+    config = config or DetectConfig()
+    everyone = find_everyone(video, config=config, view=view, partial=partial, on_progress=on_progress)
+    choice = choose_in(everyone, config)
+    if partial is not None:
+        everyone.draw(choice, partial.with_suffix(".png"), least=config.sureness)
+    try:
+        check_sure(choice, config.sureness)
+    except DetectorError as error:
+        raise DetectorError(f"{video}: {error.message}", hint=error.hint) from error
+    return everyone.poses(choice.track, config, view)
+
+
+def find_everyone(
+    video: Path | str,
+    *,
+    config: DetectConfig | None = None,
+    view: str = "",
+    partial: Path | None = None,
+    on_progress: OnProgress | None = None,
+) -> Everyone:
+    """Everyone's tracks through a video, the first step of `detect`.
+
     partial  file of everyone's tracks: saved during the run, continued by the next call for this video and these
-             settings, and complete at the end, so that choosing another person needs no new detection and no network;
-             where there are several people a picture of each is written beside the file
-    Raises DetectorError where nobody is found, VideoError where the file cannot be read.
+             settings, and complete at the end, so that choosing another person needs no new detection and no network
     """
     config = config or DetectConfig()
     video = Path(video)
@@ -59,19 +108,15 @@ def detect(
     kept = PeopleFile(partial, video, config)
     label = f"detect {view or video.stem}"
     tracks = kept.finished() or find_people(kept, size, frames=info.frames, label=label, on_progress=on_progress)
-    people = join(tracks.people)
+    return Everyone(video, Crowd(join(tracks.people), tracks.skeleton, size), info.size, tracks.made_by)
+
+
+def choose_in(everyone: Everyone, config: DetectConfig) -> Choice:
+    """The athlete by one video alone, or by the settings. Raises DetectorError as `athlete.choose_alone` does."""
     try:
-        athlete = choose(people, size, config.person)
+        return choose_alone(everyone.crowd.people, everyone.crowd.size, config.person)
     except DetectorError as error:
-        raise DetectorError(f"{video}: {error.message}", hint=error.hint) from error
-    if partial is not None and len(people.tracks) > 1:
-        summaries = summarize(people, size)
-        draw_people(video, size, people, summaries, chosen=athlete, path=partial.with_suffix(".png"))
-    poses = poses_of_track(people, athlete, tracks.skeleton, size, least=config.score)
-    if size != info.size:
-        poses = replace(poses, xy=(poses.xy + 0.5) * (np.array(info.size) / np.array(size)) - 0.5, size=info.size)
-    poses = clean(poses, config, view or video.stem)
-    return replace(poses, view=view, source=Source(records.fingerprint(video), tracks.made_by))
+        raise DetectorError(f"{everyone.video}: {error.message}", hint=error.hint) from error
 
 
 def clean(poses: Poses2D, config: DetectConfig, label: str) -> Poses2D:
@@ -84,23 +129,22 @@ def clean(poses: Poses2D, config: DetectConfig, label: str) -> Poses2D:
     return poses
 
 
-def detect_many(
+def find_in_many(
     videos: Mapping[str, Path],
     *,
     config: DetectConfig | None = None,
     partials: Mapping[str, Path] | None = None,
     jobs: int = 1,
     on_progress: OnProgress | None = None,
-) -> Iterator[tuple[str, Poses2D]]:
-    """(view, poses) of several videos, `jobs` of them in parallel, each as it is done.
+) -> Iterator[tuple[str, Everyone | TwoViewError]]:
+    """(view, everyone) of several videos, `jobs` of them in parallel, each as it is done.
 
     One video keeps all cores busy; several in parallel help where decoding or a GPU limits the speed.
-    Raises a DetectorError or VideoError after all other videos are done, anything else (a full disk, Ctrl-C) at once.
+    A DetectorError or VideoError takes the place of that video's people; anything else (a full disk, Ctrl-C) is raised.
     """
-    failed: list[TwoViewError] = []
     stop = threading.Event()
 
-    def run(view: str) -> Poses2D | TwoViewError:
+    def run(view: str) -> Everyone | TwoViewError:
         def unless_stopped(event: Progress) -> None:
             if stop.is_set():
                 raise KeyboardInterrupt
@@ -108,7 +152,7 @@ def detect_many(
 
         partial = (partials or {}).get(view)
         try:
-            return detect(videos[view], config=config, view=view, partial=partial, on_progress=unless_stopped)
+            return find_everyone(videos[view], config=config, view=view, partial=partial, on_progress=unless_stopped)
         except (DetectorError, VideoError) as error:
             return error
 
@@ -116,50 +160,33 @@ def detect_many(
         running = {pool.submit(run, view): view for view in videos} if jobs > 1 else {}
         try:
             done = ((running[one], one.result()) for one in as_completed(running))
-            for view, found in done if jobs > 1 else ((view, run(view)) for view in videos):
-                if isinstance(found, Poses2D):
-                    yield view, found
-                else:
-                    failed.append(found)
+            yield from done if jobs > 1 else ((view, run(view)) for view in videos)
         finally:
             stop.set()
             for waiting in running:
                 waiting.cancel()
-    if failed:
-        others = "".join(f"\nand: {message}" for message in dict.fromkeys(e.message for e in failed[1:]))
-        raise type(failed[0])(failed[0].message + others, hint=failed[0].hint)
 
 
-def agreed_athletes(videos: Mapping[str, Path], sync: Sync, partials: Mapping[str, Path]) -> dict[str, int]:
-    """View -> the athlete's track, of the views in which all views of a take together choose another than each alone.
-
-    partials  view -> file of everyone's tracks, complete
-    """
-    if len(videos) < 2:
-        return {}
-    views = {}
-    for view, video in videos.items():
-        views[view] = join(read_people(partials[view])[1]), working_size(probe(video).size)
-    together = choose_together(views, sync)
-    return {view: track for view, track in together.items() if track != choose(*views[view])}
+def known_crowd(video: Path, partial: Path) -> Everyone | None:
+    """Everyone in a video by the complete file of their tracks; None where one of the two is missing, or damaged."""
+    if not video.exists():
+        return None
+    try:
+        head, people = read_people(partial)
+    except FormatError:
+        return None
+    same = head.get("inputs") == {"video": records.fingerprint(video)}
+    if not (same and head.get("complete") and head.get("skeleton") in SKELETONS):
+        return None
+    size = probe(video).size
+    crowd = Crowd(join(people), SKELETONS[head["skeleton"]], working_size(size))
+    return Everyone(video, crowd, size, head["settings"]["detector"])
 
 
 def working_size(size: tuple[int, int]) -> tuple[int, int]:
     """The (width, height) that pictures are detected in: their own up to MOST_SIDE px, larger ones scaled down."""
     scale = min(1.0, MOST_SIDE / max(size))
     return max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)
-
-
-def poses_of_track(people: People, track: int, skeleton: Skeleton, size: tuple[int, int], *, least: float) -> Poses2D:
-    """One track as Poses2D over all frames; joints below `least`, or outside the picture, are unseen."""
-    joints = len(skeleton)
-    xy, score = np.full((len(people.time), joints, 2), np.nan), np.zeros((len(people.time), joints))
-    own = people.of(track)
-    xy[own.frame], score[own.frame] = own.xy, own.score
-    with np.errstate(invalid="ignore"):
-        inside = ((xy > -0.5) & (xy < np.array(size) - 0.5)).all(axis=-1)
-    unseen = ~inside | (score < max(least, 1e-6))
-    return Poses2D(np.where(unseen[..., None], np.nan, xy), np.where(unseen, 0.0, score), people.time, skeleton, size)
 
 
 def find_people(

@@ -21,6 +21,8 @@ from twoview.detection.estimation import LEAST_JOINT_SCORE, Picture, estimate, i
 from twoview.detectors import CropDetector, Detector, Person, PersonCrop, TopDown
 from twoview.machine import cores
 from twoview.media.pixels import DecodedFrame, Pixels
+from twoview.poses import Poses2D
+from twoview.skeleton import Skeleton
 
 FARTHEST = 1.0  # between two searches a person moves off the expected way by at most this share of its size
 MOST_GAP_S = 3.0  # a track may be lost for so long and still be continued by a later one
@@ -223,6 +225,18 @@ def middle_of(box: Array) -> Array:
     """Centers (N, 2) of boxes (N, 4)."""
     middle: Array = (box[:, :2] + box[:, 2:]) / 2
     return middle
+
+
+def poses_of_track(people: People, track: int, skeleton: Skeleton, size: tuple[int, int], *, least: float) -> Poses2D:
+    """One track as Poses2D over all frames; joints below `least`, or outside the picture, are unseen."""
+    joints = len(skeleton)
+    xy, score = np.full((len(people.time), joints, 2), np.nan), np.zeros((len(people.time), joints))
+    own = people.of(track)
+    xy[own.frame], score[own.frame] = own.xy, own.score
+    with np.errstate(invalid="ignore"):
+        inside = ((xy > -0.5) & (xy < np.array(size) - 0.5)).all(axis=-1)
+    unseen = ~inside | (score < max(least, 1e-6))
+    return Poses2D(np.where(unseen[..., None], np.nan, xy), np.where(unseen, 0.0, score), people.time, skeleton, size)
 
 
 # --- through a video -----------------------------------------------------------------------------------------------

@@ -298,13 +298,16 @@ def save(
     inputs: Any = None,
     settings: Any = None,
     sigma: Array | None = None,
+    athlete: Mapping[str, Any] | None = None,
 ) -> None:
     """Write poses or a sync with a header that names its inputs and settings.
 
-    sigma  (T, J) of the joints of a Poses3D, in its unit, for those who read the file; `load` leaves it there
+    sigma    (T, J) of the joints of a Poses3D, in its unit, for those who read the file; `load` leaves it there
+    athlete  how the athlete of a Poses2D was chosen among several people, for the header
     """
     if isinstance(value, Poses2D):
         more = {"skeleton": value.skeleton.name, "size": value.size, "view": value.view, "source": asdict(value.source)}
+        more |= {} if athlete is None else {"athlete": dict(athlete)}
         head = header("poses2d", inputs=inputs, settings=settings, **more)
         write_npz(path, head, {"xy": value.xy, "score": value.score, "time": value.time})
     elif isinstance(value, Poses3D):

@@ -2,29 +2,69 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from twoview.config import DetectConfig, shaping
-from twoview.errors import FormatError, SessionError
+from twoview.errors import DetectorError, FormatError, SessionError, TwoViewError
 from twoview.poses import Poses2D
 from twoview.progress import OnProgress
 from twoview.storage import records
 from twoview.timeline import Sync
 
+if TYPE_CHECKING:
+    from twoview.detection.pipeline import Everyone
+
+
+SURE = 0.95  # sureness of the choice of an athlete below which a person is warned
+
 
 @dataclass(frozen=True)
 class ViewPoses:
-    """The athlete in one view of a take; fresh: detected, chosen or imported now, not loaded."""
+    """The athlete in one view of a take; fresh: detected, chosen or imported now, not loaded.
+
+    athlete  how the athlete was chosen; None in files of older versions, and where another tool's file was imported
+    """
 
     take: str
     view: str
     poses: Poses2D
     fresh: bool
+    athlete: Athlete | None = None
+
+
+@dataclass(frozen=True)
+class Athlete:
+    """How the athlete of a view was chosen, as its file keeps it.
+
+    track     number of the person in people.png
+    people    how many people were seen
+    sureness  probability 0..1 that this is the athlete; 1 where chosen by hand
+    together  whether other views had a say
+    by_hand   whether a person chose
+    """
+
+    track: int
+    people: int
+    sureness: float
+    together: bool = False
+    by_hand: bool = False
+
+    def __str__(self) -> str:
+        how = "chosen by hand" if self.by_hand else f"{self.sureness:.0%} sure"
+        views = " by all views together" if self.together else ""
+        return f"{self.people} people seen; person {self.track} taken for the athlete{views}, {how}"
+
+    def warnings(self) -> tuple[str, ...]:
+        """What the person who will rely on the poses should know."""
+        if self.sureness >= SURE:
+            return ()
+        return (f"person {self.track} may not be the athlete ({self.sureness:.0%} sure): look at the picture",)
 
 
 @dataclass(frozen=True)
@@ -48,6 +88,12 @@ class View:
         """The file with everyone's tracks: resumed from, and chosen from again for another person."""
         return self.path.with_suffix(".people.npz")
 
+    def command_for(self, person: int | str = "N") -> str:
+        """The command that takes a person of this view for the athlete."""
+        alone = f"infer {shlex.quote(str(self.video))}"
+        where = f"detect --take {self.take} --views {self.name}" if self.take else alone
+        return f"twoview {where} --person {person}"
+
     @property
     def label(self) -> str:
         """Take and view, for people to read."""
@@ -67,8 +113,10 @@ class View:
         settings = {**self.head["settings"], "person": _settings_in(self.path).get("person")}
         return records.is_current(self.path, {**self.head, "settings": settings})
 
-    def save(self, poses: Poses2D) -> Poses2D:
+    def save(self, poses: Poses2D, athlete: Athlete | None = None) -> Poses2D:
         """Keep poses under the view's name, and make again or remove what was made of the poses before.
+
+        athlete  how the athlete was chosen
 
         Raises SessionError if the video is not the one any more that the poses are to be of.
         """
@@ -87,9 +135,23 @@ class View:
                 target.unlink(missing_ok=True)
         if self.take:
             shutil.rmtree(self.path.parents[1] / "triangulated", ignore_errors=True)
-        records.save(self.path, poses, inputs=self.head["inputs"], settings=self.head["settings"])
+        more = None if athlete is None else asdict(athlete)
+        records.save(self.path, poses, inputs=self.head["inputs"], settings=self.head["settings"], athlete=more)
         write_formats(poses, self.path, tools)
         return poses
+
+    def athlete(self) -> Athlete | None:
+        """How the athlete in the view's file was chosen; None where the file does not say."""
+        try:
+            found = records.read_header(self.path).get("athlete")
+            return None if found is None else Athlete(**found)
+        except (FormatError, TypeError):
+            return None
+
+    def kept_by_hand(self) -> int | None:
+        """The person whom the view's file holds because somebody chose it."""
+        person = _settings_in(self.path).get("person")
+        return person if isinstance(person, int) else None
 
 
 ANEW = {"choose_again": True, "detect_again": True}  # where the settings alone say who the athlete is
@@ -113,6 +175,7 @@ def detect_missing(
     *,
     config: DetectConfig,
     syncs: Mapping[str, Sync],
+    beside: Sequence[View] = (),
     jobs: int = 1,
     choose_again: bool = False,
     detect_again: bool = False,
@@ -121,50 +184,129 @@ def detect_missing(
     """The athlete in every view, take after take as they are done; what is up to date is only loaded.
 
     syncs         take -> how its clocks relate, where that is known: there the views choose the athlete together
+    beside        other views of these takes: where they are detected they have a say, and they stay as they are
     choose_again  also where a person was chosen by hand before
     detect_again  also where another tool's detections were imported before
+
+    Raises a DetectorError or VideoError for the views that have no result, after all others: where nobody is found,
+    where it is not clear enough who of several people is the athlete, and where a video cannot be read.
     """
-    from twoview.detection.pipeline import detect_many
+    from twoview.detection.pipeline import Everyone, find_in_many
 
     _check_person(views, config.person, detect_again=detect_again)
+    again = {"choose_again": choose_again, "detect_again": detect_again}
     takes: dict[str, list[View]] = {}
     for view in views:
         takes.setdefault(view.take, []).append(view)
-    again = {"choose_again": choose_again, "detect_again": detect_again}
     todo = {view.label: view for view in views if not view.is_current(**again)}
-    made: dict[str, Poses2D] = {}
+    found: dict[str, Everyone | TwoViewError] = {}
+    failed: list[TwoViewError] = []
 
     def finished(take: str) -> Iterator[ViewPoses]:
         """The views of a take, once none of them is waited for."""
-        if any(view.label in todo and view.label not in made for view in takes[take]):
+        if any(view.label in todo and view.label not in found for view in takes[take]):
             return
         own = takes.pop(take)
-        if any(view.label in made for view in own) and config.person is None and take in syncs:
-            made.update(_choose_together(own, made, syncs[take], config))
+        new = {view.name: found.pop(view.label) for view in own if view.label in todo}
+        failed.extend(one for one in new.values() if isinstance(one, TwoViewError))
+        everyone = {name: one for name, one in new.items() if isinstance(one, Everyone)}
+        others = [view for view in beside if view.take == take]
+        made = _choose(own, everyone, failed, config=config, sync=syncs.get(take), beside=others) if everyone else {}
         for view in own:
-            fresh = view.label in made
-            poses = made[view.label] if fresh else records.load_as(view.path, Poses2D)
-            yield ViewPoses(take, view.name, poses, fresh)
+            if view.name in made:
+                yield made[view.name]
+            elif view.name not in new:
+                yield ViewPoses(take, view.name, records.load_as(view.path, Poses2D), False, view.athlete())
 
     for take in list(takes):
         yield from finished(take)
     videos = {label: view.video for label, view in todo.items()}
     partials = {label: view.people_path for label, view in todo.items()}
-    for label, poses in detect_many(videos, config=config, partials=partials, jobs=jobs, on_progress=on_progress):
-        made[label] = todo[label].save(poses)
+    for label, one in find_in_many(videos, config=config, partials=partials, jobs=jobs, on_progress=on_progress):
+        found[label] = one
         yield from finished(todo[label].take)
+    if failed:
+        message = "\nand: ".join(dict.fromkeys(error.message for error in failed))
+        raise type(failed[0])(message, hint="\n".join(dict.fromkeys(error.hint for error in failed if error.hint)))
 
 
-def detect_alone(view: View, *, config: DetectConfig, on_progress: OnProgress | None = None) -> Poses2D:
+def _choose(
+    views: Sequence[View],
+    new: Mapping[str, Everyone],
+    failed: list[TwoViewError],
+    *,
+    config: DetectConfig,
+    sync: Sync | None,
+    beside: Sequence[View],
+) -> dict[str, ViewPoses]:
+    """View -> its athlete, of the views of a take that are new, and of those in which all views choose another now.
+
+    new     view name -> everyone in it
+    failed  gets the errors of views that have no result
+    """
+    from twoview.detection.athlete import check_sure, choose_together
+    from twoview.detection.pipeline import choose_in, known_crowd
+
+    choices, everyone = {}, dict(new)
+    by_hand: dict[str, int] = {}
+    for name, one in new.items():
+        try:
+            choices[name] = choose_in(one, config)
+        except DetectorError as error:
+            failed.append(error)
+    if sync is not None and config.person is None:
+        for view in (*views, *beside):
+            if view.name not in sync.clocks or view.name in new or imported_from(view.path):
+                continue
+            known, person = known_crowd(view.video, view.people_path), view.kept_by_hand()
+            everyone |= {} if known is None else {view.name: known}
+            by_hand |= {} if person is None else {view.name: person}
+        able = {
+            name: one.crowd
+            for name, one in everyone.items()
+            if name in sync.clocks and (name in choices or name not in new)
+        }
+        if len(able) > 1:
+            choices |= choose_together(able, sync, by_hand={n: p for n, p in by_hand.items() if n in able})
+    chosen = {}
+    for view in views:
+        choice, kept = choices.get(view.name), view.name not in new
+        before = view.athlete() if kept else None
+        if choice is None or (kept and (view.name in by_hand or (before and before.track == choice.track))):
+            continue
+        one = everyone[view.name]
+        one.draw(choice, view.people_path.with_suffix(".png"), least=config.sureness)
+        try:
+            check_sure(choice, config.sureness)
+        except DetectorError as error:
+            failed.extend([] if kept else [_question(view, error)])
+            continue
+        athlete = Athlete(choice.track, choice.people, choice.sureness, choice.together, choice.by_hand)
+        poses = view.save(one.poses(choice.track, config, view.name), athlete)
+        chosen[view.name] = ViewPoses(view.take, view.name, poses, True, athlete)
+    return chosen
+
+
+def _question(view: View, error: DetectorError) -> DetectorError:
+    """The same error with the picture and the command that answers it."""
+    picture = view.people_path.with_suffix(".png")
+    return DetectorError(
+        f"{view.label}: {error.message}", hint=f"look for the athlete's number in {picture}, then: {view.command_for()}"
+    )
+
+
+def detect_alone(view: View, *, config: DetectConfig, on_progress: OnProgress | None = None) -> ViewPoses:
     """The athlete in a video that belongs to no take, by the settings alone; loaded where that is up to date."""
-    return next(detect_missing([view], config=config, syncs={}, on_progress=on_progress, **ANEW)).poses
+    again = {"choose_again": True, "detect_again": True}
+    (found,) = detect_missing([view], config=config, syncs={}, beside=(), on_progress=on_progress, **again)
+    return found
 
 
 def _check_person(views: Sequence[View], person: int | None, *, detect_again: bool) -> None:
     """Raises SessionError for a person's number that is not one of exactly one video's detected people."""
     if person is None or not views:
         return
-    one = f"twoview detect --take {views[0].take} --views {views[0].name} --person {person}"
+    one = views[0].command_for(person)
     if len(views) > 1:
         raise SessionError(
             f"person {person} is a track of one video, and {len(views)} were asked for: "
@@ -178,25 +320,6 @@ def _check_person(views: Sequence[View], person: int | None, *, detect_again: bo
             f"{views[0].label} holds detections imported from {source}, and only that file knows person {person}",
             hint=f"{one} --from {source}\nor, to detect here: {one} --detector movenet",
         )
-
-
-def _choose_together(
-    views: Sequence[View], made: Mapping[str, Poses2D], sync: Sync, config: DetectConfig
-) -> dict[str, Poses2D]:
-    """Label -> poses, of the views of a take in which all views together choose another athlete than each alone."""
-    from twoview.detection.pipeline import agreed_athletes, detect
-
-    able = {view.name: view for view in views if view.people_path.exists() and view.name in sync.clocks}
-    videos = {name: view.video for name, view in able.items()}
-    athletes = agreed_athletes(videos, sync, {name: view.people_path for name, view in able.items()})
-    chosen = {}
-    for name, track in athletes.items():
-        view = able[name]
-        by_hand = view.path.exists() and not records.is_current(view.path, view.head)
-        if view.label in made or not by_hand:
-            poses = detect(view.video, config=replace(config, person=track), view=name, partial=view.people_path)
-            chosen[view.label] = view.save(poses)
-    return chosen
 
 
 def import_views(source: str, views: Sequence[View], *, config: DetectConfig) -> Iterator[ViewPoses]:

@@ -21,7 +21,7 @@ from twoview.storage import records
 from twoview.storage.locks import locked
 from twoview.storage.names import name_from
 from twoview.storage.session import Session
-from twoview.workflow.detection import ANEW, View, detect_alone
+from twoview.workflow.detection import ANEW, Athlete, View, detect_alone
 
 if TYPE_CHECKING:
     from twoview.lifting.model import Model
@@ -38,6 +38,7 @@ class Inferred:
 
     fresh     computed now, not loaded
     warnings  plain sentences for the person who will rely on the poses
+    athlete   how the athlete was chosen; None where poses were given
     """
 
     poses: Poses3D
@@ -46,6 +47,7 @@ class Inferred:
     files: Mapping[str, Path]
     fresh: bool
     warnings: tuple[str, ...] = ()
+    athlete: Athlete | None = None
 
 
 @dataclass(frozen=True)
@@ -128,9 +130,10 @@ def _infer_alone(
     stale = [one for one in lifted() if not one.is_current()] if detected else None
     models = _models([one.model for one in stale] if stale is not None else list(files.values()), config, trust)
     if view is None:
-        poses2d = records.load_as(source, Poses2D)
+        poses2d, athlete = records.load_as(source, Poses2D), None
     else:
-        poses2d = detect_alone(view, config=detect_config, on_progress=on_progress)
+        seen = detect_alone(view, config=detect_config, on_progress=on_progress)
+        poses2d, athlete = seen.poses, seen.athlete
     stale = lifted() if stale is None else stale
     derived = _Derived.of(out, fingerprint)
     if stale:
@@ -148,7 +151,7 @@ def _infer_alone(
     asked = {"poses": path} | {format: _beside(out, f".{format}") for format in formats}
     if picture and view is not None:
         asked |= {"overlay": _beside(out, ".mp4"), "contact sheet": _beside(out, ".png")}
-    found = Inferred(poses, before, poses2d, asked, fresh, warnings(poses))
+    found = Inferred(poses, before, poses2d, asked, fresh, warnings(poses), athlete)
     derived.write_formats(found, formats)
     derived.draw(source, found, [detections, *files], on_progress)
     return found

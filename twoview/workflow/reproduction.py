@@ -198,7 +198,7 @@ def _detected(
             detector = config.detector.replace(":", "_").replace("/", "_")
             kept = out / "detections" / detector / f"{recording.name}_{view}.npz"
             own = View.of("", view, video, kept, fingerprint=records.fingerprint(video), config=config)
-            found[view] = detect_alone(own, config=config, on_progress=on_progress)
+            found[view] = detect_alone(own, config=config, on_progress=on_progress).poses
         yield recording.with_detections(found)
 
 

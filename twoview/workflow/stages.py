@@ -176,6 +176,10 @@ def detect_views(
     config = config or DetectConfig()
     again = {"choose_again": choose_again, "detect_again": detect_again}
 
+    def row_of(session: Session, take: str, view: str, file: ViewFile) -> detection.View:
+        path = session.detection_path(take, view)
+        return detection.View.of(take, view, file.path, path, fingerprint=file.fingerprint, config=config)
+
     def found(session: Session) -> tuple[dict[str, list[detection.View]], list[TwoViewError]]:
         """Take -> its views that can be detected or loaded, and what is wrong with the others."""
         wanted, rows, problems = session.check_views(views), dict[str, list[detection.View]](), list[TwoViewError]()
@@ -184,8 +188,7 @@ def detect_views(
                 for view, file in session.take(take).items():
                     if view not in wanted:
                         continue
-                    path = session.detection_path(take, view)
-                    one = detection.View.of(take, view, file.path, path, fingerprint=file.fingerprint, config=config)
+                    one = row_of(session, take, view, file)
                     if file.path.exists() or source is not None or not one.is_current(**again):
                         present(file, view, take)
                     rows.setdefault(take, []).append(one)
@@ -213,9 +216,13 @@ def detect_views(
         if source is not None:
             made = detection.import_views(source, every, config=config)
         else:
+            others = [
+                (t, v, f) for t in own for v, f in session.take(t).items() if v not in {row.name for row in own[t]}
+            ]
+            beside = [row_of(session, *other) for other in others]
             made = detection.detect_missing(
-                every, config=config, syncs=syncs, jobs=jobs, on_progress=on_progress, **again
-            )  # fmt: skip
+                every, config=config, syncs=syncs, beside=beside, jobs=jobs, on_progress=on_progress, **again
+            )
         for one in made:
             left[one.take] -= 1
             if not left[one.take] and one.take in locks:
