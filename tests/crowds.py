@@ -79,7 +79,7 @@ def detected(phone: Phone, bodies: Sequence[Array], rng: np.random.Generator) ->
     noise = np.stack([slow_noise(rng, flat.shape[1:]) for _ in bodies])
     xy = flat + smear[..., None, None] * noise
     score = np.clip(0.75 - 0.25 * np.abs(noise).max(axis=-1) / 2 + 0.05 * rng.normal(size=noise.shape[:-1]), 0.15, 0.95)
-    middle_depth = np.nanmedian(depth, axis=2)
+    middle_depth = depth.mean(axis=2)
     blend = np.abs(np.stack([slow_noise(rng, (flat.shape[1], 17)) for _ in bodies]))
     for behind in range(len(bodies)):
         for before in range(len(bodies)):

@@ -190,5 +190,5 @@ def test_a_video_replaced_under_its_name_is_noticed(twoview, tmp_path):
     film(tmp_path / "a.mp4", lambda f: (200, 120, 90.0), frames=30)
     answer = twoview("detect", *DETECTOR)
     assert answer.code == 1
-    assert "'a' has changed" in answer.err
+    assert "'a', take 'take1', has changed" in answer.err
     assert "twoview sync" in answer.err
