@@ -11,6 +11,7 @@ from typing import Literal
 
 import cv2
 import numpy as np
+from anyascii import anyascii
 from numpy import ndarray as Array
 from scipy.ndimage import maximum_filter1d, uniform_filter1d
 from scipy.spatial.transform import Rotation
@@ -84,15 +85,18 @@ def draw_overlay(rgb: Array, xy: Array, score: Array, skeleton: Skeleton, *, ext
 
 
 def write_text(rgb: Array, text: str, at: tuple[int, int], *, size: float = 0.5, color: Color = INK) -> None:
-    """Write one line of text onto a picture, in place, readable on any background; its baseline starts at (x, y)."""
-    thick = max(1, round(size * 1.4))
+    """Write one line of text onto a picture, in place, readable on any background; its baseline starts at (x, y).
+
+    OpenCV's letters are those of ASCII: other scripts are transliterated.
+    """
+    thick, text = max(1, round(size * 1.4)), anyascii(text)
     for ink, wide in ((PAPER, thick + 4), (color, thick)):
         cv2.putText(rgb, text, at, cv2.FONT_HERSHEY_DUPLEX, size, ink, wide, cv2.LINE_AA)
 
 
 def text_width(text: str, *, size: float = 0.5) -> int:
     """Width in pixels of a line of text."""
-    return int(cv2.getTextSize(text, cv2.FONT_HERSHEY_DUPLEX, size, max(1, round(size * 1.4)))[0][0])
+    return int(cv2.getTextSize(anyascii(text), cv2.FONT_HERSHEY_DUPLEX, size, max(1, round(size * 1.4)))[0][0])
 
 
 Viewpoint = Literal["three-quarter", "side", "front"]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from anyascii import anyascii
 from numpy import ndarray as Array
 
 from twoview.poses import Poses2D
@@ -37,7 +38,7 @@ def draw_sync(sync: Sync, relations: Sequence[Relation], traces: Mapping[str, Tr
     from matplotlib.figure import Figure
 
     style: Any = {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 9,
-                  "axes.titlelocation": "left", "axes.edgecolor": _PALE}  # fmt: skip
+                  "axes.titlelocation": "left", "axes.edgecolor": _PALE, "text.parse_math": False}  # fmt: skip
     with rc_context(style):
         figure = Figure(figsize=(13, 2.9 * len(relations) + 0.5), layout="constrained", dpi=110)
         rows = figure.subplots(len(relations), 3, squeeze=False, width_ratios=(1.7, 1, 1))
@@ -45,7 +46,7 @@ def draw_sync(sync: Sync, relations: Sequence[Relation], traces: Mapping[str, Tr
             _draw_traces(left, sync, relation, traces)
             _draw_curve(middle, relation)
             _draw_windows(right, relation)
-        figure.suptitle(_headline(sync), x=0.01, ha="left", fontsize=10, color=_INK)
+        figure.suptitle(_plotted(_headline(sync)), x=0.01, ha="left", fontsize=10, color=_INK)
         with atomic(path) as temporary:
             figure.savefig(temporary, format="png", metadata={"Software": None})
     return Path(path)
@@ -74,6 +75,14 @@ def _normalized(level: Array) -> Array:
     return np.asarray(np.clip((level - low) / max(float(high - low), 1e-9), 0, 1))
 
 
+def _plotted(text: str) -> str:
+    """A text with the characters that matplotlib's own font lacks transliterated, so that no name becomes empty boxes."""
+    from matplotlib.font_manager import findfont, get_font
+
+    known = get_font(findfont("DejaVu Sans")).get_charmap()
+    return "".join(letter if ord(letter) in known or letter.isspace() else anyascii(letter) for letter in text)
+
+
 def _headline(sync: Sync) -> str:
     parts = []
     for view in sync.views[1:]:
@@ -97,7 +106,7 @@ def _draw_traces(plot: Any, sync: Sync, relation: Relation, traces: Mapping[str,
         plot.fill_between(time[near], sign * level[near], color=color, linewidth=0, alpha=0.9)
     plot.axhline(0, color="white", linewidth=1)
     plot.set(xlim=(start, end), ylim=(-1.05, 1.05), yticks=[], xlabel="session clock, s")
-    plot.set_title(f"{first} (up) and {second} (down): peaks have to meet", color=_INK)
+    plot.set_title(_plotted(f"{first} (up) and {second} (down): peaks have to meet"), color=_INK)
 
 
 def _busiest(first: Trace, second: Trace) -> tuple[float, float]:
@@ -116,7 +125,7 @@ def _draw_curve(plot: Any, relation: Relation) -> None:
     lags, heights = relation.lags, relation.heights
     plot.set(xlabel="offset, s", ylabel=relation.unit)
     if not len(lags):
-        plot.set_title(relation.refusal or "not compared", color=_RIVAL, wrap=True)
+        plot.set_title(_plotted(relation.refusal or "not compared"), color=_RIVAL, wrap=True)
         return
     plot.plot(*_thinned(lags, heights), color=_A, linewidth=0.9)
     top = int(np.argmax(heights))
@@ -128,7 +137,7 @@ def _draw_curve(plot: Any, relation: Relation) -> None:
         plot.plot(lags[second], heights[second], "v", color=_RIVAL, markersize=4)
         share = heights[second] / max(heights[top], 1e-9)
         title = f"correlation: runner-up reaches {max(share, 0):.0%}"
-    plot.set_title(relation.refusal or title, color=_RIVAL if relation.refusal else _INK, wrap=True)
+    plot.set_title(_plotted(relation.refusal or title), color=_RIVAL if relation.refusal else _INK, wrap=True)
 
 
 def _thinned(x: Array, y: Array) -> Trace:
@@ -143,7 +152,7 @@ def _thinned(x: Array, y: Array) -> Trace:
 
 
 def _draw_windows(plot: Any, relation: Relation) -> None:
-    plot.set(xlabel=f"{relation.second}'s clock, s", ylabel="ms off the offset")
+    plot.set(xlabel=_plotted(f"{relation.second}'s clock, s"), ylabel="ms off the offset")
     if not len(relation.time):
         plot.set_title("no windows to compare", color=_INK)
         return
