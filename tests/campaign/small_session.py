@@ -22,7 +22,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "triangulate": ("triangulate", "--height", "1.75"),
     "finetune": ("finetune", "--views", "a,b", *TINY),
     "infer": ("infer", "a.mp4", *MARKERS, "--height", "1.75", "--format", "csv,json,trc,html"),
-    "export": ("export", "model.onnx"),
+    "export": ("export", "model.pt"),
 }
 
 

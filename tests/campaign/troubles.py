@@ -9,7 +9,7 @@ from random import Random
 from cases import Bench, Case, described
 from commands import Watch, run
 from damage import unreadable
-from kills import QUICKER, SHARE
+from kills import SHARE
 from small_session import STAGES, contents
 
 
@@ -17,8 +17,8 @@ def cases(bench: Bench, random: Random) -> Iterator[Case]:
     """Troubles of the disk without end."""
     while True:
         stage = random.choice(list(SHARE))
-        words = QUICKER.get(stage, STAGES[stage])
-        last = 4 if stage in QUICKER else len(bench.small.outcomes[stage].changes)
+        words = STAGES[stage]
+        last = len(bench.small.outcomes[stage].changes)
         what = random.choice(("full", "denied", "size"))
         watch = (
             Watch(file_size=random.choice((1, 100, 5000, 60000)))

@@ -323,6 +323,11 @@ def save(
         raise TypeError(f"cannot save a {type(value).__name__}")
 
 
+def is_value(head: Header) -> bool:
+    """Whether a file with this header is one that `load` reads."""
+    return (head["format"], head["version"]) in _READERS
+
+
 def load(path: Path | str) -> Poses2D | Poses3D | Sync:
     """Read any artifact that `save` wrote. Raises FormatError for anything else."""
     path = Path(path)

@@ -76,7 +76,7 @@ def _normalized(level: Array) -> Array:
 
 
 def _plotted(text: str) -> str:
-    """A text with the characters that matplotlib's own font lacks transliterated, so that no name becomes empty boxes."""
+    """A text with the letters that matplotlib's own font lacks transliterated, so that no name becomes empty boxes."""
     from matplotlib.font_manager import findfont, get_font
 
     known = get_font(findfont("DejaVu Sans")).get_charmap()

@@ -120,12 +120,11 @@ def describe_file(path: Path | str, *, trust: Collection[str] = ()) -> list[Row]
 
 
 def _describe_artefact(path: Path) -> Row:
-    head = records.read_json(path) if path.suffix == ".json" else records.read_header(path)
-    start: Row = {"format": f"{head['format']} version {head['version']}", "made by": head["made_by"]}
-    try:
-        value = records.load(path)
-    except FormatError:
-        return start  # ours, but nothing to load: a session or a run's settings
+    head = records.read_json(path) if path.suffix == ".json" else records.read_npz(path)[0]
+    start: Row = {"format": f"{head['format']} version {head['version']}", "made by": str(head.get("made_by", ""))}
+    if not records.is_value(head):
+        return start  # ours, but nothing to load: a take or a run's settings
+    value = records.load(path)
     if isinstance(value, Sync):
         clocks = {view: f"began {value.clocks[view].offset_s:+.4f} s, {value.clocks[view].drift_ppm:+.1f} ppm"
                   for view in value.views}  # fmt: skip
