@@ -23,6 +23,8 @@ from twoview.storage.session import open_session
 app = typer.Typer(
     help="Adapt a monocular 3D human-pose model to a new activity from two ordinary phone videos.\n\n"
     "The main job is four commands: sync, detect, finetune, infer. See them work with `twoview demo`.",
+    epilog="Exit codes: 0 done; 1 an error, with what to do; 2 a wrong command line; 130 interrupted (Ctrl-C, or the "
+    "system's request to end), with partial work saved; 141 nobody reads the output any more; 70 a bug of twoview.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
