@@ -197,3 +197,19 @@ def test_a_video_that_changes_while_it_is_detected_is_noticed(folder, monkeypatc
     with pytest.raises(SessionError, match=r"a\.mp4 changed while"):
         infer(folder, picture=False)
     assert not list(folder.glob("out*.npz"))
+
+
+def test_a_model_that_is_replaced_while_it_is_loaded_makes_no_result(folder, other, monkeypatch):
+    from twoview.errors import SessionError
+    from twoview.lifting import model
+
+    def replacing(path, **more):
+        loaded = load(path, **more)
+        shutil.copyfile(other, path)
+        return loaded
+
+    load = model.load_model
+    monkeypatch.setattr(model, "load_model", replacing)
+    with pytest.raises(SessionError, match="replaced"):
+        infer(folder, picture=False)
+    assert not (folder / "out.npz").exists()

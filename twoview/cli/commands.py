@@ -55,7 +55,13 @@ def show(
     json: Json = False,
 ) -> None:
     """Show what a file or the session holds."""
-    from twoview.workflow.summary import DAMAGED, describe_file, describe_results, describe_runs, describe_session
+    from twoview.workflow.summary import (
+        describe_file,
+        describe_results,
+        describe_runs,
+        describe_session,
+        is_damaged,
+    )
 
     if path is not None:
         tables = {"rows": describe_file(path, trust=trust or ())}
@@ -72,7 +78,7 @@ def show(
             if more:
                 console.result("")
                 console.table(list(more[0]), [list(row.values()) for row in more], title=title)
-    damaged = [str(next(iter(row.values()))) for rows in tables.values() for row in rows if DAMAGED in row.values()]
+    damaged = [str(next(iter(row.values()))) for rows in tables.values() for row in rows if is_damaged(row)]
     if damaged and path is None:
         raise FormatError(
             f"{len(damaged)} files of {session} cannot be read: {', '.join(damaged[:5])}",

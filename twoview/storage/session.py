@@ -190,7 +190,8 @@ def open_session(folder: Path | str = DEFAULT_FOLDER, *, create: bool = False) -
     folder = Path(folder)
     old = _read_old_file(folder)
     names = _listed(folder)
-    if old is None and not names and not create:
+    others = (folder / name for name in ("model.pt", "runs"))  # of takes that were removed, or never came along
+    if old is None and not names and not create and not any(path.exists() for path in others):
         raise SessionError(f"no session in {folder}", hint="start one with `twoview sync a.mp4 b.mp4`")
     real = folder.resolve()
     own = {name: real / "takes" / name / "take.json" for name in names}
@@ -273,13 +274,13 @@ def _video(folder: Path, row: Mapping[str, Any]) -> ViewFile:
 
 def _located(folder: Path, row: Mapping[str, Any], fingerprint: str) -> Path:
     """Where a video is: relative to the session, where it was, or beside or in the session; the first of its size."""
-    relative, absolute = row.get("path"), row.get("absolute")
-    places = [] if relative is None else [os.path.normpath(os.path.join(folder, relative))]
+    root, relative, absolute = str(folder), row.get("path"), row.get("absolute")
+    places = [] if relative is None else [os.path.normpath(os.path.join(root, relative))]
     places += [] if absolute is None else [os.path.normpath(absolute)]
     name = re.split(r"[/\\]", places[0])[-1]
     size = fingerprint.partition("-")[0]
     existing = []
-    for place in (*places, os.path.join(folder.parent, name), os.path.join(folder, name)):
+    for place in dict.fromkeys([*places, os.path.join(os.path.dirname(root), name), os.path.join(root, name)]):
         with suppress(OSError):
             if str(os.stat(place).st_size) == size:
                 return Path(place)

@@ -122,7 +122,7 @@ def _finetune(session: Session, quick: bool, on_progress: OnProgress | None) -> 
     log = session.run_folder(name) / "log.jsonl"
     known = records.fingerprint(log) if log.exists() else ""
     run = finetune_session(
-        session, views=VIEWS, config=QUICK if quick else FinetuneConfig(), run=name, on_progress=on_progress
+        session, views=VIEWS, config=QUICK if quick else FinetuneConfig(), run=name, use=True, on_progress=on_progress
     )
     return run, records.fingerprint(log) != known
 

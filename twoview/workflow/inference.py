@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from twoview.config import DetectConfig, InferConfig, shaping
-from twoview.errors import FormatError, MissingBackend, StorageError
+from twoview.errors import FormatError, MissingBackend, SessionError, StorageError
 from twoview.formats import FORMATS, write
 from twoview.poses import Poses2D, Poses3D
 from twoview.progress import OnProgress
@@ -121,14 +121,19 @@ def _infer_alone(
     view = None if source.suffix == ".npz" else _view(source, fingerprint, out, detect_config)
     detections = source if view is None else view.path
     files = {path: model} if compare is None else {path: model, other: compare}
+    settings = shaping(config)
+    marks = {path: _mark(model) for path, model in files.items()}
 
     def lifted() -> list[_Lifting]:
-        inputs = {"clip": fingerprint, "poses2d": records.fingerprint(detections)}
-        return [_lifting(model, path, inputs, config) for path, model in files.items()]
+        known = {"clip": fingerprint, "poses2d": records.fingerprint(detections)}
+        heads = (records.header("poses3d", inputs={**known, "model": marks[path]}, settings=settings) for path in files)
+        return [_Lifting(*one) for one in zip(files.values(), files, heads, strict=True)]
 
     detected = view is None or view.is_current(**ANEW)
     stale = [one for one in lifted() if not one.is_current()] if detected else None
     models = _models([one.model for one in stale] if stale is not None else list(files.values()), config, trust)
+    if any(_mark(model) != marks[path] for path, model in files.items()):
+        raise SessionError("a model was replaced while it was loaded", hint="run the same command again")
     if view is None:
         poses2d, athlete = records.load_as(source, Poses2D), None
     else:
@@ -180,10 +185,9 @@ def _view(video: Path, fingerprint: str, out: Path, config: DetectConfig) -> Vie
     return View.of("", video.stem, video, _beside(out, ".2d.npz"), fingerprint=fingerprint, config=config)
 
 
-def _lifting(model: Path | str, path: Path, inputs: Mapping[str, str], config: InferConfig) -> _Lifting:
-    named = isinstance(model, str) and not Path(model).exists()
-    known = {**inputs, "model": model if named else records.fingerprint(model)}
-    return _Lifting(model, path, records.header("poses3d", inputs=known, settings=shaping(config)))
+def _mark(model: Path | str) -> str:
+    """What a result's header says of its model: the name, or the fingerprint of the file."""
+    return model if isinstance(model, str) and not Path(model).exists() else records.fingerprint(model)
 
 
 def _models(wanted: Sequence[Path | str], config: InferConfig, trust: Collection[str]) -> list[Model]:

@@ -20,7 +20,7 @@ from twoview.errors import DetectorError, FormatError, SessionError, SyncError, 
 from twoview.poses import Poses2D
 from twoview.progress import OnProgress, is_first
 from twoview.storage import records
-from twoview.storage.names import check_name, name_from
+from twoview.storage.names import name_from
 from twoview.storage.session import Session, ViewFile, open_session
 from twoview.timeline import Sync
 from twoview.workflow.models import keep_better, use_run
@@ -78,7 +78,7 @@ def _probed(videos: Sequence[Path], views: Sequence[str] | None) -> dict[str, Vi
     from twoview.media.video import probe
 
     names = [name_from(Path(video).stem) for video in videos]
-    names = names if views is None else [check_name(view, "view") for view in views]
+    names = names if views is None else list(views)
     if len(names) != len(videos):
         raise SessionError(f"{len(names)} view names for {len(videos)} videos: {', '.join(names)}")
     twice = [name for name in names if names.count(name) > 1]

@@ -25,6 +25,11 @@ MODELS = (".pt", ".pth", ".bin")  # suffixes of files that hold a lifter
 Row = dict[str, Any]
 
 
+def is_damaged(row: Row) -> bool:
+    """Whether a row is of a file that could not be read."""
+    return any(str(value).startswith(DAMAGED) or f"; {DAMAGED}" in str(value) for value in row.values())
+
+
 def describe_session(session: Session) -> list[Row]:
     """One row per take: its views, and which stages are done; or what is wrong with its file."""
     rows: list[Row] = []
@@ -34,17 +39,44 @@ def describe_session(session: Session) -> list[Row]:
         except FormatError as error:
             rows.append({"take": take, "views": DAMAGED, "videos": error.message, "clocks": "", "athlete": ""})
             continue
-        undetected = [view for view in status.views if view not in status.detected]
         rows.append(
             {
                 "take": take,
                 "views": ", ".join(status.views),
                 "videos": "missing: " + ", ".join(status.missing) if status.missing else "present",
-                "clocks": "synchronized" if status.synchronized else "not yet synchronized",
-                "athlete": "not yet detected in " + ", ".join(undetected) if undetected else "detected",
+                "clocks": _clocks(session, take),
+                "athlete": _athlete(session, take),
             }
         )
     return rows
+
+
+def _clocks(session: Session, take: str) -> str:
+    """Whether a take is synchronized, as its videos are now."""
+    path, files = session.sync_path(take), session.take(take)
+    if not path.exists():
+        return "not yet synchronized"
+    try:
+        known = records.read_header(path)["inputs"]
+    except (FormatError, KeyError):
+        return f"{DAMAGED} {path.name}"
+    return "synchronized" if known == {view: file.fingerprint for view, file in files.items()} else "of other videos"
+
+
+def _athlete(session: Session, take: str) -> str:
+    """In which views of a take the athlete is not detected, as the videos are now."""
+    found: dict[str, list[str]] = {}
+    for view, file in session.take(take).items():
+        path = session.detection_path(take, view)
+        try:
+            known = records.read_header(path)["inputs"] if path.exists() else None
+        except (FormatError, KeyError):
+            found.setdefault(f"{DAMAGED} {path.parent.name}", []).append(path.name)
+            continue
+        if known != {"video": file.fingerprint}:
+            state = "not yet detected in" if known is None else "of another video in"
+            found.setdefault(state, []).append(view)
+    return "; ".join(f"{state} {', '.join(views)}" for state, views in found.items()) or "detected"
 
 
 def describe_runs(session: Session) -> list[Row]:

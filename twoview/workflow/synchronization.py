@@ -185,10 +185,12 @@ def render_take(session: Session, take: str | None = None, *, on_progress: OnPro
     take  default: the only one, or the newest
     """
     name = take or (list(session.takes) or [""])[-1]
-    sync, files = load_sync(session, name), session.take(name)
-    paths = {view: present(files[view], view) for view in sync.views}
-    path = session.sync_path(name).with_suffix(".mp4")
-    return render_sync(paths, sync, path, events=_claps(sync, paths), on_progress=on_progress)
+    files = session.take(name)
+    with session.lock(name):
+        sync = load_sync(session, name)
+        paths = {view: present(files[view], view) for view in sync.views}
+        path = session.sync_path(name).with_suffix(".mp4")
+        return render_sync(paths, sync, path, events=_claps(sync, paths), on_progress=on_progress)
 
 
 def _claps(sync: Sync, paths: Mapping[str, Path]) -> list[float]:
