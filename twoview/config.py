@@ -73,8 +73,9 @@ class DetectConfig(Checked):
     """How the athlete's 2D keypoints are found in every frame."""
 
     detector: Any = setting(  # noqa: RUF009
-        "rtmpose-m",
-        "2D detector: rtmpose-m, movenet, an .onnx or .pth file, or package.module:Name",
+        "auto",
+        "2D detector: rtmpose-m, movenet, an .onnx or .pth file, or package.module:Name; auto: the session's, else "
+        "rtmpose-m where it is here or can be downloaded, else movenet, which is included",
         kind=str | Callable,
     )
     device: str = setting(

@@ -89,6 +89,11 @@ def torch_has_cuda() -> bool:
     return bool(torch.cuda.is_available())
 
 
+def detects_in_torch(device: str) -> bool:
+    """Whether a detector named in the table of weights runs in PyTorch: on a GPU that ONNX Runtime cannot use."""
+    return device in ("auto", "cuda") and not onnx_has_cuda() and torch_has_cuda()
+
+
 def onnx_device(device: str) -> str:
     """The device that ONNX Runtime runs on, cpu or cuda; "auto" is cuda where its runtime has CUDA, else cpu.
 

@@ -707,7 +707,7 @@ def spy(monkeypatch: pytest.MonkeyPatch, where: str, *, stop: bool = True) -> di
         given.update(enumerate(values))
         given.update(named)
         if stop:
-            raise SystemExit(3)
+            raise typer.Exit(3)
         return ()
 
     monkeypatch.setattr(where, called)

@@ -75,7 +75,7 @@ def detect(
             for found in detect_views(
                 store, views=names(views), takes=names(take), without=names(without) or (), config=settings,
                 source=source, jobs=jobs, choose_again=person == "auto", detect_again=detector is not None,
-                on_progress=on_progress,
+                trust=trust or (), on_progress=on_progress,
             ):  # fmt: skip
                 poses, state = found.poses, "new" if found.fresh else "up to date"
                 seen = (poses.score > 0).any(axis=1).mean()

@@ -54,6 +54,7 @@ def infer(
 ) -> None:
     """Compute 3D poses from one view with the adapted model."""
     from twoview.workflow.inference import infer_file, result_of
+    from twoview.workflow.remembered import keep
 
     flags = {"height_m": height, "device": device, "detect.detector": detector, **athlete_flags(person, "detect.")}
     unread = {"detect": f"{video} holds 2D poses"} if video.suffix == ".npz" else {}
@@ -61,11 +62,13 @@ def infer(
         flags["detect.device"] = device
     settings = resolve("infer", file=config, flags=flags, sets=sets or (), unread=unread, trust=trust or ())
     chosen = model or session_model(session)
+    if height == 0:
+        keep(session, height_m=0.0)
     named = nullcontext(out) if out else result_of(Session(session), video)
     with named as where, console.progress() as on_progress:
         result = infer_file(
             video, chosen, where, config=settings.infer, detect_config=settings.detect,
-            formats=names(format) or (), picture=picture, compare=compare, trust=trust or (),
+            formats=names(format) or (), picture=picture, compare=compare, session=session, trust=trust or (),
             on_progress=on_progress,
         )  # fmt: skip
     poses = result.poses

@@ -38,11 +38,14 @@ def triangulate(
     json: Json = False,
 ) -> None:
     """Compute 3D poses of the takes from all views together, without calibration."""
+    from twoview.workflow.remembered import keep
     from twoview.workflow.stages import triangulate_session
 
     flags, trusted = {"height_m": height}, trust or ()
     settings = resolve("triangulate", file=config, flags=flags, sets=sets or (), trust=trusted).triangulate
     store = open_session(session)
+    if height == 0:
+        keep(store.folder, height_m=0.0)
     with console.progress() as on_progress:
         found = triangulate_session(
             store, views=names(views), takes=names(take), without=names(without) or (), model=model, config=settings,

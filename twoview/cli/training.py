@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -86,7 +87,7 @@ def finetune(
     settings = resolve("finetune", file=config, flags=flags, sets=sets or (), unread=unread, trust=trust or ())
     with console.progress() as on_progress:
         if files:
-            store, wanted = _prepare([Path(name) for name in wanted], session, settings, on_progress)
+            store, wanted = _prepare([Path(name) for name in wanted], session, settings, trust or (), on_progress)
         else:
             store = open_session(session)
         result = finetune_session(
@@ -104,7 +105,7 @@ def _are_views(wanted: list[str], session: Path) -> bool:
 
 
 def _prepare(
-    videos: list[Path], session: Path, settings: Settings, on_progress: OnProgress
+    videos: list[Path], session: Path, settings: Settings, trust: Sequence[str], on_progress: OnProgress
 ) -> tuple[Session, list[str]]:
     """Put the videos into the session as a take, synchronize it and detect the athlete; the session and the views."""
     from twoview.workflow.stages import adding, detect_views
@@ -112,7 +113,7 @@ def _prepare(
 
     with adding(session, videos) as (store, take):
         sync_take(store, take, config=settings.sync, on_progress=on_progress)
-    for _ in detect_views(store, takes=[take], config=settings.detect, on_progress=on_progress):
+    for _ in detect_views(store, takes=[take], config=settings.detect, trust=trust, on_progress=on_progress):
         pass
     return store, list(store.take(take))
 

@@ -7,6 +7,7 @@ people only every few frames and spreads the second step over frames and process
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,11 @@ from numpy import ndarray as Array
 
 from twoview import plugins
 from twoview.detectors.crops import crop, crop_matrix, uncrop
-from twoview.errors import DetectorError
+from twoview.errors import DetectorError, TwoViewError
+from twoview.machine import detects_in_torch
 from twoview.skeleton import Skeleton
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +115,8 @@ def everyone(detector: TopDown, rgb: Array) -> list[Person]:
     return [Person(*row) for row in zip(xy, score, boxes[:, :4], strict=True)]
 
 
+AUTO, BEST, SHIPPED = "auto", "rtmpose-m", "movenet"
+_IMPATIENT_S = 10.0  # that a server may be silent before the detector that ships is taken
 _RTMPOSE = "twoview.detectors.rtmpose:RTMPose"
 # Name -> "module:Class"; each class is called with (name, device=..., finder=..., flip=...).
 DETECTORS: dict[str, str] = {
@@ -120,15 +126,36 @@ DETECTORS: dict[str, str] = {
 }
 
 
+def choose(device: str = "auto") -> str:
+    """The detector for those who name none: BEST where it is on this machine or can be fetched, else SHIPPED.
+
+    The log then warns what is lost, and how to get the other.
+    """
+    from twoview.storage.weights import locate
+
+    try:
+        locate(f"{BEST}-torch" if detects_in_torch(device) else BEST, timeout_s=_IMPATIENT_S)
+    except TwoViewError as error:
+        _log.warning(
+            "detecting with %s, which is included: %s. By its authors' figures %s finds keypoints more accurately. To "
+            "use it: `twoview weights get %s` with a network, or `twoview weights add %s FILE`; then --detector %s",
+            SHIPPED, error.message, BEST, BEST, BEST, BEST,
+        )  # fmt: skip
+        return SHIPPED
+    return BEST
+
+
 def build(detector: str | Detector, *, device: str = "auto", finder: str = "", flip: bool = False) -> Detector:
     """The detector of that name, of an `.onnx` or `.pth` file, of `mmpose:config[,checkpoint]`, or `module:Name`.
 
+    "auto" is what `choose` chooses.
     finder  person finder of a two-step detector: a name or an .onnx file; "" is the detector's default
     flip    average with the mirrored crop: twice the time, some percent less error
     Raises DetectorError for an unknown name, with the known ones.
     """
     if not isinstance(detector, str):
         return detector
+    detector = choose(device) if detector == AUTO else detector
     given: tuple[str, ...]
     options: dict[str, Any] = {"device": device, "flip": flip, **({"finder": finder} if finder else {})}
     name, colon, rest = detector.partition(":")

@@ -16,7 +16,7 @@ from twoview.detectors import everyone, pose_in_crops
 from twoview.detectors.onnx_runtime import misfit, open_session
 from twoview.detectors.person_finders import build_finder
 from twoview.errors import DetectorError
-from twoview.machine import onnx_device, onnx_has_cuda, torch_device, torch_has_cuda
+from twoview.machine import detects_in_torch, onnx_device, torch_device
 from twoview.skeleton import COCO17, HALPE26, Skeleton
 from twoview.storage.weights import WEIGHTS, locate
 
@@ -99,7 +99,7 @@ def build_engine(name: str, *, device: str = "auto") -> OnnxEngine | TorchEngine
     Raises DetectorError where the file does not fit.
     """
     if name in WEIGHTS:
-        if device in ("auto", "cuda") and not onnx_has_cuda() and torch_has_cuda():
+        if detects_in_torch(device):
             return TorchEngine(locate(f"{name}-torch"), device="cuda")
         return OnnxEngine(locate(name), device=device)
     path = Path(name)

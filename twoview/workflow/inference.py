@@ -21,6 +21,7 @@ from twoview.storage import records
 from twoview.storage.locks import locked
 from twoview.storage.names import name_from
 from twoview.storage.session import Session
+from twoview.workflow import remembered
 from twoview.workflow.detection import ANEW, Athlete, View, detect_alone
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def infer_file(
     formats: Sequence[str] = (),
     picture: bool = True,
     compare: Path | str | None = None,
+    session: Path | str | None = None,
     trust: Collection[str] = (),
     on_progress: OnProgress | None = None,
 ) -> Inferred:
@@ -88,16 +90,35 @@ def infer_file(
 
     out      path without suffix (.npz is taken off); files are `<out>.npz`, `<out>.<format>`, `<out>.mp4`, `<out>.png`
     compare  another model, drawn beside; its poses are in `<out>.before.npz`
+    session  folder of a session that remembers the detector and the athlete's height, for where none is named
     trust    names of lifters that are no part of twoview and may run, see `load_model`
 
     What is up to date is only loaded; models are loaded before the video is detected, and only where they are needed.
     """
     out = out.with_suffix("") if out.suffix == ".npz" else out
+    config, detect_config = config or InferConfig(), detect_config or DetectConfig()
+    folder = Path(session) if session is not None else None
+    if folder is not None:
+        config = remembered.with_height(folder, config)
+    found = detect_config if folder is None else remembered.with_detector(folder, detect_config)
     with locked(out.with_name(f".{out.name}.lock"), f"the results {out}"):
-        return _infer_alone(
-            source, model, out, config=config or InferConfig(), detect_config=detect_config or DetectConfig(),
+        if source.suffix != ".npz":
+            earlier = _beside(out, ".2d.npz")
+            found = remembered.with_earlier(found, earlier)
+            current = _view(source, records.fingerprint(source), out, found).is_current(**ANEW)
+            where = folder if folder is not None else earlier
+            detect_config = found if current else remembered.decided(found, detect_config, where, trust=trust)
+        result = _infer_alone(
+            source, model, out, config=config, detect_config=detect_config,
             formats=formats, picture=picture, compare=compare, trust=trust, on_progress=on_progress,
         )  # fmt: skip
+    if folder is not None:
+        known, used = remembered.recall(folder), detect_config.detector
+        if not known.detector and isinstance(used, str) and source.suffix != ".npz":
+            remembered.keep(folder, detector=used)
+        if not known.height_m and config.height_m:
+            remembered.keep(folder, height_m=config.height_m)
+    return result
 
 
 def _infer_alone(

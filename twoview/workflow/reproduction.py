@@ -16,6 +16,7 @@ from twoview.command_settings import resolve
 from twoview.config import DetectConfig, InferConfig
 from twoview.datasets import aspset, human36m, mpi_inf_3dhp, sportspose
 from twoview.datasets.recordings import Recording
+from twoview.detectors import AUTO, choose
 from twoview.errors import ConfigError, DetectorError, FormatError
 from twoview.evaluation.scoring import Matched, Report, match, summarize
 from twoview.lifting.inference import lift, pixel_poses
@@ -132,6 +133,8 @@ def reproduce(
     train, test = experiment.train(path, views), experiment.test(path, views)
     if not given:
         detection = configs[chosen[0]].detect
+        if detection.detector == AUTO:
+            detection = replace(detection, detector=choose(detection.device))
         train, test = (_detected(recordings, out, detection, on_progress) for recordings in (train, test))
     train, test = list(train), list(test)
     if not train or not test:

@@ -160,6 +160,7 @@ def detect_views(
     jobs: int = 1,
     choose_again: bool = False,
     detect_again: bool = False,
+    trust: Collection[str] = (),
     on_progress: OnProgress | None = None,
 ) -> Iterator[ViewPoses]:
     """Find the athlete in every video, one view at a time; what is up to date is only loaded.
@@ -170,15 +171,20 @@ def detect_views(
     jobs          videos detected in parallel
     choose_again  also where a person was chosen by hand before
     detect_again  also where another tool's detections were imported before
+    trust         name of a detector that is no part of twoview, and that the session may name
+
+    The session remembers the detector, for where `config` leaves it open.
     """
-    from twoview.workflow import detection
+    from twoview.detectors import AUTO
+    from twoview.workflow import detection, remembered
 
     config = config or DetectConfig()
+    settings = remembered.with_detector(session.folder, config)
     again = {"choose_again": choose_again, "detect_again": detect_again}
 
     def row_of(session: Session, take: str, view: str, file: ViewFile) -> detection.View:
         path = session.detection_path(take, view)
-        return detection.View.of(take, view, file.path, path, fingerprint=file.fingerprint, config=config)
+        return detection.View.of(take, view, file.path, path, fingerprint=file.fingerprint, config=settings)
 
     def found(session: Session) -> tuple[dict[str, list[detection.View]], list[TwoViewError]]:
         """Take -> its views that can be detected or loaded, and what is wrong with the others."""
@@ -197,6 +203,9 @@ def detect_views(
                 rows.pop(take, None)
         return rows, problems
 
+    todo = [row for rows in found(session)[0].values() for row in rows if not row.is_current(**again)]
+    if todo and source is None:
+        settings = remembered.decided(settings, config, session.folder, trust=trust)
     with ExitStack() as held:
         locks = {}
         for take, rows in found(session)[0].items():
@@ -214,20 +223,22 @@ def detect_views(
         every = [row for rows in own.values() for row in rows]
         left = {take: len(rows) for take, rows in own.items()}
         if source is not None:
-            made = detection.import_views(source, every, config=config)
+            made = detection.import_views(source, every, config=settings)
         else:
             others = [
                 (t, v, f) for t in own for v, f in session.take(t).items() if v not in {row.name for row in own[t]}
             ]
             beside = [row_of(session, *other) for other in others]
             made = detection.detect_missing(
-                every, config=config, syncs=syncs, beside=beside, jobs=jobs, on_progress=on_progress, **again
+                every, config=settings, syncs=syncs, beside=beside, jobs=jobs, on_progress=on_progress, **again
             )
         for one in made:
             left[one.take] -= 1
             if not left[one.take] and one.take in locks:
                 locks[one.take].close()
             yield one
+        if source is None and isinstance(settings.detector, str) and settings.detector != AUTO:
+            remembered.keep(session.folder, detector=settings.detector)
 
 
 def load_takes(
@@ -370,11 +381,16 @@ def triangulate_session(
     trust: Collection[str] = (),
     on_progress: OnProgress | None = None,
 ) -> list[tuple[Triangulation, list[Path]]]:
-    """3D of every take from all views, written with its sigmas as one Poses3D file per view beside the detections."""
+    """3D of every take from all views, written with its sigmas as one Poses3D file per view beside the detections.
+
+    The session remembers the athlete's height, for where `config` names none.
+    """
     from twoview.lifting.model import load_model
     from twoview.reconstruction.triangulation import triangulate_takes
+    from twoview.workflow import remembered
 
-    config, loaded = config or TriangulateConfig(), load_takes(session, views, takes=takes, without=without)
+    config = remembered.with_height(session.folder, config or TriangulateConfig())
+    loaded = load_takes(session, views, takes=takes, without=without)
     written = []
     with ExitStack() as held:
         for take in loaded:
@@ -390,6 +406,8 @@ def triangulate_session(
                 poses, sigma = result.poses(view), result.sigma_of(view)
                 records.save(folder / f"{view}.npz", poses, inputs=inputs, settings=config, sigma=sigma)
             written.append((result, [folder / f"{view}.npz" for view in result.views]))
+    if config.height_m:
+        remembered.keep(session.folder, height_m=config.height_m)
     return written
 
 
