@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from bodies import around, moving_body
 from numpy import ndarray as Array
 
-from twoview.datasets import human36m, mpi_inf_3dhp
+from twoview.datasets import aspset, human36m, mpi_inf_3dhp
 from twoview.geometry.cameras import Camera, project
 from twoview.skeleton import COCO17, H36M17
 
@@ -122,3 +123,22 @@ def write_c3d(path: Path, labels: list[str], points: Array, rate: float, unit: s
     file["data"]["meta_points"]["residuals"] = np.where(np.isnan(points).any(axis=-1), -1.0, 0.0).T[None]
     path.parent.mkdir(parents=True, exist_ok=True)
     file.write(str(path))
+
+
+def write_aspset(root: Path, body: Array, unit: str = "mm") -> tuple[Path, Array]:
+    """One clip, and the position of its cameras' common place: (C3D file, joints (T, 17, 3) m before each camera)."""
+    rotation, translation = around(40.0)
+    outer = np.eye(4)
+    outer[:3, :3], outer[:3, 3] = rotation, translation * 1000
+    inner = np.array([[3000.0, 0, 1920, 0], [0, 3010, 1080, 0], [0, 0, 1, 0]])
+    for view in aspset.VIEWS:
+        path = root / f"trainval/cameras/04ac/04ac-{view}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = {"intrinsic_matrix": inner.ravel().tolist(), "extrinsic_matrix": outer.ravel().tolist()}
+        path.write_text(json.dumps(content))
+    labels = sorted(aspset._JOINTS)
+    columns = [aspset._JOINTS.index(label) for label in labels]
+    clip = root / "trainval/joints_3d/04ac/04ac-0026.c3d"
+    write_c3d(clip, labels, body[:, columns] * {"mm": 1000, "cm": 100}[unit], 50.0, unit)
+    (root / "splits.csv").write_text("04ac,0026,train,all\n04ac,0030,val,all\n04ac,0027,test,mid\n")
+    return clip, body @ rotation.T + translation

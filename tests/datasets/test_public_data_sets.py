@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import sys
-from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import pytest
 from bodies import around
-from data_set_files import FRAMES, to_3dhp, write_c3d, write_human36m, write_sportspose
-from numpy import ndarray as Array
+from data_set_files import FRAMES, to_3dhp, write_aspset, write_c3d, write_human36m, write_sportspose
 
 from twoview.datasets import aspset, human36m, mpi_inf_3dhp, sportspose
 from twoview.datasets.recordings import read_objects, read_pickle
@@ -147,25 +143,6 @@ def test_3dhp_test_frames_that_are_not_valid_are_left_out(tmp_path, body):
 # --- ASPset --------------------------------------------------------------------------------------------------------
 
 
-def write_aspset(root: Path, body: Array, unit: str = "mm") -> tuple[Path, Array]:
-    """One clip, and the position of its cameras' common place: (C3D file, joints (T, 17, 3) m before each camera)."""
-    rotation, translation = around(40.0)
-    outer = np.eye(4)
-    outer[:3, :3], outer[:3, 3] = rotation, translation * 1000
-    inner = np.array([[3000.0, 0, 1920, 0], [0, 3010, 1080, 0], [0, 0, 1, 0]])
-    for view in aspset.VIEWS:
-        path = root / f"trainval/cameras/04ac/04ac-{view}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        content: Mapping = {"intrinsic_matrix": inner.ravel().tolist(), "extrinsic_matrix": outer.ravel().tolist()}
-        path.write_text(json.dumps(content))
-    labels = sorted(aspset._JOINTS)
-    columns = [aspset._JOINTS.index(label) for label in labels]
-    clip = root / "trainval/joints_3d/04ac/04ac-0026.c3d"
-    write_c3d(clip, labels, body[:, columns] * {"mm": 1000, "cm": 100}[unit], 50.0, unit)
-    (root / "splits.csv").write_text("04ac,0026,train,all\n04ac,0030,val,all\n04ac,0027,test,mid\n")
-    return clip, body @ rotation.T + translation
-
-
 @pytest.mark.parametrize("unit", ["mm", "cm"])
 def test_aspset_clips_have_the_cameras_that_were_released(tmp_path, body, unit):
     pytest.importorskip("ezc3d", reason="ezc3d is not installed")
@@ -184,7 +161,11 @@ def test_aspset_motion_that_cannot_be_read_is_named(tmp_path, body):
     pytest.importorskip("ezc3d", reason="ezc3d is not installed")
     path, _ = write_aspset(tmp_path, body)
     whole = path.read_bytes()
-    for content, message in ((whole[:-600], "10 of 12 frames"), (whole[:300], "C3D"), (b"hello", "C3D")):
+    for content, message in (
+        (whole[:-600], "12 frames of 17 points do not fit"),
+        (whole[:300], "C3D"),
+        (b"hello", "C3D"),
+    ):
         path.write_bytes(content)
         with pytest.raises(FormatError, match=rf"04ac-0026\.c3d cannot be read.*{message}"):
             list(aspset.read(tmp_path))

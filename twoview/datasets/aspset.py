@@ -18,14 +18,16 @@ from pathlib import Path
 import numpy as np
 from numpy import ndarray as Array
 
-from twoview.datasets.recordings import Recording, seen_by
+from twoview.datasets.recordings import DAMAGE, Recording, read_text, seen_by
 from twoview.errors import FormatError, MissingBackend
 from twoview.geometry.cameras import Camera
+from twoview.storage.regular import regular_file
 
 VIEWS = ("left", "mid", "right")
 SIZE = (3840, 2160)
 
 _MANY_FRAMES = 0xFFFF  # the header cannot count further
+_MOST_C3D = 1 << 30  # bytes
 _METERS = {"mm": 0.001, "cm": 0.01, "m": 1.0}
 
 # The joint of the set's own skeleton for each of Human3.6M's.
@@ -43,11 +45,12 @@ def read(folder: Path | str, *, split: str = "train", views: Sequence[str] = VIE
     """
     root = Path(folder)
     try:
-        with (root / "splits.csv").open(encoding="utf-8", newline="") as file:
-            rows = [[cell.strip() for cell in row] for row in csv.reader(file)]
-    except (OSError, csv.Error) as error:
+        lines = read_text(root / "splits.csv").splitlines()
+        rows = [[cell.strip() for cell in row] for row in csv.reader(lines)]
+    except (OSError, ValueError, csv.Error, FormatError) as error:
+        reason = getattr(error, "message", error)
         raise FormatError(
-            f"no ASPset-510 in {root}: {error}", hint="docs/howto/reproduce-the-paper.md says where to get it"
+            f"no ASPset-510 in {root}: {reason}"[:400], hint="docs/howto/reproduce-the-paper.md says where to get it"
         ) from error
     released: dict[tuple[str, str], list[str]] = {}
     for subject, clip, part, *camera in (row for row in rows if len(row) in (3, 4)):
@@ -86,6 +89,7 @@ def _points(path: Path) -> tuple[Array, float]:
     except ImportError as error:
         raise MissingBackend("c3d files need the package ezc3d", hint="pip install ezc3d") from error
     try:
+        _check_c3d(regular_file(path))
         content = ezc3d.c3d(str(path))
         point, points = content["parameters"]["POINT"], content["data"]["points"]
         seen = content["data"]["meta_points"]["residuals"] >= 0
@@ -96,16 +100,34 @@ def _points(path: Path) -> tuple[Array, float]:
         scale = _METERS[point["UNITS"]["value"][0]]
         world = scale * np.where(seen, points[:3], np.nan)[:, columns].transpose(2, 1, 0)
         return world, float(point["RATE"]["value"][0])
-    except (OSError, RuntimeError, ValueError, KeyError, IndexError) as error:
-        raise FormatError(f"{path} cannot be read as C3D of this data set: {error}") from error
+    except DAMAGE as error:
+        raise FormatError(f"{path} cannot be read as C3D of this data set: {error}"[:400]) from error
+
+
+def _check_c3d(path: Path) -> None:
+    """Raise ValueError for a file that is no C3D, or has less than its header says; the reader would take its word."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(512) if size <= _MOST_C3D else b""
+    if len(head) < 512 or head[1] != 0x50 or head[0] < 2:
+        raise ValueError(f"{size} bytes are no C3D file")
+    points, analog, first, last = (int.from_bytes(head[at : at + 2], "little") for at in (2, 4, 6, 8))
+    start, width = 512 * (int.from_bytes(head[16:18], "little") - 1), 4 if head[15] & 0x80 else 2
+    frames = last - first + 1
+    if frames < 1 or start < 512:
+        raise ValueError(f"frames {first} to {last}, from byte {start} on")
+    if last != _MANY_FRAMES and start + frames * (4 * points + analog) * width > size:
+        raise ValueError(f"{frames} frames of {points} points do not fit into {size} bytes")
 
 
 def _camera(path: Path) -> Camera[Array]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
         inner = np.asarray(content["intrinsic_matrix"], np.float64).reshape(3, 4)
         outer = np.asarray(content["extrinsic_matrix"], np.float64).reshape(4, 4)
-    except (OSError, KeyError, ValueError) as error:
-        raise FormatError(f"{path} does not describe a camera: {error}") from error
+        if not (np.isfinite(inner).all() and np.isfinite(outer).all()):
+            raise ValueError("its numbers are not finite")
+    except DAMAGE as error:
+        raise FormatError(f"{path} does not describe a camera: {error}"[:400]) from error
     rotation, translation = outer[:3, :3], outer[:3, 3] / 1000
     return Camera(rotation, -rotation.T @ translation, inner[[0, 1], [0, 1]], inner[:2, 2], SIZE)

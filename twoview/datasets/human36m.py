@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray as Array
 
-from twoview.datasets.recordings import Recording, read_pickle
+from twoview.datasets.recordings import DAMAGE, Recording, read_pickle, texts
 from twoview.errors import FormatError
 from twoview.geometry.cameras import Camera, principal_point
 from twoview.poses import Poses2D, Poses3D
@@ -59,14 +59,14 @@ def read(
     content = read_pickle(path)
     try:
         table = content[split]
-        sources = np.asarray(table["source"])
-        cameras = np.asarray(table["camera_name"]).astype(str)
+        sources = texts(table["source"])
+        cameras = texts(table["camera_name"])
         rows: dict[str, dict[str, Array]] = {}
         for run in np.split(np.arange(len(sources)), np.flatnonzero(sources[1:] != sources[:-1]) + 1):
             if len(run):  # one per take and camera
                 rows.setdefault(str(sources[run[0]]).rsplit("_ca_", 1)[0], {})[cameras[run[0]]] = run
-    except (KeyError, TypeError, IndexError) as error:
-        raise FormatError(f"{path} is not Human3.6M as MotionBERT reads it: {error!r} for {split!r}") from error
+    except DAMAGE as error:
+        raise FormatError(f"{path} is not Human3.6M as MotionBERT reads it: {error!r} for {split!r}"[:400]) from error
     for name, found in rows.items():
         chosen = {view: found[view] for view in views if view in found}
         if chosen and (subjects is None or _subject(name) in subjects):
@@ -74,15 +74,18 @@ def read(
 
 
 def _subject(name: str) -> str:
-    return f"S{int(name.split('_')[1])}"
+    try:
+        return f"S{int(name.split('_')[1])}"
+    except (IndexError, ValueError) as error:
+        raise FormatError(f"a take of the data set is called {name[:100]!r}; expected s_01_act_02_...") from error
 
 
 def _take(table: Mapping[str, Any], name: str, split: str, rows: Mapping[str, Array], path: Path | str) -> Recording:
     frames = min(len(at) for at in rows.values())
     time = np.arange(frames) / RATE
     poses, truth, truth_mm, scale = {}, {}, {}, {}
-    activity = name.split("_act_")[1].split("_")[0]
     try:
+        activity = name.split("_act_")[1].split("_")[0]
         for view, all_rows in rows.items():
             at = all_rows[:frames]
             poses[view] = _detections(table, at, time, view)
@@ -91,9 +94,9 @@ def _take(table: Mapping[str, Any], name: str, split: str, rows: Mapping[str, Ar
             if "2.5d_factor" in table:
                 truth_mm[view] = np.asarray(table["joints_2.5d_image"], np.float64)[at]
                 scale[view] = np.asarray(table["2.5d_factor"], np.float64)[at]
-                activity = str(table["action"][at[0]])
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise FormatError(f"{path}: take {name} is damaged: {error!r}") from error
+                activity = str(texts(table["action"])[at[0]])
+    except DAMAGE as error:
+        raise FormatError(f"{path}: take {name} is damaged: {error!r}"[:400]) from error
     return Recording(
         name, _subject(name), activity, split, poses, truth, {v: lens(v) for v in rows},
         truth_mm=truth_mm, mm_per_px=scale,

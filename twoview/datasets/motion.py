@@ -6,7 +6,6 @@ The arrays are int16 in units of half a millimeter, 60 frames per second, z up; 
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy import ndarray as Array
 
+from twoview.datasets.recordings import DAMAGE, read_arrays, read_text
 from twoview.errors import FormatError
 from twoview.storage import records
 
@@ -57,15 +57,16 @@ def read_motions(path: Path | str) -> list[Motion]:
     """
     path = Path(path).with_suffix(".npz")
     try:
-        rows = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        with np.load(path, allow_pickle=False) as arrays:
-            return [
-                Motion(row["key"], arrays[row["key"]].astype(np.float32) * _UNIT_M, _RATE, row["cls"], row["subject"])
-                for row in rows
-            ]
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        rows = json.loads(read_text(path.with_suffix(".json")))
+        arrays = read_arrays(path)
+        return [
+            Motion(row["key"], arrays[row["key"]].astype(np.float32) * _UNIT_M, _RATE, row["cls"], row["subject"])
+            for row in rows
+        ]
+    except (*DAMAGE, FormatError) as error:
         raise FormatError(
-            f"{path} and {path.with_suffix('.json').name} cannot be read as prepared motion capture: {error}",
+            f"{path} and {path.with_suffix('.json').name} cannot be read as prepared motion capture: "
+            f"{getattr(error, 'message', error)}"[:400],
             hint="make them again from the originals, see docs/howto/pretrain.md",
         ) from error
 

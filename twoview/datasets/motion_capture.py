@@ -5,6 +5,7 @@ A .bvh has skeleton and joint angles in one file; an .asf has the skeleton, and 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +15,12 @@ from numpy import ndarray as Array
 from scipy.spatial.transform import Rotation
 
 from twoview.datasets.motion import Motion
+from twoview.datasets.recordings import DAMAGE, MOST_BYTES, read_text
 from twoview.errors import FormatError
 from twoview.skeleton import H36M17
+
+MOST_JOINTS = 1000  # of a skeleton with fingers and props
+_JOINT_BYTES = 24 * 8  # a joint's turn, shift and place in one frame, and what is made on the way
 
 Points = Mapping[str, Array]  # name -> (T, 3) meters
 
@@ -92,17 +97,31 @@ def read_bvh(
     """
     path = Path(path)
     try:
-        found, values, frame_time = _parse(path.read_text(encoding="latin-1"))
-    except OSError as error:
-        raise FormatError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, IndexError, StopIteration) as error:
-        raise FormatError(f"{path} is truncated or not a BVH file: {error}", hint="download it again") from error
-    if cmu:
-        mend_cmu(found)
-    points = _bvh_positions(found, values)
-    return Motion(
-        path.stem, to_h36m({n: p * unit_m for n, p in points.items()}, joints, str(path)), rate or 1 / frame_time
-    )
+        found, values, frame_time = _parse(read_text(path, "latin-1"))
+        _check_size(len(found), values)
+        if cmu:
+            mend_cmu(found)
+        points = _bvh_positions(found, values)
+        _check_finite(points)
+        return Motion(
+            path.stem, to_h36m({n: p * unit_m for n, p in points.items()}, joints, str(path)), rate or 1 / frame_time
+        )
+    except DAMAGE as error:
+        raise FormatError(f"{path} is truncated or not a BVH file: {error}"[:400], hint="download it again") from error
+
+
+def _check_finite(points: Points) -> None:
+    """Raise ValueError for points that are nowhere."""
+    if not all(np.isfinite(place).all() for place in points.values()):
+        raise ValueError("some joints are nowhere: its numbers are not all finite")
+
+
+def _check_size(bones: int, values: Array) -> None:
+    """Raise ValueError for more joints than a body has, or values that are no finite numbers."""
+    if bones > MOST_JOINTS or bones * len(values) * _JOINT_BYTES > MOST_BYTES:
+        raise ValueError(f"{bones} joints in {len(values)} frames; at most {MOST_JOINTS} joints and 4 GiB of them")
+    if not np.isfinite(values).all():
+        raise ValueError("not all of its values are finite numbers")
 
 
 def mend_cmu(joints: list[_Joint]) -> None:
@@ -156,7 +175,7 @@ def _parse(text: str) -> tuple[list[_Joint], Array, float]:
     frame_time = float(lines[1].split(":")[1])
     values = np.array(" ".join(lines[2:]).split(), dtype=float)
     width = sum(len(joint.channels) for joint in joints)
-    if len(values) != frames * width or not frames or frame_time <= 0:
+    if len(values) != frames * width or not frames or not 0 < frame_time < math.inf:
         raise ValueError(f"{frames} frames of {width} values are expected, and {len(values)} values are there")
     return joints, values.reshape(frames, width), frame_time
 
@@ -218,16 +237,21 @@ def read_amc(path: Path | str, asf: Path | str, *, rate: float) -> Motion:
     """
     path, asf = Path(path), Path(asf)
     try:
-        bones, unit = _skeleton(asf.read_text(encoding="latin-1"))
-        angles = _angles(path.read_text(encoding="latin-1"))
-    except OSError as error:
-        raise FormatError(f"cannot read {error.filename}: {error.strerror}") from error
-    except (ValueError, IndexError, KeyError) as error:
-        raise FormatError(f"{path} or {asf} is damaged: {error}", hint="download it again") from error
+        bones, unit = _skeleton(read_text(asf, "latin-1"))
+        angles = _angles(read_text(path, "latin-1"))
+        for values in angles.values():
+            _check_size(len(bones), values)
+    except DAMAGE as error:
+        raise FormatError(f"{path} or {asf} is damaged: {error}"[:400], hint="download it again") from error
     strangers = sorted(set(angles) - set(bones) - {_ROOT})
     if strangers or _ROOT not in angles:
         raise FormatError(f"{path} does not fit {asf}: it moves {', '.join(strangers) or 'no root'}")
-    return Motion(path.stem, to_h36m(_amc_positions(bones, angles, unit), AMC_JOINTS, str(asf)), rate)
+    try:
+        points = _amc_positions(bones, angles, unit)
+        _check_finite(points)
+        return Motion(path.stem, to_h36m(points, AMC_JOINTS, str(asf)), rate)
+    except DAMAGE as error:
+        raise FormatError(f"{path} or {asf} is damaged: {error}"[:400], hint="download it again") from error
 
 
 def _amc_positions(bones: dict[str, _Bone], angles: dict[str, Array], unit: float) -> dict[str, Array]:

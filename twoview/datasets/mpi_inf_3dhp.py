@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray as Array
 
-from twoview.datasets.recordings import Recording, read_objects
+from twoview.datasets.recordings import DAMAGE, Recording, read_objects
 from twoview.errors import FormatError
 from twoview.geometry.cameras import Camera
 from twoview.poses import Poses2D, Poses3D
@@ -33,8 +33,8 @@ def read_train(path: Path | str, *, views: Sequence[str] = VIEWS) -> Iterator[Re
             found = {view: cameras[view] for view in views if view in cameras}
             time = np.arange(min(len(row["data_3d"]) for row in found.values())) / float(rate)
             yield _recording(name, name.split()[0], "train", found, time, size=SIZE)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise FormatError(f"{path}: {name} is not a training sequence: {error!r}") from error
+        except DAMAGE as error:
+            raise FormatError(f"{path}: {name} is not a training sequence: {error!r}"[:400]) from error
 
 
 def read_test(path: Path | str, *, rate: float) -> Iterator[Recording]:
@@ -45,8 +45,8 @@ def read_test(path: Path | str, *, rate: float) -> Iterator[Recording]:
             time = np.flatnonzero(valid) / rate
             rows = {key: np.asarray(value[key])[valid] for key in ("data_2d", "data_3d")}
             yield _recording(name, name, "test", {"0": rows}, time, size=TEST_SIZES.get(name, SIZE))
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise FormatError(f"{path}: {name} is not a test sequence: {error!r}") from error
+        except DAMAGE as error:
+            raise FormatError(f"{path}: {name} is not a test sequence: {error!r}"[:400]) from error
 
 
 def _content(path: Path | str) -> Mapping[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray as Array
 
+from twoview.datasets.recordings import DAMAGE, read_arrays, read_text
 from twoview.errors import FormatError
 from twoview.poses import Poses2D, Poses3D
 from twoview.skeleton import COCO17, H36M17, HeadRule, to_h36m
@@ -49,15 +50,13 @@ def read_scene(folder: Path | str, *, head: HeadRule = "eyes") -> Scene:
     """Read `truth.json` and `truth.npz` of a scene folder. Raises FormatError if they are missing or damaged."""
     folder = Path(folder)
     try:
-        truth = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
-        with np.load(folder / "truth.npz", allow_pickle=False) as arrays:
-            views = {
-                name: _view(folder, name, row, {k: arrays[k] for k in arrays.files if k.startswith(f"{name}_")}, head)
-                for name, row in truth["views"].items()
-            }
+        truth = json.loads(read_text(folder / "truth.json"))
+        arrays = read_arrays(folder / "truth.npz")
+        views = {name: _view(folder, name, row, arrays, head) for name, row in truth["views"].items()}
         return Scene(views, float(truth["body"]["height_m"]), float(truth["angle_deg"]))
-    except (OSError, KeyError, ValueError) as error:
-        raise FormatError(f"{folder} is not a rendered scene with truth: {error}") from error
+    except (*DAMAGE, FormatError) as error:
+        reason = getattr(error, "message", error)
+        raise FormatError(f"{folder} is not a rendered scene with truth: {reason}"[:400]) from error
 
 
 def _view(folder: Path, name: str, row: dict[str, Any], arrays: dict[str, Array], head: HeadRule) -> SceneView:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy import ndarray as Array
 from scipy.spatial.transform import Rotation
 
-from twoview.datasets.recordings import Recording, read_pickle, seen_by
+from twoview.datasets.recordings import DAMAGE, Recording, read_array, read_pickle, seen_by
 from twoview.errors import ConfigError, FormatError
 from twoview.geometry.cameras import Camera, turned
 from twoview.skeleton import COCO17, HeadRule, to_h36m
@@ -88,8 +88,8 @@ def _camera(content: Mapping[str, Any], index: int, path: Path) -> Camera[Array]
     try:
         lens, turns = content["calibration"][index], int(content["numtimesrot90clockwise"][index])
         values = {key: np.ravel(np.asarray(lens[key], dtype=np.float64)) for key in ("f", "c", "k", "T", "tpr")}
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise FormatError(f"{path} does not calibrate camera {index}: {error!r}") from error
+    except DAMAGE as error:
+        raise FormatError(f"{path} does not calibrate camera {index}: {error!r}"[:400]) from error
     size = SIZE if turns % 2 == 0 else (SIZE[1], SIZE[0])
     rotation = Rotation.from_rotvec(values["tpr"]).as_matrix()
     distortion = tuple(values["k"].tolist())
@@ -102,7 +102,7 @@ def _take(
     timing_path = path.with_name(f"{path.stem}_timing.pkl")
     timing = read_pickle(timing_path)
     try:
-        world = np.load(path, allow_pickle=False)[..., :3].astype(np.float64)
+        world = read_array(path)[..., :3].astype(np.float64)
         video = root.joinpath("videos", *(str(part) for part in timing["video_path"]))
         index = {view: camera_index(place, subject, view) for view in cameras}
         seconds = {view: np.asarray(timing["video_index"][at], np.float64) / RATE for view, at in index.items()}
@@ -112,8 +112,8 @@ def _take(
             raise ValueError(f"{world.shape} joints, {len(time)} times")
         joints, _ = to_h36m(world, np.ones(world.shape[:2], np.float32), COCO17, head=head)
         poses, truth = seen_by(cameras, joints, time)
-    except (OSError, KeyError, IndexError, TypeError, ValueError) as error:
-        raise FormatError(f"{path} and {timing_path.name} do not make a take: {error}") from error
+    except DAMAGE as error:
+        raise FormatError(f"{path} and {timing_path.name} do not make a take: {error}"[:400]) from error
     return Recording(
         name=f"{place}_{subject}_{path.stem}",
         subject=subject,
