@@ -16,10 +16,12 @@ from small_lifters import SMALL, made
 from terminal import type_command
 
 from twoview.command_settings import resolve
+from twoview.config import DetectConfig
 from twoview.datasets.recordings import read_objects, read_pickle
-from twoview.errors import ConfigError, FormatError, LifterError, TwoViewError
+from twoview.errors import ConfigError, FormatError, LifterError, SessionError, TwoViewError
 from twoview.lifting.model import Model, load_model, save_model
 from twoview.storage import torch_files, weights
+from twoview.workflow import remembered
 
 PAGE = (ROOT / "docs" / "explain" / "security.md").read_text()
 PROGRAM = "stranger:Net"
@@ -92,6 +94,12 @@ def test_3_a_json_config_brings_no_program(command, content, folder):
     (folder / "config.json").write_text(json.dumps(content))
     with pytest.raises(ConfigError, match="refused"):
         resolve(command, file="config.json")
+    (folder / "settings.json").write_text(
+        json.dumps({"format": "session settings", "version": 1, "detector": PROGRAM, "height_m": 0})
+    )
+    auto = DetectConfig()
+    with pytest.raises(SessionError, match="refused"):
+        remembered.decided(remembered.with_detector(folder, auto), auto, folder)
     assert not imported()
 
 
