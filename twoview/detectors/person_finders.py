@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,19 @@ class OnnxFinder:
 
     def _read(self, outputs: list[Any]) -> Array:
         """Boxes (N, 5) in px of the network's picture, from any of the layouts that such files have."""
+        with suppress(
+            ValueError, IndexError, AttributeError, TypeError, MemoryError
+        ):  # shapes that do not belong together
+            boxes = self._boxes(outputs)
+            if boxes is not None and boxes.ndim == 2 and boxes.shape[1] == 5:
+                return boxes
+        raise misfit(
+            self._path,
+            self._session,
+            "boxes [1, N, 5] with classes [1, N], three RTMDet maps [1, h, w, 5], or YOLOX rows",
+        )
+
+    def _boxes(self, outputs: list[Any]) -> Array | None:
         first = outputs[0]
         if len(outputs) == 2 and first.ndim == 3 and first.shape[-1] == 5:  # boxes with scores, and their classes
             people: Array = first[0][outputs[1][0] == PERSON]
@@ -114,11 +128,7 @@ class OnnxFinder:
             return np.concatenate([_distances(o[0], self._size[0] / o.shape[1]) for o in outputs])
         if len(outputs) == 1 and first.ndim == 3 and first.shape[-1] >= 6:
             return _grid(first[0], self._size)
-        raise misfit(
-            self._path,
-            self._session,
-            "boxes [1, N, 5] with classes [1, N], three RTMDet maps [1, h, w, 5], or YOLOX rows",
-        )
+        return None
 
 
 def _distances(head: Array, stride: float) -> Array:

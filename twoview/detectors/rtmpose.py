@@ -43,7 +43,7 @@ def decode(along_x: Array, along_y: Array, size: tuple[int, int]) -> tuple[Array
     """
     bins = np.array([along_x.shape[-1] / size[0], along_y.shape[-1] / size[1]])
     xy = np.stack([along_x.argmax(axis=-1), along_y.argmax(axis=-1)], axis=-1) / bins
-    score = np.minimum(along_x.max(axis=-1), along_y.max(axis=-1)).astype(np.float64)
+    score = np.nan_to_num(np.minimum(along_x.max(axis=-1), along_y.max(axis=-1)).astype(np.float64))
     return np.where(score[..., None] > 0, xy, np.nan), np.clip(score, 0.0, 1.0)
 
 
@@ -131,7 +131,7 @@ class OnnxEngine:
 
     def __init__(self, path: Path, *, device: str = "auto") -> None:
         device = onnx_device(device)
-        self._session = open_session(path, device=device)
+        self._session, self._path = open_session(path, device=device), path
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         wanted = "one input [N, 3, H, W] and two SimCC outputs [N, joints, bins]"
         dimensions = [len(one.shape) for one in (*inputs, *outputs)]
@@ -155,6 +155,9 @@ class OnnxEngine:
         """Crops (N, 3, height, width) -> bins along x and along y, (N, J, bins)."""
         parts = [inputs[i : i + 1] for i in range(len(inputs))] if self._single else [inputs]
         outputs = [self._session.run(None, {self._input: part}) for part in parts]
+        for part, found in zip(parts, outputs, strict=True):
+            if any(np.ndim(bins) != 3 or len(bins) != len(part) for bins in found):
+                raise misfit(self._path, self._session, "two SimCC outputs [N, joints, bins]")
         return np.concatenate([o[0] for o in outputs]), np.concatenate([o[1] for o in outputs])
 
 
