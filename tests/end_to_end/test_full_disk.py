@@ -5,10 +5,12 @@ from __future__ import annotations
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scenes import small_scene, swinging_person
 from videos import click, picture
 
@@ -16,6 +18,7 @@ from twoview.errors import StorageError
 from twoview.formats import FORMATS, write
 from twoview.media.writer import VideoWriter
 from twoview.timeline import Sync
+from twoview.training.method_phones import ClipStore, PseudoLabels
 from twoview.visualization.overlay import contact_sheet, render
 from twoview.visualization.report import write_report
 from twoview.visualization.side_by_side import render_sync
@@ -100,3 +103,11 @@ def test_stopping_by_hand_leaves_nothing_either(tmp_path, scene):
         with pytest.raises(KeyboardInterrupt):
             draw(view.video, view.poses2d, view.poses3d, tmp_path / f"out.{suffix}", on_progress=stop)
     assert nothing_left(tmp_path)
+
+
+@pytest.mark.parametrize("size", [0, 3000, 200_000])
+def test_pseudo_labels(tmp_path, size):
+    store = ClipStore(tmp_path / "pseudo-labels")
+    shapes = {f.name: torch.zeros(50, 27, 17, 3) for f in fields(PseudoLabels)}
+    with room_for(size), pytest.raises(StorageError, match="cannot write"):
+        store.add(PseudoLabels(**shapes))

@@ -69,25 +69,34 @@ def atomic(path: Path | str) -> Iterator[Path]:
     path = Path(path)
     temporary = path
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _clear(path.parent)
-        writer = f".{path.stem[:80]}.{_host()}-{os.getpid()}-"
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=writer, suffix=path.suffix)
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
+        with writable(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _clear(path.parent)
+            writer = f".{path.stem[:80]}.{_host()}-{os.getpid()}-"
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=writer, suffix=path.suffix)
+            os.close(handle)
+            temporary = Path(name)
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
+    finally:
+        if temporary != path:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writable(path: Path | str) -> Iterator[None]:
+    """Whatever the system refuses in the block becomes a StorageError about `path`: a full disk, a read-only folder."""
+    try:
+        yield
     except OSError as error:
         raise StorageError(
             f"cannot write {path}: {error.strerror or error}",
             hint="free some space or choose another folder; what was already saved is kept",
         ) from error
-    finally:
-        if temporary != path:
-            temporary.unlink(missing_ok=True)
 
 
 _TEMPORARY = re.compile(r"\..*\.(?P<host>\w*)-(?P<pid>\d+)-\w{8}(\.\w+)?")  # names that `atomic` gives

@@ -38,6 +38,7 @@ from twoview.poses import Poses2D
 from twoview.progress import OnProgress
 from twoview.reconstruction.triangulation import Triangulation, triangulate_takes
 from twoview.skeleton import BODY_M, H36M17, STATURE_M
+from twoview.storage import records
 from twoview.storage.weights import ASSETS
 from twoview.takes import ResampledTake
 from twoview.training import losses
@@ -404,19 +405,20 @@ class ClipStore:
         self._parts: list[PseudoLabels] = []
         self._files: dict[str, Path] = {}
         if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
             self._files = {f.name: folder / f.name for f in fields(PseudoLabels)}
-            for path in self._files.values():
-                path.unlink(missing_ok=True)
+            with records.writable(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+                for path in self._files.values():
+                    path.unlink(missing_ok=True)
 
     def add(self, clips: PseudoLabels) -> None:
-        """Append clips."""
+        """Append clips. Raises StorageError when the disk is full."""
         if not self._files:
             self._parts.append(clips)
             return
         self._parts = [clips[:0]]  # shapes and types
         for name, path in self._files.items():
-            with path.open("ab") as file:
+            with records.writable(path), path.open("ab") as file:
                 file.write(getattr(clips, name).numpy().tobytes())
 
     def all(self) -> PseudoLabels:

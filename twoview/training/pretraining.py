@@ -172,7 +172,7 @@ def _pretrain_alone(
                     row[name] = [round(float(errors[key].mean()), 2) for key in ("mpjpe", "pa_mpjpe")]
                 save_model(out / "model.pt", run.model(config, motions, row), half=True)
             run.save(out, config)
-            with (out / "log.jsonl").open("a", encoding="utf-8") as log:
+            with records.writable(out / "log.jsonl"), (out / "log.jsonl").open("a", encoding="utf-8") as log:
                 log.write(records.json_text(row) + "\n")
             recent.clear()
     return load_model(out / "model.pt", trust=(config.lifter,))
@@ -231,7 +231,8 @@ class _Run:
 
     def resume(self, out: Path, config: PretrainConfig) -> bool:
         """Continue the run in this folder if there is one. Raises as `read_state` does."""
-        out.mkdir(parents=True, exist_ok=True)
+        with records.writable(out):
+            out.mkdir(parents=True, exist_ok=True)
         defaults = shaping(PretrainConfig())
         state = read_state(
             out / "state.pt", _header(config), defaults=defaults, upgrade=_upgraded, another="--out FOLDER"

@@ -135,10 +135,10 @@ def _run_row(run: Run, fresh: bool) -> list[Any]:
 
 
 def _copy(source: Path, target: Path, names: Sequence[str]) -> None:
-    target.mkdir(parents=True, exist_ok=True)
     for name in names:
         if not (target / name).exists():
-            shutil.copyfile(source / name, target / name)
+            with records.atomic(target / name) as temporary:
+                shutil.copyfile(source / name, temporary)
 
 
 def _truth(scene: str, name: str, view: str) -> SceneView | None:
@@ -195,8 +195,8 @@ def _two_views(
         videos = [session.folder / "videos" / name / f"view_{view}.mp4" for view in VIEWS]
         filmed, _ = add_videos(filmed.folder, videos, views=VIEWS, take=name)
         lifted = filmed.detection_path(name, VIEWS[0])
-        lifted.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(session.results / f"{name}_a.2d.npz", lifted)
+        with records.atomic(lifted) as temporary:
+            shutil.copyfile(session.results / f"{name}_a.2d.npz", temporary)
     for _ in detect_views(filmed, config=config, on_progress=on_progress):
         pass
     for name in filmed.takes:
