@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Literal
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.symlink", "shutil.rmtree"}
+CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.symlink"}
 NETWORK = {"socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "urllib.Request"}
 PROGRAMS = {"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.forkpty", "pty.spawn"}
 MEMORY = 12 << 30  # bytes of address space, most of it torch's; more is what an absurd file claims
@@ -190,7 +190,7 @@ def _child(words: tuple[str, ...], folder: Path, log: Path, watch: Watch) -> Non
 
 def _hook(room: Path, notes: int, watch: Watch):  # type: ignore[no-untyped-def]
     """The audit hook of a command that may change files inside `room` alone."""
-    count, inside = 0, f"{room}{os.sep}"
+    count, inside, acted = 0, f"{room}{os.sep}", list[str]()
 
     def note(kind: str, text: object) -> None:
         os.write(notes, f"{kind}\t{text}\n".encode(errors="replace"))
@@ -209,7 +209,9 @@ def _hook(room: Path, notes: int, watch: Watch):  # type: ignore[no-untyped-def]
             return
         count += 1
         note("change", f"{event} {full.removeprefix(inside)}")
-        if count == watch.at:
+        removes = event in ("remove", "rmdir")  # which no full disk refuses
+        if count >= watch.at > 0 and not (acted or (watch.act == "full" and removes)):
+            acted.append(full)
             act(full)
 
     def act(full: str) -> None:

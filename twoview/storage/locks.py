@@ -54,7 +54,8 @@ def locked(path: Path, work: str, *, wait: bool = True) -> Iterator[None]:
             yield
         finally:
             if lock.is_locked:
-                lock.release()
+                with suppress(OSError):  # the lock of a process that is gone is taken over
+                    lock.release()
     finally:
         for folder in made:  # a failed command leaves nothing behind
             with suppress(OSError):
