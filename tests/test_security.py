@@ -6,7 +6,10 @@ import json
 import os
 import pickle
 import re
+import resource
 import sys
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -141,3 +144,47 @@ def test_7_trust_is_for_one_name_and_one_command(folder):
     load_model(folder / "m.pt", trust=[PROGRAM])
     with pytest.raises(LifterError, match="refused"):
         load_model(folder / "m.pt")
+
+
+def readers() -> dict[str, Callable[[Path], object]]:
+    """Suffix of a file from a stranger -> how it is opened."""
+    from twoview.datasets.motion_capture import read_bvh
+    from twoview.datasets.recordings import read_array
+    from twoview.detectors.onnx_runtime import open_session
+
+    return {
+        ".pt": torch_files.read, ".onnx": lambda path: open_session(path, device="cpu"), ".pkl": read_pickle,
+        ".npz": read_objects, ".npy": read_array, ".bvh": lambda path: read_bvh(path, unit_m=1.0),
+        ".bin": lambda path: weights.add("rtmpose-l-torch", path),
+    }  # fmt: skip
+
+
+def test_8_claims_are_refused_before_memory_is_taken(folder):
+    """Each kind of claim: tests/storage/test_torch_files.py, tests/datasets/test_damaged_files.py and others."""
+    terabytes = b"\x80\x02\x8e" + (10**13).to_bytes(8, "little") + b"x."
+    (folder / "a.pkl").write_bytes(terabytes)
+    with zipfile.ZipFile(folder / "a.pt", "w") as archive:
+        archive.writestr("a/data.pkl", terabytes)
+    head = {"descr": "<f8", "fortran_order": False, "shape": (10**12,)}
+    (folder / "a.npy").write_bytes(b"\x93NUMPY\x01\x00\x76\x00" + str(head).ljust(117).encode() + b"\n")
+    save_model(folder / "wide.pt", Model(made("tcn"), "tcn", {"width": 10**9}, "box", 30.0, 9))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for name in ("a.pkl", "a.pt", "a.npy"):
+        with pytest.raises(TwoViewError, match=name):
+            readers()[Path(name).suffix](folder / name)
+    with pytest.raises(LifterError, match="width=1000000000"):
+        load_model(folder / "wide.pt")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # KiB
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes and devices are no files there")
+@pytest.mark.parametrize("kind", ["pipe", "circle", "device"])
+def test_9_what_is_no_file_is_refused_at_once(kind, folder):
+    for suffix, read in readers().items():
+        path = folder / f"x{suffix}"
+        if kind == "pipe":
+            os.mkfifo(path)
+        else:
+            path.symlink_to(path if kind == "circle" else "/dev/zero")
+        with pytest.raises(TwoViewError, match=path.name):
+            read(path)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.server
 import json
 import logging
 import os
 import ssl
+import subprocess
+import sys
 import threading
 import urllib.error
 import zipfile
@@ -348,3 +351,18 @@ def test_what_is_no_file_is_refused_at_once(kind, tmp_path):
         path.symlink_to("/dev/zero")
     with pytest.raises(WeightsError, match=r"expected a file|cannot read"):
         add("rtmpose-l", path)
+
+
+def test_processes_that_need_the_same_file_at_once_download_it_once(row, server, cache):
+    code = (
+        "from twoview.storage import weights\n"
+        f"weights.WEIGHTS['test'] = weights.Weights('for tests', 'none', 1, url={row.url!r})\n"
+        "print(weights.sha256(weights.locate('test')))\n"
+    )
+    running = [
+        subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(3)
+    ]
+    found = {process.communicate(timeout=60)[0].strip() for process in running}
+    assert found == {hashlib.sha256(BODY).hexdigest()}
+    assert server[1].ranges == [None]
+    assert sorted(path.name for path in cache.iterdir()) == ["pins.json", "test.onnx"]

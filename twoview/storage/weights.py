@@ -24,6 +24,7 @@ from twoview import plugins
 from twoview.errors import FormatError, StorageError, TwoViewError
 from twoview.progress import OnProgress, Progress, report
 from twoview.storage import records
+from twoview.storage.locks import locked
 from twoview.storage.regular import regular_file
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -111,7 +112,9 @@ def locate(name: str, *, timeout_s: float = 30.0, on_progress: OnProgress | None
     if not path.exists():
         if not row.url:
             raise WeightsError(f"{name} has no direct download", hint=_by_hand(name))
-        return download(name, timeout_s=timeout_s, on_progress=on_progress)
+        with locked(cache_folder() / f"{row.file_name}.lock", f"the download of {name}"):
+            if not path.exists():  # as it may by now, by another process
+                return download(name, timeout_s=timeout_s, on_progress=on_progress)
     _check_hash(name, path, path)
     return path
 
@@ -352,4 +355,6 @@ def _pins() -> dict[str, str]:
 
 
 def _pin(name: str, digest: str) -> None:
-    records.write_json(cache_folder() / "pins.json", {**records.header("pins"), "sha256": {**_pins(), name: digest}})
+    path = cache_folder() / "pins.json"
+    with locked(path.with_suffix(".lock"), "the hashes of weights"):
+        records.write_json(path, {**records.header("pins"), "sha256": {**_pins(), name: digest}})
