@@ -56,3 +56,12 @@ def test_json_keeps_names_and_escapes_what_steers(capsys):
     assert json.loads(printed) == {"take": STEERING}
     assert printed.isascii()
     assert "\x1b" not in printed
+
+
+def test_a_function_that_ends_the_program_keeps_its_exit_code():
+    def app(standalone_mode: bool) -> None:
+        raise SystemExit(3)
+
+    with pytest.raises(SystemExit) as stop:
+        console.run(app)
+    assert stop.value.code == 3

@@ -318,8 +318,10 @@ def run(app: Callable[..., Any]) -> None:
     try:
         code = _call(app)
         out.file.flush()
-    except (BrokenPipeError, SystemExit):  # SystemExit: click's own answer to a broken pipe
+    except BrokenPipeError:
         code = _CLOSED
+    except SystemExit as stop:  # with 1 it is click's own answer to a broken pipe
+        code = stop.code if isinstance(stop.code, int) and stop.code != 1 else _CLOSED
     except OSError as error:  # of the output alone: what commands read and write has errors of its own
         code = code or 1
         with suppress(OSError):
