@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import shutil
+from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 from session_takes import put_take
 
 from twoview.errors import FormatError, SessionError, SyncError
 from twoview.storage import records
-from twoview.storage.session import Session, open_session
+from twoview.storage.session import Session, ViewFile, open_session
 from twoview.workflow.stages import add_videos, detect_views, load_takes
 
 
@@ -92,3 +95,55 @@ def test_a_video_that_is_gone_does_not_stop_the_detection_of_the_others(tmp_path
     assert "take 'two', is gone" in caplog.text
     with pytest.raises(SessionError, match="take 'two', is gone"):
         list(detect_views(session, takes=["two"], config=config))
+
+
+# --- names of views ---------------------------------------------------------------------------------------------
+
+
+def filmed_by(path: Path, model: str) -> Path:
+    """A short film whose file names the phone as an iPhone's does."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tags = {"com.apple.quicktime.make": "Apple", "com.apple.quicktime.model": model} if model else {}
+    with av.open(str(path), "w", format="mp4", options={"movflags": "use_metadata_tags"}) as film:
+        film.metadata.update(tags)
+        stream = film.add_stream("mpeg4", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(3):
+            picture = np.full((48, 64, 3), 40 * number, np.uint8)
+            film.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        film.mux(stream.encode())
+    return path
+
+
+def test_views_are_called_as_in_the_other_takes_by_the_phones(tmp_path, caplog):
+    first = [filmed_by(tmp_path / "left.mp4", "iPhone 12"), filmed_by(tmp_path / "right.mp4", "iPhone 15")]
+    add_videos(tmp_path / "session", first)
+    second = [filmed_by(tmp_path / "IMG_7.mp4", "iPhone 15"), filmed_by(tmp_path / "IMG_3.mp4", "iPhone 12")]
+    session, take = add_videos(tmp_path / "session", second)
+    assert {view: file.path.name for view, file in session.take(take).items()} == {
+        "left": "IMG_3.mp4",
+        "right": "IMG_7.mp4",
+    }
+    assert "IMG_7.mp4 is view right" in caplog.text
+
+
+@pytest.mark.parametrize("models", [("iPhone 12", "iPhone 12"), ("iPhone 12", ""), ("iPhone 12", "iPhone 9")])
+def test_phones_that_do_not_tell_views_apart_name_nothing(tmp_path, models):
+    add_videos(tmp_path / "session", [filmed_by(tmp_path / f"{v}.mp4", "iPhone 12") for v in ("left", "right")])
+    more = [filmed_by(tmp_path / f"IMG_{n}.mp4", model) for n, model in enumerate(models)]
+    session, take = add_videos(tmp_path / "session", more)
+    assert set(session.take(take)) == {"IMG_0", "IMG_1"}
+
+
+def test_files_of_one_name_are_called_by_their_folders(tmp_path):
+    videos = [filmed_by(tmp_path / phone / "IMG_0001.mp4", "") for phone in ("phoneA", "phoneB")]
+    session, take = add_videos(tmp_path / "session", videos)
+    assert set(session.take(take)) == {"phoneA", "phoneB"}
+
+
+def test_a_take_of_an_older_version_knows_its_videos_though_not_the_phones(tmp_path):
+    videos = [filmed_by(tmp_path / f"{view}.mp4", f"iPhone {view}") for view in "ab"]
+    session, take = add_videos(tmp_path / "session", videos)
+    forgotten = {view: ViewFile(**{**vars(file), "phone": ""}) for view, file in session.take(take).items()}
+    Session(session.folder).add_take(take, forgotten)
+    assert list(add_videos(tmp_path / "session", videos)[0].takes) == [take]

@@ -144,6 +144,13 @@ def promised_end(container: Any, stream: Any) -> Fraction:
     return cast(Fraction, start + Fraction(container.duration or 0, av.time_base))
 
 
+def phone(container: Any) -> str:
+    """Maker and model of the phone that filmed the video, according to the file; "" if the file does not say."""
+    metadata = {name.lower().rpartition(".")[2]: str(value) for name, value in container.metadata.items()}
+    parts = [metadata.get("make") or metadata.get("manufacturer", ""), metadata.get("model", "")]
+    return " ".join(part.strip() for part in parts if part.strip())[:200]
+
+
 def capture_rate(container: Any) -> float:
     """Frames per second at which the video was filmed according to the file; 0 if the file does not say."""
     metadata = {name.lower(): value for name, value in container.metadata.items()}

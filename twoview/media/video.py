@@ -26,6 +26,7 @@ from twoview.media.containers import (
     decoded_sound,
     opened,
     packets,
+    phone,
     promised_end,
     seek,
     video_stream,
@@ -50,6 +51,7 @@ class VideoInfo:
     duration_s     from the first frame to the end; frames is an estimate
     rotation       degrees counterclockwise that make the stored picture upright: 0, 90, 180 or 270
     audio_start_s  time of the first sound, seconds on the clock of the frames; NaN without sound
+    phone          maker and model of the phone that filmed it; "" where the file does not say
     warnings       sentences about what is unusual
     """
 
@@ -62,6 +64,7 @@ class VideoInfo:
     codec: str
     has_audio: bool
     audio_start_s: float = math.nan
+    phone: str = ""
     warnings: tuple[str, ...] = ()
 
 
@@ -96,6 +99,7 @@ def probe(path: Path | str) -> VideoInfo:
             codec=stream.codec_context.name,
             has_audio=sound_start is not None,
             audio_start_s=math.nan if sound_start is None else sound_start,
+            phone=phone(container),
             warnings=tuple(_unusual(container, stream, first)),
         )
 

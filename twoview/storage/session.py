@@ -29,12 +29,14 @@ class ViewFile:
 
     path  of the video; kept relative to the session folder and absolute
     size  (width, height) of the upright picture in pixels; rate is the nominal frames per second, as "30000/1001"
+    phone maker and model of the phone; "" where the file does not say
     """
 
     path: Path
     size: tuple[int, int]
     rate: str
     fingerprint: str
+    phone: str = ""
 
 
 @dataclass(frozen=True)
@@ -267,9 +269,10 @@ def _views(path: Path, folder: Path, rows: Any, hint: str) -> dict[str, ViewFile
 def _video(folder: Path, row: Mapping[str, Any]) -> ViewFile:
     width, height = (int(value) for value in row["size"])
     fingerprint, rate = row["fingerprint"], row["rate"]
-    if not isinstance(fingerprint, str) or not isinstance(rate, str):
-        raise TypeError("fingerprint and rate are text")
-    return ViewFile(_located(folder, row, fingerprint), (width, height), rate, fingerprint)
+    phone = row.get("phone", "")
+    if not all(isinstance(text, str) for text in (fingerprint, rate, phone)):
+        raise TypeError("fingerprint, rate and phone are text")
+    return ViewFile(_located(folder, row, fingerprint), (width, height), rate, fingerprint, phone)
 
 
 def _located(folder: Path, row: Mapping[str, Any], fingerprint: str) -> Path:
@@ -295,6 +298,7 @@ def _take_to_json(folder: Path, videos: Mapping[str, ViewFile]) -> dict[str, Any
 def _row(folder: Path, video: ViewFile) -> dict[str, Any]:
     path = Path(os.path.abspath(video.path))
     row = {"absolute": str(path), "size": list(video.size), "rate": video.rate, "fingerprint": video.fingerprint}
+    row |= {"phone": video.phone} if video.phone else {}
     with suppress(ValueError):  # on another drive than the session there is no relative path
         row["path"] = Path(os.path.relpath(path, folder.resolve())).as_posix()
     return row

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from twoview.workflow.detection import ViewPoses
 
 SHORTEST_S = 1.0  # seconds that the views of a take must see the athlete together: less teaches nothing
+_LOOKED_AT = 20  # takes whose phones are known
 _NAMED = 5  # takes named in a message
 
 log = logging.getLogger(__name__)
@@ -44,12 +45,13 @@ def adding(
 ) -> Iterator[tuple[Session, str]]:
     """A session with the videos of one take in it, and the take's name; written to disk if the block succeeds.
 
-    Nobody else works on the take meanwhile. View names default to the file stems. Without a name for the take: the take
-    that already holds these files, or a new one.
+    Nobody else works on the take meanwhile. Without names, views are called as in the other takes where the phones'
+    models tell them apart, else by the file stems, or by the folders of files of one name. Without a name for the take:
+    the take that already holds these files, or a new one.
     Raises SessionError for two views of one name and for a take of one view, VideoError for a file that is no video.
     """
-    files = _probed(videos, views)
     session = open_session(folder, create=True)
+    files = _probed(session, videos, views)
     with ExitStack() as held:
         if take is None:
             held.enter_context(session.lock_videos(files))
@@ -74,21 +76,41 @@ def add_videos(
     return session, name
 
 
-def _probed(videos: Sequence[Path], views: Sequence[str] | None) -> dict[str, ViewFile]:
+def _probed(session: Session, videos: Sequence[Path], views: Sequence[str] | None) -> dict[str, ViewFile]:
     from twoview.media.video import probe
 
-    names = [name_from(Path(video).stem) for video in videos]
-    names = names if views is None else list(views)
+    found = [(Path(video).resolve(), probe(video)) for video in videos]
+    names = list(views) if views is not None else _view_names(session, videos, [info.phone for _, info in found])
     if len(names) != len(videos):
         raise SessionError(f"{len(names)} view names for {len(videos)} videos: {', '.join(names)}")
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise SessionError(f"two views would both be called {twice[0]!r}", hint="name them with --views left,right")
-    files = {}
-    for name, video in zip(names, videos, strict=True):
-        info = probe(video)
-        files[name] = ViewFile(Path(video).resolve(), info.size, str(info.rate), records.fingerprint(video))
-    return files
+    return {
+        name: ViewFile(path, info.size, str(info.rate), records.fingerprint(path), info.phone)
+        for name, (path, info) in zip(names, found, strict=True)
+    }
+
+
+def _view_names(session: Session, videos: Sequence[Path], phones: Sequence[str]) -> list[str]:
+    """Names of the views of a take's videos, whose phones have these models, where nobody names them."""
+    names = [name_from(Path(video).stem) for video in videos]
+    if len(set(names)) == 1:
+        folders = [name_from(Path(video).resolve().parent.name) for video in videos]
+        names = folders if len(set(folders)) == len(folders) else names
+    known: dict[str, set[str]] = {}
+    for take in list(session.takes)[:_LOOKED_AT]:
+        with suppress(FormatError):
+            for view, file in session.takes[take].items():
+                known.setdefault(file.phone, set()).add(view)
+    sure = {phone: view for phone, (view, *others) in known.items() if phone and not others}
+    same = [sure[phone] for phone in phones if phone in sure]
+    held = {view for views in known.values() for view in views}
+    if set(names) <= held or len(same) != len(videos) or len(set(same)) != len(same):
+        return names
+    pairs = ", ".join(f"{Path(video).name} is view {view}" for video, view in zip(videos, same, strict=True))
+    log.warning("by the phones' models, %s; --views names them otherwise", pairs)
+    return same
 
 
 def _holding(session: Session, files: Mapping[str, ViewFile]) -> str | None:
@@ -96,7 +118,10 @@ def _holding(session: Session, files: Mapping[str, ViewFile]) -> str | None:
     for name in session.takes:
         with suppress(FormatError):
             held = session.takes[name]
-            if all(view in held and replace(held[view], path=file.path) == file for view, file in files.items()):
+            if all(
+                view in held and replace(held[view], path=file.path, phone=file.phone) == file
+                for view, file in files.items()
+            ):
                 return name
     return None
 
