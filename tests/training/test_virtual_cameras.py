@@ -5,6 +5,7 @@ import torch
 from people import standing_people
 
 from twoview.config import CameraRange, NoiseModel
+from twoview.errors import FormatError
 from twoview.skeleton import H36M17
 from twoview.training.virtual_cameras import (
     NEAREST_M,
@@ -124,3 +125,15 @@ def test_a_measured_noise_file_is_read(tmp_path):
 def test_rotation_matrix_of_a_quarter_turn():
     quarter = rotation_matrix(torch.tensor([0.0, 0.0, torch.pi / 2]))
     assert torch.allclose(quarter @ torch.tensor([1.0, 0.0, 0.0]), torch.tensor([0.0, 1.0, 0.0]), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[1]", "{}", '{"noise": 5}', '{"noise": {"level": "x"}}', '{"noise": {"nothing": 1}}', "[" * 100_000, "\x00",
+     '{"noise": {"outliers": NaN}}'],
+)  # fmt: skip
+def test_a_file_without_measured_errors_is_refused_in_one_line(text, tmp_path):
+    (tmp_path / "noise.json").write_text(text)
+    with pytest.raises(FormatError, match=r"noise\.json holds no measured errors") as caught:
+        load_noise(tmp_path / "noise.json")
+    assert "\n" not in caught.value.message

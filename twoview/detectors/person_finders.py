@@ -135,7 +135,7 @@ def _distances(head: Array, stride: float) -> Array:
     """RTMDet's raw head (h, w, 5), a logit and the distances to the four sides in px -> boxes (h * w, 5)."""
     y, x = np.mgrid[: head.shape[0], : head.shape[1]] * stride
     left, top, right, bottom = np.moveaxis(head[..., 1:], -1, 0)
-    score = 1 / (1 + np.exp(-head[..., 0]))
+    score = 1 / (1 + np.exp(-np.clip(head[..., 0], -50.0, 50.0)))
     return np.stack([x - left, y - top, x + right, y + bottom, score], axis=-1).reshape(-1, 5)
 
 

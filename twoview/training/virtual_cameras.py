@@ -18,7 +18,8 @@ from torch import Tensor
 
 from twoview.config import CameraRange, NoiseModel
 from twoview.datasets.motion import Motion
-from twoview.errors import TrainingError
+from twoview.datasets.recordings import read_text
+from twoview.errors import ConfigError, FormatError, TrainingError
 from twoview.geometry.cameras import Camera, principal_point
 from twoview.geometry.framing import LabeledClips, Rule, label_clips, turn_towards
 from twoview.skeleton import H36M17, STATURE_M
@@ -33,8 +34,18 @@ NEAREST_M = 0.1  # points nearer to a phone than this are projected as if they w
 
 
 def load_noise(path: Path | str) -> NoiseModel:
-    """A model measured on a detector: a JSON file whose object "noise" has any of the fields of `NoiseModel`."""
-    return NoiseModel(**json.loads(Path(path).read_text(encoding="utf-8"))["noise"])
+    """A model measured on a detector: a JSON file whose object "noise" has any of the fields of `NoiseModel`.
+
+    Raises FormatError for any other file.
+    """
+    try:
+        return NoiseModel(**json.loads(read_text(path))["noise"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, ConfigError) as error:
+        reason = getattr(error, "message", error)
+        raise FormatError(
+            f"{path} holds no measured errors of a detector: {reason}"[:400],
+            hint='expected a JSON object whose "noise" has fields of [pretrain.detector]',
+        ) from error
 
 
 class Chance:
