@@ -85,7 +85,7 @@ class DetectConfig(Checked):
     flip: bool = setting(False, "average with the mirrored picture: doubles the time, lowers the error by some percent")
     person: int | None = setting(None, "track number of the athlete in people.png; without it the likeliest person")
     sureness: float = setting(
-        0.8,
+        0.7,
         "sureness below which none of several people is taken for the athlete and --person is asked for; 0: never",
         low=0.0,
         high=1.0,

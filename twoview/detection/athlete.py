@@ -25,9 +25,9 @@ from twoview.storage import records
 from twoview.synchronization.motion_clocks import RATE, Trajectories, coarse_lags, refine, trajectories
 from twoview.timeline import Sync
 
-# Log odds per unit of what is measured, fitted on scenes of motion capture: `tests/benchmarks/athletes.py --fit`.
-COVERAGE, SIZE, CENTRAL, MOTION = 1.15, 2.4, 4.6, 1.36  # that a track is the athlete
-ONE_BODY, SHARE, MISFIT, EXCESS = -9.57, 0.64, 2.52, 1.63  # that two tracks of two views are one body
+# Log odds per unit of what is measured, fitted by `tests/benchmarks/athletes.py --fit --seeds 16` on motion capture.
+COVERAGE, SIZE, CENTRAL, MOTION = 1.42, 2.87, 3.99, 1.11  # that a track is the athlete
+ONE_BODY, SHARE, MISFIT, EXCESS = -7.95, 0.48, 2.05, 1.27  # that two tracks of two views are one body
 
 LARGE = 0.5  # of the picture's height: who is larger is no likelier for that
 STILL, FAST = 0.1, 1.0  # body sizes per second: less is a detector's noise; who is faster is no likelier for that
@@ -291,26 +291,36 @@ def _trajectories(crowd: Crowd, track: int, sync: Sync, view: str) -> Trajectori
 
 
 def one_body(a: Trajectories, b: Trajectories) -> float:
-    """Log odds, from the motion alone, that two tracks on one clock show one body; 0 where they cannot be compared.
+    """Log odds, from the motion alone, that two tracks on one clock show one body; 0 where they cannot be compared."""
+    measured = compare(a, b)
+    if measured is None:
+        return 0.0
+    share, misfit, excess = measured
+    return float(np.clip(ONE_BODY + SHARE * share + MISFIT * misfit + EXCESS * excess, -MOST_EVIDENCE, MOST_EVIDENCE))
 
-    Measured is how far the agreement of the motions stands above that at all other shifts in time, and how well all
-    joints of all frames fit one epipolar geometry: the share of the movement that it leaves, and the joints' distances.
+
+def compare(a: Trajectories, b: Trajectories) -> tuple[float, float, float] | None:
+    """How two tracks on one clock agree, None where they share too little: share, misfit and excess, more is better.
+
+    share and misfit  minus the logarithms of the movement's share that one epipolar geometry for all joints and frames
+                      leaves unexplained, and of the joints' median distance from it, sizes of the body
+    excess            how far the evidence of a common motion stands above that at all other shifts in time
     """
     a, b = _shared(a, b)
     seconds = min(a.seconds, b.seconds)
     if seconds < LEAST_COMPARED_S:
-        return 0.0
+        return None
     lag = (b.start - a.start) * RATE
-    lags, heights, _ = coarse_lags(a, b, 0.5 * seconds)
+    with np.errstate(invalid="ignore"):  # at shifts that leave hardly any time
+        lags, heights, _ = coarse_lags(a, b, 0.5 * seconds)
+    heights = np.nan_to_num(heights)
     away = np.abs(lags - lag)
     here, elsewhere = heights[away <= CLOCK_ERROR_S * RATE], heights[away > OTHER_MOMENTS_S * RATE]
     found = refine(a, b, lag, reach=round(CLOCK_ERROR_S * RATE))
     if found is None or not len(here):
-        return 0.0
+        return None
     excess = float(here.max() - elsewhere.max(initial=0.0))
-    nats = ONE_BODY - SHARE * np.log(found.share) - MISFIT * np.log(max(found.misfit, LEAST_MISFIT))
-    nats += EXCESS * np.arcsinh(excess / 5)
-    return float(np.clip(nats, -MOST_EVIDENCE, MOST_EVIDENCE))
+    return -np.log(found.share), -np.log(max(found.misfit, LEAST_MISFIT)), float(np.arcsinh(excess / 5))
 
 
 def _shared(a: Trajectories, b: Trajectories) -> tuple[Trajectories, Trajectories]:
