@@ -78,6 +78,14 @@ def test_a_finder_whose_answers_do_not_belong_together(values, tmp_path):
         OnnxFinder(path, normalize=False, device="cpu").find(np.zeros((64, 64, 3), np.uint8))
 
 
+def test_names_that_are_no_text_are_refused_in_silence(tmp_path, capfd):
+    path = simcc(tmp_path / "m.onnx", [None, 3, 256, 192])
+    path.write_bytes(path.read_bytes().replace(b"input", b"inp\xb6t"))
+    with pytest.raises(DetectorError, match=r"m\.onnx"):
+        OnnxEngine(path, device="cpu")
+    assert capfd.readouterr() == ("", "")
+
+
 def test_scores_that_are_not_numbers_locate_nothing():
     x, y = np.full((1, 2, 8), np.nan), np.zeros((1, 2, 8))
     xy, score = decode(x, y, (4, 4))

@@ -59,7 +59,9 @@ def open_session(path: Path, *, device: str = "auto") -> Network:
     options.log_severity_level = 3
     providers = ["CUDAExecutionProvider"] if device == "cuda" else ["CPUExecutionProvider"]
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        again = 0 if device == "cpu" else 1  # a second try on the processor, which would be announced on the terminal
+        session = onnxruntime.InferenceSession(str(path), options, providers=providers, enable_fallback=again)
+        _ = [(one.name, one.type) for one in (*session.get_inputs(), *session.get_outputs())]  # which may be no text
     except Exception as error:  # the runtime's own exceptions share no public base
         raise DetectorError(
             f"{path} cannot be read as an ONNX model: {_first_line(error)}",
