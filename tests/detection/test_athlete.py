@@ -10,8 +10,10 @@ from bodies import moving_body
 from crowds import RATE, Phone, Seen, look
 from numpy import ndarray as Array
 
+from twoview.detection import athlete
 from twoview.detection.athlete import (
     COMPARED,
+    Choice,
     Crowd,
     _same,
     _trajectories,
@@ -229,16 +231,49 @@ def test_a_person_chosen_by_hand_in_one_view_settles_the_other():
     assert found["b"].sureness > LEAST
 
 
-def test_a_track_much_less_like_an_athlete_never_overrules():
-    """The body of view a is seen in b only small and at the edge; b's own athlete is somebody else."""
-    rng = np.random.default_rng(3)
-    far, other = dancer(rng, 180), dancer(rng, 180)
-    own = phones()
-    aside = Phone(np.array([3.0, -12.0, 1.3]), np.array([5.0, 0, 0.95]), focal=1900.0)
-    seen = {"a": look(own["a"], [far], rng), "b": look(aside, [far, other + np.array([4.5, -8.0, 0])], rng)}
-    found = choose_together(crowds(seen), BOTH)
-    assert seen["b"].owner_of(found["b"].track) == 1
-    assert found["b"].sureness < LEAST
+@pytest.fixture
+def decide(monkeypatch):
+    """The choices of two views, from the chances of each alone and the log odds (N, M) that tracks are one body."""
+
+    def decide(first: list[float], second: list[float], odds: list[list[float]]) -> list[Choice]:
+        chances = {0: dict(enumerate(first)), 1: dict(enumerate(second))}
+        alone = {
+            view: Choice(max(own, key=own.__getitem__), len(own), max(own.values()), own)
+            for view, own in chances.items()
+        }
+        crowds = {name: Crowd(view, H36M17, (1, 1)) for view, name in enumerate("ab")}  # type: ignore[arg-type]
+        monkeypatch.setattr(athlete, "choose_alone", lambda people, *_: alone[people])
+        monkeypatch.setattr(athlete, "_trajectories", lambda crowd, track, *_: track)
+        monkeypatch.setattr(athlete, "one_body", lambda a, b: odds[a][b])
+        return list(choose_together(crowds, BOTH).values())
+
+    return decide
+
+
+def test_agreement_beyond_chance_overrules_a_view(decide):
+    first, second = decide([0.95, 0.05], [0.4, 0.6], [[4.0, -4.0], [-4.0, 4.0]])
+    assert (first.track, second.track) == (0, 0)
+    assert second.sureness > 0.9
+
+
+def test_a_track_much_less_like_an_athlete_never_overrules(decide):
+    """Only b's second track moves as a's athlete does, and it is 19 times less like an athlete than the first."""
+    _, second = decide([0.98, 0.02], [0.95, 0.05], [[-5.0, 5.0], [0.0, 0.0]])
+    assert second.track == 0
+    assert second.sureness < 0.5
+
+
+def test_agreement_that_may_be_chance_overrules_nobody(decide):
+    _, second = decide([0.98, 0.02], [0.7, 0.3], [[-1.0, 1.0], [0.0, 0.0]])
+    assert second.track == 0
+    assert second.sureness < LEAST
+
+
+def test_an_athlete_who_may_be_hidden_in_a_view_makes_the_others_less_sure(decide):
+    """Each view prefers another person, and b's track of a's athlete is not one body with it: perhaps hardly seen."""
+    first, second = decide([0.85, 0.15], [0.04, 0.96], [[-3.0, -5.0], [-5.0, 3.0]])
+    assert first.sureness < 0.8
+    assert second.sureness < 0.8
 
 
 def test_three_views_and_tracks_beyond_those_compared():
