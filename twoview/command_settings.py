@@ -77,7 +77,7 @@ def resolve(
     for text in sets:
         key, equals, raw = text.partition("=")
         if not equals:
-            raise ConfigError(f"--set {text}: expected KEY=VALUE", hint=f"twoview {command} --help lists the keys")
+            raise ConfigError(f"--set {text}: expected KEY=VALUE", hint=f"`twoview {command} --help` lists the keys")
         given.append((key.strip(), _parse(raw.strip()), f"--set {text}"))
     sections = set()  # of the flags and sets
     for key, value, where in given:

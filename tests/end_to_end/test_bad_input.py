@@ -149,7 +149,7 @@ def test_mistyped_settings(twoview, tmp_path, pair):
 
 
 def test_usage_errors_have_their_own_code(twoview):
-    refused(twoview("sync"), "Missing argument", code=2)
+    refused(twoview("render", "--nothing"), "No such option", code=2)
     refused(twoview("lift"), "No such command", code=2)
 
 

@@ -89,7 +89,7 @@ def test_without_sound_motion_is_used_only_after_detect_with_a_warning(twoview, 
     refused(twoview("sync", "c.mp4", "d.mp4"), "no sound", "twoview detect")
     refused(twoview("sync", "c.mp4", "d.mp4", "--motion"), "no detections of c, d", "twoview detect")
     pretend_detected(here, "c", "d")
-    answer = twoview("sync", "c.mp4", "d.mp4")
+    answer = twoview("sync")
     assert answer.code == 0
     assert "by motion, since sound could not be used" in answer.err
     sync = saved(here)

@@ -87,7 +87,7 @@ def session_model(session: Path) -> str:
     path = open_session(session).model_path
     if not path.exists():
         raise SessionError(
-            f"{path} does not exist yet", hint="twoview finetune --views a,b   or name one: --model twoview-small"
+            f"{path} does not exist yet", hint="`twoview finetune --views a,b`, or name one: --model twoview-small"
         )
     return str(path)
 

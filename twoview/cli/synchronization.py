@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,10 +21,20 @@ from twoview.cli.options import (
     set_option,
 )  # fmt: skip
 from twoview.command_settings import resolve
+from twoview.errors import SessionError
+
+if TYPE_CHECKING:
+    from twoview.storage.session import Session
+    from twoview.timeline import Sync
 
 
 def sync(
-    videos: Annotated[list[Path], typer.Argument(help="Videos of the same event, filmed by two or more phones.")],
+    videos: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Videos of one event from two or more phones. Without: the session's takes without clocks, else all."
+        ),
+    ] = None,
     views: Views = None,
     take: TakeName = None,
     reference: Annotated[
@@ -65,12 +76,15 @@ def sync(
 ) -> None:
     """Find how the clocks of the videos relate: from their sound, from the athlete's motion, or by hand."""
     from twoview.storage.records import sync_to_json
+    from twoview.storage.session import open_session
     from twoview.workflow.stages import adding, new_views
-    from twoview.workflow.synchronization import SyncOptions, sync_take
+    from twoview.workflow.synchronization import NotDetectedError, SyncOptions, sync_take
 
     settings = resolve("sync", file=config, sets=sets or ()).sync
-    with adding(session, videos, views=names(views), take=take) as (store, take_name):
-        held = list(store.take(take_name))
+    by_hand = (offset, at, timestamps, capture_fps, distance)
+
+    def relate(store: Session, name: str) -> None:
+        held = list(store.take(name))
         options = SyncOptions(
             motion, refine, numbers(offset, "--offset", alone=[v for v in held if v != (reference or held[0])]),
             numbers(at, "--at"), tuple(Path(path) for path in names(timestamps) or ()),
@@ -78,17 +92,48 @@ def sync(
         )  # fmt: skip
         with console.progress() as on_progress:
             result, fresh = sync_take(
-                store, take_name, config=settings, reference=reference, options=options, on_progress=on_progress
+                store, name, config=settings, reference=reference, options=options, on_progress=on_progress
             )
+        answers.append((store, name, result, fresh))
+
+    answers: list[tuple[Session, str, Sync, bool]] = []
+    if videos:
+        with adding(session, videos, views=names(views), take=take) as (store, take_name):
+            try:
+                relate(store, take_name)
+            except NotDetectedError:
+                if motion:
+                    store.keep_take(take_name)  # so that its views can be detected
+                raise
+    else:
+        store = open_session(session)
+        for name in _chosen(store, take, one=motion or refine or any(by_hand)):
+            relate(store, name)
     if json:
-        console.as_json({"take": take_name, **sync_to_json(result)})
+        rows = [{"take": name, **sync_to_json(result)} for _, name, result, _ in answers]
+        console.as_json(rows[0] if len(rows) == 1 else {"takes": rows})
         return
-    new = new_views(store, take_name)
-    if new:
-        console.warn(
-            f"views {', '.join(new)} are in no other take; if these are the same phones, name them with --views"
+    for store, name, result, fresh in answers:
+        new = new_views(store, name)
+        if new:
+            console.warn(
+                f"views {', '.join(new)} are in no other take; if these are the same phones, name them with --views"
+            )
+        console.show_sync(result, name)
+        path = store.sync_path(name)
+        files = [file for file in (path, path.with_suffix(".png")) if file.exists()]
+        (console.saved if fresh else console.still_saved)(*files, next="twoview detect")
+
+
+def _chosen(store: Session, take: str | None, *, one: bool) -> list[str]:
+    """The takes to relate where no videos are named: that one, or those without clocks, or all. one: must be one."""
+    if take is not None:
+        return [take]
+    found = [name for name in store.takes if not store.sync_path(name).exists()] or list(store.takes)
+    if not found:
+        raise SessionError("no videos are named, and the session has no take", hint="twoview sync a.mp4 b.mp4")
+    if one and len(found) > 1:
+        raise SessionError(
+            f"these options are for one take, and {', '.join(found)} could be meant", hint=f"--take {quote(found[0])}"
         )
-    console.show_sync(result, take_name)
-    path = store.sync_path(take_name)
-    files = [file for file in (path, path.with_suffix(".png")) if file.exists()]
-    (console.saved if fresh else console.still_saved)(*files, next="twoview detect")
+    return found

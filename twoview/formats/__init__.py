@@ -45,7 +45,7 @@ def write(poses: Poses3D, path: Path | str, format: str = "", *, force: bool = F
     if name in METRIC and poses.unit != "m" and not force:
         raise FormatError(
             f"{path.name}: these poses have no scale (unit {poses.unit!r}), and {name} files are in meters",
-            hint="give the athlete's height in meters: twoview infer --height 1.78",
+            hint="give the athlete's height in meters: --height 1.78",
         )
     writer: Writer = plugins.load(FORMATS[name], "format", FormatError)
     with atomic(path) as temporary:

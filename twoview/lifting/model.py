@@ -148,7 +148,7 @@ def find_model(name_or_path: Path | str) -> Path:
     shipped = sorted(file.stem for file in LIFTERS_FOLDER.glob("*.pt"))
     if name in shipped:
         return LIFTERS_FOLDER / f"{name}.pt"
-    names = f"names: {', '.join(shipped) or 'none'}; or a file; more with: twoview weights list"
+    names = f"names: {', '.join(shipped) or 'none'}; or a file; more with `twoview weights list`"
     raise LifterError(f"no model {name!r}: neither a file nor a name", hint=names)
 
 
@@ -297,7 +297,7 @@ def _check_fit(own: Mapping[str, torch.Size], state: Mapping[str, Tensor], what:
         )
 
 
-_ELSEWHERE = "for use in other programs: twoview export model.onnx --model ..."
+_ELSEWHERE = "for use in other programs: `twoview export model.onnx`"
 
 
 def convert(path: Path | str, layout: str, out: Path | str, *, trust: Collection[str] = ()) -> Model:

@@ -47,7 +47,9 @@ def audio_blocks(path: Path | str, *, rate: int, damage: Damage) -> Iterator[Aud
     with opened(path) as container:
         stream = audio_stream(container)
         if stream is None:
-            raise VideoError(f"{path} has no sound", hint="relate the clocks by motion or by hand: twoview sync --help")
+            raise VideoError(
+                f"{path} has no sound", hint="relate the clocks by motion or by hand, see `twoview sync --help`"
+            )
         track: _Track | None = None
         for frame in decoded_sound(container, stream, damage):
             track = track or _Track(frame, rate)

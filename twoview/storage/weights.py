@@ -203,7 +203,7 @@ def _row(name: str) -> Weights:
 
 def _by_hand(name: str) -> str:
     row = WEIGHTS[name]
-    return f"download {row.url or row.page} elsewhere, then: twoview weights add {name} {row.file_name or 'FILE'}"
+    return f"download {row.url or row.page} elsewhere, then `twoview weights add {name} {row.file_name or 'FILE'}`"
 
 
 # --- download --------------------------------------------------------------------------------------------------------
@@ -323,7 +323,7 @@ def _check_hash(name: str, path: Path, source: Path) -> None:
         raise WeightsError(
             f"{source} is not {name}: its SHA-256 starts {found[:12]}, expected {(known or pinned)[:12]}"
             + ("" if known else ", as it was at its first use"),
-            hint=_by_hand(name) if source != cached_path(name) else f"delete it, then: twoview weights get {name}",
+            hint=_by_hand(name) if source != cached_path(name) else f"delete it, then `twoview weights get {name}`",
         )
     trial = next((function for start, function in TRIALS.items() if name.startswith(start)), None)
     if trial is not None:

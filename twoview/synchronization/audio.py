@@ -32,8 +32,8 @@ RATE = 16000  # samples per second that are compared: nothing above 7 kHz surviv
 _CLAP_HOP_S = 0.005
 _DISTANCE_ERROR_M = 0.5  # of a distance that a person gives
 _OTHER_WAYS = (
-    "relate the clocks by motion after `twoview detect`: twoview sync --motion; "
-    "or by hand: twoview sync a.mp4 b.mp4 --at a=12.30 --at b=4.10"
+    "relate the clocks by motion: `twoview sync a.mp4 b.mp4 --motion`, which asks for `twoview detect`; "
+    "or by hand: `twoview sync a.mp4 b.mp4 --at a=12.30 --at b=4.10`"
 )
 
 

@@ -143,7 +143,7 @@ def prepare(blocks: Iterable[Array], rate: int) -> Sound:
         minutes, folder = length / rate / 60, tempfile.gettempdir()
         raise StorageError(
             f"no room in {folder} for {minutes:.0f} minutes of sound and more: {error.strerror}",
-            hint="free some space, or name another folder: TMPDIR=/folder twoview sync ...",
+            hint="free some space, or name another folder: set TMPDIR to it",
         ) from error
     channel, silent = levels.best_channel(length)
     size = np.sqrt(np.atleast_1d(power)[channel] / max(length, 1)) if levels.channels else 0.0

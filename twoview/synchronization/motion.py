@@ -43,7 +43,7 @@ _USUAL_SOUND_S = 0.0075  # error of a clock by sound whose allowance is not know
 _CONTRADICTS = 4.0  # standard errors of the motion by which the sound's clock must be off to be doubted
 _HARMLESS_S, _SURE = 0.002, 4.0  # see `_combined`
 _UNUSUAL_S = 0.025  # travel time of the sound and delays inside phones together seldom exceed this
-_BY_HAND = "give it by hand: twoview sync a.mp4 b.mp4 --at a=12.30 --at b=4.10"
+_BY_HAND = "give it by hand: `twoview sync a.mp4 b.mp4 --at a=12.30 --at b=4.10`"
 
 
 def relate_poses(

@@ -265,7 +265,7 @@ class TrainingSet:
         if not len(labels):
             raise TrainingError(
                 "no clip of any take could be triangulated",
-                hint="twoview triangulate shows why; film about 90 degrees apart, or use --method paper",
+                hint="`twoview triangulate` shows why; film about 90 degrees apart, or use --method paper",
             )
         self.labels, self.motion, self.rule, self.config, self.seed = labels, motion, rule, config, seed
 

@@ -149,4 +149,4 @@ def _advice(rows: Sequence[TakePlan], clips: int, method: str, unfit: Sequence[s
             )
         elif not BEST_DEG[0] <= middle <= BEST_DEG[1]:
             advice.append(f"the phones stood {middle:.0f} degrees apart; closer to 90 would be better")
-    return advice or ["the takes are good: run `twoview finetune`"]
+    return advice or ["the takes are good: run `twoview finetune --views a,b`"]

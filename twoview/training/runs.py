@@ -207,7 +207,7 @@ def rows(folder: Path) -> list[dict[str, Any]]:
         found = [records.parse_json(line) for line in _text(path).splitlines()]
         return [{k: math.nan if v is None else v for k, v in row.items()} for row in found]
     except (ValueError, AttributeError) as error:
-        raise FormatError(f"{path} is damaged: {error}", hint="the next `twoview finetune` writes it again") from error
+        raise FormatError(f"{path} is damaged: {error}", hint="the next training writes it again") from error
 
 
 def _text(path: Path) -> str:

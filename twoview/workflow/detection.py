@@ -124,7 +124,7 @@ class View:
             self.people_path.unlink(missing_ok=True)
             raise SessionError(
                 f"{self.video} changed while it was detected",
-                hint="run the same command when the file is written completely; for a take, run twoview sync before",
+                hint="run the same command when the file is written completely; for a take, `twoview sync` before",
             )
         poses, tools = replace(poses, view=self.name), _tools_beside(self.path)
         source = Path(self.head["settings"].get("imported", ""))

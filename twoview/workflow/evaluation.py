@@ -30,7 +30,7 @@ def evaluate_files(predicted: Path, truth: Path | None = None, *, scale: str | f
     if truth is None or not truth.is_dir() or not files:
         raise FormatError(
             f"{len(files)} files in {predicted} to judge, and no folder of truth for them",
-            hint="twoview evaluate PREDICTED_FOLDER TRUTH_FOLDER, with the same names in both",
+            hint="`twoview evaluate PREDICTED_FOLDER TRUTH_FOLDER`, with the same names in both",
         )
     clips: list[Matched] = []
     meters = True

@@ -82,7 +82,7 @@ def _result(path: Path, name: str, fingerprint: str, card: Any) -> RunResult:
         texts = [str(card.get(key, "")) for key in ("method", "weights", "judged_on")]
         return RunResult(name, fingerprint, bool(card.get("adapted", False)), *texts, *numbers)  # type: ignore[arg-type]
     except (AttributeError, TypeError, ValueError) as error:
-        raise FormatError(f"{path} is damaged: {error}", hint="run the same `twoview finetune` again") from error
+        raise FormatError(f"{path} is damaged: {error}", hint="train it again with the same command") from error
 
 
 def run_names(session: Session) -> list[str]:

@@ -300,7 +300,7 @@ def _loaded(session: Session, name: str, wanted: Sequence[str]) -> Take:
     if len(own) < 2:
         raise SessionError(
             f"take {name!r} has {len(own)} of the views {', '.join(wanted)}",
-            hint="twoview sync a.mp4 b.mp4, then twoview detect",
+            hint="`twoview sync a.mp4 b.mp4`, then `twoview detect`",
         )
     paths = {view: session.detection_path(name, view) for view in own}
     for view, path in paths.items():

@@ -25,7 +25,14 @@ from twoview.visualization.side_by_side import render_sync
 from twoview.visualization.sync_plot import draw_sync, joint_speed, loudness
 from twoview.workflow.stages import load_sync, present, remove_triangulated, save_sync, sync_header
 
+_DETECT_FIRST = "the take is kept: `twoview detect`, then `twoview sync --motion`"
+_BY_MOTION = "by motion: `twoview sync a.mp4 b.mp4 --motion`, which asks for `twoview detect`"
+_BY_HAND = "by hand: `twoview sync a.mp4 b.mp4 --at a=12.30 --at b=4.10`"
 _SLOWDOWNS = (1.0, 100.0)  # smallest and largest accepted
+
+
+class NotDetectedError(SyncError):
+    """Clocks by motion, the only way left or the one asked for, need detections that are not there."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +133,10 @@ def _relate(
     slowdown = _slowdowns(paths, options)
     if (options.motion or options.refine) and set(poses) != set(paths):
         missing = ", ".join(view for view in paths if view not in poses)
-        raise SyncError(f"no detections of {missing}: motion cannot be compared", hint="run twoview detect first")
+        raise NotDetectedError(
+            f"no detections of {missing}: motion cannot be compared",
+            hint=_DETECT_FIRST if options.motion else "`twoview sync a.mp4 b.mp4`, then `twoview detect`",
+        )
     sync = _by_hand(paths, reference, options, slowdown)
     if sync is not None:
         _check_overlap(sync, paths)
@@ -141,8 +151,10 @@ def _relate(
             sync = compare_with_motion(sync, poses, slowdown=slowdown, config=config)
             return (refine_with_motion(sync, poses, slowdown=slowdown) if options.refine else sync), relations, sounds
         except SyncError as error:
-            if options.refine or set(poses) != set(paths):
+            if options.refine:
                 raise
+            if set(poses) != set(paths):
+                raise NotDetectedError(error.message, hint=f"{_BY_MOTION}; or {_BY_HAND}") from error
             warnings = (f"by motion, since sound could not be used: {error.message}",)
     sync, relations = relate_poses(
         poses, reference=reference, slowdown=slowdown, config=config, on_progress=on_progress
