@@ -17,6 +17,8 @@ from numpy import ndarray as Array
 from twoview.errors import SyncError
 
 HALF_FRAME_S = 1 / 60  # at 30 frames per second
+USUAL_DRIFT_PPM = 50.0  # standard deviation of the drift of two phones of which nothing is known
+_KNOWN_DRIFT_PPM = 30.0
 
 
 def probability_within(limit_s: float, error_s: float) -> float:
@@ -67,7 +69,7 @@ class ClockQuality:
 
     confidence    probability 0..1 that the clock is right within half a frame (at 30 fps)
     offset_se_s   standard error of the offset in the middle of the overlap, seconds; by sound, that of the sound alone
-    drift_se_ppm  standard error of the drift
+    drift_se_ppm  standard error of the drift; where the drift is unknown none is applied, and this is what phones have
     overlap_s     seconds that both views recorded
     windows       (used, total): windows of sound or motion that agree with the clock map
     residual_s    median absolute distance of those from the clock map, seconds
@@ -91,6 +93,11 @@ class ClockQuality:
     def error_s(self) -> float:
         """Seconds that the clock stays within, 19 times in 20, in the middle of the overlap: both errors together."""
         return math.hypot(2 * self.offset_se_s, 0.0 if math.isnan(self.travel_s) else self.travel_s)
+
+    @property
+    def drift_known(self) -> bool:
+        """Whether the drift was found, rather than taken to be none."""
+        return self.drift_se_ppm < _KNOWN_DRIFT_PPM
 
     @property
     def end_error_s(self) -> float:

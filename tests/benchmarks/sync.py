@@ -3,6 +3,7 @@
     python tests/benchmarks/sync.py --seed 5501 --seed 7702                 91 pairs per seed; 10 minutes to make them
     python tests/benchmarks/sync.py --seed 5501 --crossed 100               and 100 pairs of files of different pairs
     python tests/benchmarks/sync.py --seed 6606 --sets unrelated --n-unrelated 100
+    python tests/benchmarks/sync.py --seed 9303 --sets std,trap --n-std 100         errors against standard errors
     python tests/benchmarks/sync.py --hour                                  memory of two files of 60 minutes
 
 The generator (`../shared/bench/sync`, needs ffmpeg and espeak-ng) writes mp4 files; the truth is moved to another
@@ -35,6 +36,8 @@ from pathlib import Path
 import numpy as np
 from beside import SHARED
 
+from twoview.timeline import USUAL_DRIFT_PPM
+
 SCRIPTS = SHARED / "bench" / "sync"
 HALF_FRAME_MS = 1000 / 60
 KNOWN_PPM = 5.0  # a drift with a smaller standard error counts as known
@@ -50,6 +53,7 @@ class Answer:
     confidence: float | None = None
     refusal: str = ""
     drift_se_ppm: float | None = None
+    offset_se_s: float | None = None
 
 
 # --- tools: two files in, an answer out ------------------------------------------------------------------------------
@@ -65,6 +69,7 @@ def ours(a: Path, b: Path) -> Answer:
     return Answer(
         found.clock.offset_s if known else None, found.clock.drift_ppm, not found.refusal,
         quality.confidence, found.refusal, quality.drift_se_ppm if known else None,
+        quality.offset_se_s if known else None,
     )  # fmt: skip
 
 
@@ -125,13 +130,13 @@ def answer_all(tool: str, pairs: Path, out: Path, crossed: int) -> None:
 # --- pairs, scores, tables -------------------------------------------------------------------------------------------
 
 
-def make(seed: int, folder: Path, sets: str, unrelated: int) -> None:
+def make(seed: int, folder: Path, sets: str, *, unrelated: int, standard: int) -> None:
     """Files in folder/media/pairs, truth in folder/truth; nothing is made twice."""
     if (folder / "truth" / "manifest.json").exists():
         return
     media = folder / "media"
     command = [sys.executable, str(SCRIPTS / "make_sync_bench.py"), "--out", str(media), "--seed", str(seed)]
-    command += ["--sets", sets, "--n-unrelated", str(unrelated), "--formats", "mp4"]
+    command += ["--sets", sets, "--n-unrelated", str(unrelated), "--n-std", str(standard), "--formats", "mp4"]
     subprocess.run(command, check=True, stdout=sys.stderr)
     (folder / "truth").mkdir(exist_ok=True)
     os.replace(media / "truth", folder / "truth" / "truth")
@@ -151,7 +156,7 @@ def run(tool: str, python: str, folder: Path, crossed: int) -> dict[str, object]
     answers = {row["id"]: row for row in map(json.loads, out.read_text().splitlines())}
     rows = json.loads(scored.read_text())["rows"]
     for row in rows:
-        row |= {key: answers[row["id"]].get(key) for key in ("confidence", "drift_se_ppm")}
+        row |= {key: answers[row["id"]].get(key) for key in ("confidence", "drift_se_ppm", "offset_se_s")}
     rows += [{**row, "set": "crossed", "expect": "abstain", "audio_s": 0.0, "seconds": 0.0}
              for name, row in answers.items() if " x " in name]  # fmt: skip
     return {"rows": rows, "MiB": answers["peak"]["MiB"]}
@@ -208,6 +213,30 @@ def reliability(results: Sequence[dict]) -> str:
     return "\n".join(lines)
 
 
+def coverage(results: Sequence[dict]) -> str:
+    """Of the accepted answers, how many of the true offsets and drifts are within one and two standard errors."""
+    rows = [r for result in results for r in result["rows"] if r["accepted"] and r["set"] in ("std", "trap")]
+    rows = [r for r in rows if r["expect"] == "align" and r.get("offset_se_s")]
+    offset = np.array([(abs(r["err_ms"]), 1000 * r["offset_se_s"]) for r in rows])
+    drift = np.array([(abs(r["drift_err_ppm"]), r["drift_se_ppm"]) for r in rows])
+    known = drift[:, 1] < USUAL_DRIFT_PPM / 2
+    lines = [
+        "| of the accepted | pairs | within 1 se % | within 2 se % | median se | median and 95 % of the error |",
+        "|---" * 6 + "|",
+    ]
+    for name, unit, values in (
+        ("offset", "ms", offset), ("drift, known", "ppm", drift[known]), ("drift, unknown", "ppm", drift[~known])
+    ):  # fmt: skip
+        if len(values):
+            error, se = values.T
+            shares = " | ".join(f"{100 * np.mean(error < times * se):.0f}" for times in (1, 2))
+            middle, most = np.quantile(error, [0.5, 0.95])
+            lines.append(
+                f"| {name} | {len(error)} | {shares} | {np.median(se):.2f} {unit} | {middle:.2f}, {most:.2f} {unit} |"
+            )
+    return "\n".join(lines)
+
+
 def hour(folder: Path) -> None:
     """Two videos of 60 minutes from two phones, 50 ppm apart, and 20 s against 60 minutes: memory, time and error."""
     from twoview.media.audio import Audio
@@ -253,6 +282,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, action="append", default=[])
     parser.add_argument("--sets", default="std,trap,unrelated")
     parser.add_argument("--n-unrelated", type=int, default=24)
+    parser.add_argument("--n-std", type=int, default=42)
     parser.add_argument("--crossed", type=int, default=0, help="pairs of files of different pairs, per seed")
     parser.add_argument("--finder", help="a Python that has audio-offset-finder")
     parser.add_argument("--only", help="tools, separated by commas; default: all that can run")
@@ -275,7 +305,7 @@ def main() -> None:
         results: dict[str, list[dict]] = {tool: [] for tool in tools}
         for seed in args.seed:
             folder = (args.keep or Path(temporary)) / str(seed)
-            make(seed, folder, args.sets, args.n_unrelated)
+            make(seed, folder, args.sets, unrelated=args.n_unrelated, standard=args.n_std)
             for tool, found in results.items():
                 python = args.finder if tool == "audio-offset-finder" else sys.executable
                 found.append(run(tool, python, folder, args.crossed))
@@ -283,6 +313,7 @@ def main() -> None:
             print(HEAD, *(row_of(tool, found) for tool, found in results.items()), sep="\n")
             if "twoview" in results:
                 print("\nHow reliable twoview's confidence is:\n", reliability(results["twoview"]), sep="\n")
+                print("\nHow reliable its standard errors are:\n", coverage(results["twoview"]), sep="\n")
     return None
 
 

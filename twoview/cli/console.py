@@ -36,7 +36,7 @@ from rich.text import Text
 from twoview.errors import TwoViewError
 from twoview.progress import OnProgress, Progress, is_first
 from twoview.storage import records
-from twoview.timeline import Sync
+from twoview.timeline import ClockMap, ClockQuality, Sync
 
 
 class _Screen(Console):
@@ -184,6 +184,14 @@ def milliseconds(seconds: float) -> str:
     return f"{value:.{2 if value < 1 else 1 if value < 9.95 else 0}f}"
 
 
+def _drift_text(clock: ClockMap, quality: ClockQuality) -> str:
+    """The drift, or that it is unknown, with what it may make of the clock at the ends of what both recorded."""
+    ends = milliseconds(quality.drift_se_ppm * 1e-6 * quality.overlap_s)
+    if not quality.drift_known:
+        return f"drift unknown, at the ends up to ± {ends} ms more"
+    return f"drift {clock.drift_ppm:+.1f} ± {2 * quality.drift_se_ppm:.1f} ppm"
+
+
 def show_sync(sync: Sync, take: str) -> None:
     """One line per view: when it began relative to the reference, its drift, and how sure that is.
 
@@ -202,9 +210,10 @@ def show_sync(sync: Sync, take: str) -> None:
             parts.append(f"slow motion, {1 / clock.rate:.3g} times")
         elif clock.rate > 1 / _SLOW:
             parts.append(f"the reference is slow motion, {clock.rate:.3g} times")
+        elif quality is not None and not math.isnan(quality.drift_se_ppm):
+            parts.append(_drift_text(clock, quality))
         elif abs(clock.drift_ppm) >= 0.5:
-            error = math.nan if quality is None else quality.drift_se_ppm
-            parts.append(f"drift {clock.drift_ppm:+.0f}{'' if math.isnan(error) else f' ± {2 * error:.0f}'} ppm")
+            parts.append(f"drift {clock.drift_ppm:+.0f} ppm")
         if quality is not None:
             used, total = quality.windows
             parts += [f"{used} of {total} windows used"] if total else []

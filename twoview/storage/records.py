@@ -368,7 +368,8 @@ def sync_to_json(sync: Sync) -> dict[str, Any]:
         clock = sync.clocks[view]
         row: dict[str, Any] = {"offset_s": clock.offset_s, "rate": clock.rate, "drift_ppm": clock.drift_ppm}
         if view in sync.quality:
-            quality = {**asdict(sync.quality[view]), "error_s": sync.quality[view].error_s}
+            known = sync.quality[view]
+            quality = {**asdict(known), "error_s": known.error_s, "end_error_s": known.end_error_s}
             row |= {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in quality.items()}
         views[view] = row
     return {

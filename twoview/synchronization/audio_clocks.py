@@ -17,17 +17,19 @@ Inside this module `time in a = offset_s + rate * time in b`, in real seconds fr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy import ndarray as Array
 from scipy import fft, ndimage
+from scipy.special import stdtrit
 
 from twoview.config import SyncConfig
 from twoview.synchronization.audio_features import BAND_HZ, HOP_S, Sound, power_spectrum
 from twoview.synchronization.several_views import Relation
-from twoview.timeline import ClockMap, ClockQuality
+from twoview.timeline import USUAL_DRIFT_PPM, ClockMap, ClockQuality
 
 SPEED_OF_SOUND = 343.0  # m/s at 20 degrees Celsius
 
@@ -48,8 +50,22 @@ _SHARPENING = 8  # steps per sample when the best line is sharpened
 
 _AGREE_S = 0.25e-3  # largest distance from the line of the peak of a window that belongs to it
 _LEAST_WINDOWS = 3  # windows that a line needs
+_NEAR = 6  # samples from the line within which the peak of a window is looked for
+_DRIFT_WINDOWS, _MANY_WINDOWS, _DRIFT_FROM_S = (
+    5,
+    10,
+    10.0,
+)  # windows that show a drift; that do in any case; and seconds
+_LEAST_OFFSET_SE_S, _ENDS_SE_S = (
+    0.08e-3,
+    0.015e-3,
+)  # of an offset; of the delay at the ends of a line against each other
+_ECHO_SE_S, _ECHO_SCORE = 1e-3, 10.0  # standard error that echoes cause, at this score
+_WITHIN_TWO = 0.977  # share of normal errors below two standard errors
 _CLEAR, _CLEAREST = 3.0, 20.0  # standard deviations: above the first a peak is rarely chance; the second is the most
 
+_REPEATS, _LEAST_LOOP_S = 0.25, 2.0  # likeness to itself of a sound that repeats itself; least overlap that shows it
+_MOST_FAIRNESS = 1.5
 _SAME_ANSWER_S = 0.005  # lines nearer than this are one answer
 _LEAST_TOTAL, _MOST_LIKENESS = 12.5, 0.93  # limits of what is accepted; unrelated sounds reach 9.5
 _COPY = 0.98  # correlation of samples that two microphones never reach
@@ -66,6 +82,7 @@ class Line:
     time, delay  (K,) s  middles of the windows in b; how much later each is in a
     used         (K,)    whether the window agrees with the line
     offset_se_s, drift_se_ppm  standard errors; residual_s: median distance of the used windows
+    overlap_s    what both recorded there
     """
 
     clock: ClockMap
@@ -78,6 +95,7 @@ class Line:
     offset_se_s: float
     drift_se_ppm: float
     residual_s: float
+    overlap_s: float = 0.0
 
     @property
     def total(self) -> float:
@@ -122,14 +140,25 @@ def match_sounds(
 def find_lines(a: Sound, b: Sound, config: SyncConfig) -> tuple[list[Line], Array, Array]:
     """Lines near the highest coarse peaks, best first; lags (L,) s and heights (L,) of the coarse correlation."""
     peaks, lags, heights = _coarse_peaks(a, b, config)
-    lines, spectra = [], dict[float, _Spectra]()
-    for coarse, height in peaks:
+    spectra = dict[float, _Spectra]()
+
+    def follow(coarse: ClockMap, height: float) -> list[Line]:
         span = _overlap(coarse, a, b)
         # Nine windows, each half over the next; whole tenths of a second.
         seconds = float(np.clip(np.floor(2 * (span[1] - span[0])) / 10, 0.6, _WINDOW_S))
         windows = _correlate(a, spectra.setdefault(seconds, _Spectra(b, seconds)), coarse, span)
-        if windows is not None:
-            lines.append(_follow(windows, coarse, height, config.max_drift_ppm))
+        line = None if windows is None else _follow(windows, coarse, height, config.max_drift_ppm)
+        return [] if line is None else [replace(line, overlap_s=span[1] - span[0])]
+
+    lines = [line for peak in peaks for line in follow(*peak)]
+    if lines:  # whole periods away from the best, a line may be as good and no coarse peak
+        best = max(lines, key=lambda line: line.total).clock
+        for period in _periods(a if a.seconds < b.seconds else b):
+            for lag in (best.offset_s - period, best.offset_s + period):
+                other = ClockMap(lag, best.rate)
+                span = _overlap(other, a, b)
+                if span[1] - span[0] >= 0.9 * config.min_overlap_s:
+                    lines += follow(other, float(np.interp(lag, lags, heights)))
     return sorted(lines, key=lambda line: -line.total), lags, heights
 
 
@@ -142,7 +171,7 @@ def judge(lines: Sequence[Line], span: tuple[float, float]) -> tuple[float, str]
     apart = [abs(float(line.clock.to_session(middle)) - float(best.clock.to_session(middle))) for line in lines]
     others = [(line, s) for line, s in zip(lines, apart, strict=True) if s > _SAME_ANSWER_S]
     second, second_s = max(others, key=lambda other: other[0].total, default=(None, 0.0))
-    likeness = second.total / best.total if second else 0.0
+    likeness = min(second.total * _fairness(best, second) / best.total, 1.0) if second else 0.0
     refusal = ""
     if best.total < _LEAST_TOTAL:
         refusal = (
@@ -158,6 +187,11 @@ def judge(lines: Sequence[Line], span: tuple[float, float]) -> tuple[float, str]
             f"the others do not have, and {best.score:.1f} at one with their drift"
         )
     return _probability(best.total, likeness, best.rival / max(best.score, 1e-9)), refusal
+
+
+def _fairness(best: Line, other: Line) -> float:
+    """By how much the other line would be higher if its overlap were as long: sums grow with the root of time."""
+    return math.sqrt(np.clip(best.overlap_s / max(other.overlap_s, 0.1), 1.0, _MOST_FAIRNESS))
 
 
 def _probability(total: float, likeness: float, rivalry: float) -> float:
@@ -234,6 +268,24 @@ def _coarse_peaks(a: Sound, b: Sound, config: SyncConfig) -> tuple[list[tuple[Cl
         peaks.append((ClockMap(lag, 1 + drift[at]), float(left[at])))
         left[max(0, at - apart) : at + apart + 1] = -np.inf
     return peaks, lags * HOP_S, heights
+
+
+def _periods(sound: Sound) -> list[float]:
+    """Delays in seconds at which a sound is most like itself, at most four; none where it does not repeat itself."""
+    cepstra = sound.cepstra[: round(_SEGMENT_S / HOP_S)].astype(np.float32)
+    size, count = fft.next_fast_len(2 * len(cepstra), real=True), len(cepstra)
+    power = np.zeros(size // 2 + 1, np.float32)
+    for column in cepstra.T:
+        power += power_spectrum(fft.rfft(column, size))
+    apart = round(_APART_S / HOP_S)
+    lags = np.arange(apart, min(count // 2, count - round(_LEAST_LOOP_S / HOP_S)))
+    curve = fft.irfft(power, size)
+    alike = curve[lags] / max(float(curve[0]), 1e-9) / (1 - lags / count)
+    found: list[float] = []
+    while len(alike) and len(found) < 4 and alike[at := int(np.argmax(alike))] > _REPEATS:
+        found.append(float(lags[at]) * HOP_S)
+        alike[max(0, at - apart) : at + apart + 1] = 0.0
+    return found
 
 
 def _segment_curves(a: Array, b: Array, length: int) -> tuple[Array, Array]:
@@ -397,13 +449,48 @@ def _follow(windows: _Windows, coarse: ClockMap, height: float, max_drift_ppm: f
     delay, weight = _window_peaks(windows, _delays(best.clock, windows.time), rows)
     fit = _fit_line(windows.time, delay, weight, best.clock)
     clock, least = _sharpen(windows, fit.clock)
-    offset_se, drift_se = np.fmax(fit.errors, least).tolist()
-    if fit.used.sum() < _LEAST_WINDOWS:  # one or two sharp sounds leave the drift unknown within the range searched
-        drift_se = max_drift_ppm / 3**0.5
-        offset_se = float(np.hypot(offset_se, 0.5e-6 * drift_se * np.ptp(windows.time) / 2))
+    offset_se, drift_se = _standard_errors(fit, least, windows.time, best.score)
+    if not _shows_drift(fit, windows):
+        drift_se = min(USUAL_DRIFT_PPM, max_drift_ppm)
+        # The delay is that of the windows in agreement; the rest of the recordings may be as far off as drift takes it.
+        at = float(np.mean(windows.time[fit.used] if fit.used.any() else windows.time))
+        clock = ClockMap(float(clock.to_session(at)) - coarse.rate * at, coarse.rate)
+        away = max(abs(at - float(np.mean(windows.time))), float(np.ptp(windows.time)) / 4)
+        offset_se = math.hypot(offset_se, 1e-6 * drift_se * away)
     return Line(
         clock, best.score, best.rival, height, windows.time, delay, fit.used, offset_se, drift_se, fit.residual_s
     )
+
+
+def _standard_errors(fit: _LineFit, least: tuple[float, float], time: Array, score: float) -> tuple[float, float]:
+    """Standard errors of the offset in s and of the drift in ppm. least: lower limits, from the votes.
+
+    Fitted on seed 9101 of `tests/benchmarks/sync.py`: few windows know their spread badly; those in agreement were
+    chosen for it; microphones and echoes shift all windows alike; and where the votes are few, the line may be that of
+    an echo.
+    """
+    used = max(int(fit.used.sum()), _LEAST_WINDOWS)
+    few = float(stdtrit(used - 2, _WITHIN_TWO)) / 2
+    offset, drift = np.fmax(fit.errors, least) * few
+    long = max(float(np.ptp(time[fit.used])) if fit.used.any() else 0.0, 1.0)
+    return (
+        math.hypot(offset, _LEAST_OFFSET_SE_S, _ECHO_SE_S * (_ECHO_SCORE / max(score, 1.0)) ** 3),
+        math.hypot(drift * (len(time) / used) ** 0.5, 1e6 * _ENDS_SE_S / long),
+    )
+
+
+def _shows_drift(fit: _LineFit, windows: _Windows) -> bool:
+    """Whether the drift is known: enough windows agree, far enough apart, and more than would by chance."""
+    used = int(fit.used.sum())
+    if used < _DRIFT_WINDOWS or np.ptp(windows.time[fit.used]) < _DRIFT_FROM_S:
+        return False
+    chance = min(1.0, _gate(fit.residual_s) * windows.rate / _NEAR) * len(windows.time)  # in so narrow a band
+    return used >= _MANY_WINDOWS or used > chance + 2  # two are on any line
+
+
+def _gate(residual: float) -> float:
+    """Largest distance from the line of a window that agrees, seconds."""
+    return max(4 * 1.4826 * residual, 0.03e-3)
 
 
 def _delays(clock: ClockMap, time: Array) -> Array:
@@ -448,7 +535,7 @@ def _best_line(windows: _Windows, coarse: ClockMap, max_drift_ppm: float) -> _Be
 def _window_peaks(windows: _Windows, expected: Array, rows: Array) -> tuple[Array, Array]:
     """Delay (K,) of the peak of each window nearest the expected one, between samples, and its weight (K,)."""
     delay, weight = np.array(expected), np.zeros(len(expected))
-    near = 6
+    near = _NEAR
     for k, row in enumerate(np.abs(rows)):
         center = round((expected[k] - windows.delay[k]) * windows.rate) + windows.reach
         if near < center < len(row) - near - 1:
@@ -477,7 +564,7 @@ def _fit_line(time: Array, delay: Array, weight: Array, guess: ClockMap) -> _Lin
         residual = float(np.median(away[used]))
         variance = float(np.sum(weight[used] * away[used] ** 2)) / max(int(used.sum()) - 2, 1)
         errors = np.sqrt(np.diag(np.linalg.inv(normal)) * variance)
-        agree = (away < max(4 * 1.4826 * residual, 0.03e-3)) & (weight > 0)
+        agree = (away < _gate(residual)) & (weight > 0)
         if (agree == used).all():
             break
         used = agree
