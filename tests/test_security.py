@@ -7,6 +7,7 @@ import os
 import pickle
 import re
 import resource
+import shutil
 import sys
 import zipfile
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 from places import ROOT
+from session_takes import put_take
 from small_lifters import SMALL, made
 from terminal import type_command
 
@@ -24,6 +26,7 @@ from twoview.datasets.recordings import read_objects, read_pickle
 from twoview.errors import ConfigError, FormatError, LifterError, SessionError, TwoViewError
 from twoview.lifting.model import Model, load_model, save_model
 from twoview.storage import torch_files, weights
+from twoview.storage.session import Session, open_session
 from twoview.workflow import remembered
 
 PAGE = (ROOT / "docs" / "explain" / "security.md").read_text()
@@ -188,3 +191,21 @@ def test_9_what_is_no_file_is_refused_at_once(kind, folder):
             path.symlink_to(path if kind == "circle" else "/dev/zero")
         with pytest.raises(TwoViewError, match=path.name):
             read(path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+@pytest.mark.parametrize("place", ["takes", "runs", "results", "takes/serve", "takes/serve/detections", "runs/run1"])
+def test_10_a_session_writes_inside_its_own_folder(folder, place):
+    put_take(folder / "session", "serve")
+    elsewhere, link = folder / "elsewhere", folder / "session" / place
+    shutil.rmtree(link, ignore_errors=True)
+    elsewhere.mkdir()
+    if place == "takes/serve":
+        (elsewhere / "take.json").write_text("{}")
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(elsewhere)
+    with pytest.raises(SessionError, match="link"):
+        open_session(folder / "session").take("serve")
+    for name in ("../elsewhere", "a/b", ".."):
+        with pytest.raises(SessionError, match="name"):
+            Session(folder / "other").with_take(name, {})

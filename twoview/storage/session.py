@@ -122,6 +122,8 @@ class Session:
         """One fine-tuning run: config, log, state, report. Raises SessionError for what is no name."""
         path = self.folder / "runs" / name
         known = stays_inside(name) and path.is_dir()  # older versions allowed more names
+        if known:
+            _refuse_links(path)
         return path if known else self.folder / "runs" / check_name(name, "run")
 
     @property
@@ -190,6 +192,8 @@ class Session:
 def open_session(folder: Path | str = DEFAULT_FOLDER, *, create: bool = False) -> Session:
     """The session in a folder. Raises SessionError if there is none, unless `create`; FormatError for a damaged one."""
     folder = Path(folder)
+    for inside in (folder, folder / "takes", folder / "runs"):
+        _refuse_links(inside)
     old = _read_old_file(folder)
     names = _listed(folder)
     others = (folder / name for name in ("model.pt", "runs"))  # of takes that were removed, or never came along
@@ -234,6 +238,17 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]+)", name)]
 
 
+def _refuse_links(folder: Path) -> None:
+    """Raise SessionError for a link to a folder: in a session from a stranger, what is written would go anywhere."""
+    with suppress(FileNotFoundError, NotADirectoryError, PermissionError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_symlink() and entry.is_dir():
+                raise SessionError(
+                    f"{entry.path} is a link to another folder, and a session keeps its files inside",
+                    hint="put the folder itself there; a link to the whole session works",
+                )
+
+
 def _listed(folder: Path) -> list[str]:
     """Names of the takes that have a file of their own."""
     try:
@@ -247,6 +262,7 @@ def _listed(folder: Path) -> list[str]:
 
 def _read_take(path: Path) -> dict[str, ViewFile]:
     """The views of a take. Raises FormatError for a damaged file."""
+    _refuse_links(path.parent)
     content = records.read_json(path)
     hint = f"delete it, and run `twoview sync` with the videos of this take and --take {path.parent.name!r}"
     if content["format"] != "take":
