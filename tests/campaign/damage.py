@@ -263,6 +263,8 @@ READERS: list[tuple[str, list[tuple[str, ...]]]] = [
     (".2d.npz", [STAGES["infer"], ("show", "{}")]),
     ("triangulated/a.npz", [("show", "{}"), ("evaluate", "{}", "session/takes/t2/triangulated/a.npz")]),
     ("results/a.npz", [("show", "{}"), ("evaluate", "{}", "session/takes/t1/triangulated/a.npz"), STAGES["infer"]]),
+    ("settings.json", [("detect", "--person", "1"), ("triangulate",), ("infer", "two/a.mp4", *MARKERS)]),
+    ("result.json", [("show",), FINETUNE, STAGES["infer"]]),
     ("session.json", [("show",), ("plan",), ("detect", *MARKERS), STAGES["sync"]]),
     ("take.json", [("show",), ("plan",), ("detect", *MARKERS), STAGES["sync"]]),
     ("sync.json", [("show", "{}"), ("plan",), FINETUNE, ("triangulate",), STAGES["sync"]]),
