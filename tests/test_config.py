@@ -238,7 +238,8 @@ def test_every_rule_of_framing_may_be_asked_for():
 
 
 def test_what_shapes_a_result():
-    assert set(SECTIONS["detect"].__dataclass_fields__) - set(shaping(DetectConfig())) == {"device", "save_every_s"}
+    detect = set(SECTIONS["detect"].__dataclass_fields__)
+    assert detect - set(shaping(DetectConfig())) == {"device", "save_every_s", "sureness"}
     config = FinetuneConfig()
     assert set(vars(config)) - set(shaping(config)) == {"device", "devices", "nodes", "tensorboard"}
     assert shaping(config)["phones"] == vars(config.phones)
