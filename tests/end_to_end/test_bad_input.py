@@ -259,7 +259,8 @@ def test_weights_that_are_not_here_and_no_network(twoview, synced, monkeypatch, 
         raise urllib.error.URLError("Name or service not known")
 
     monkeypatch.setattr("urllib.request.OpenerDirector.open", offline)
-    refused(twoview("detect"), "rtmpose-m", "twoview weights add rtmpose-m", "--detector movenet")
+    named = twoview("detect", "--detector", "rtmpose-m")
+    refused(named, "rtmpose-m", "twoview weights add rtmpose-m", "--detector movenet")
 
 
 def test_a_video_that_was_cut_off_is_used_as_far_as_it_goes_and_that_is_said(twoview, tmp_path):
