@@ -247,6 +247,6 @@ def test_more_than_five_arguments_go_by_name():
 
 
 def test_a_long_file_has_a_reason():
-    reasons: dict[str, str] = {}
+    reasons = {"twoview.config": "every setting has one home"}
     long = {dotted(path): len(path.read_text().splitlines()) for path in modules()}
     assert not {name: lines for name, lines in long.items() if lines > 550 and name not in reasons}

@@ -30,8 +30,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "detect": ("detect",),
     "plan": ("finetune", "triangulate"),
     "finetune": ("finetune", "triangulate", "sync", "detect"),
-    "triangulate": ("triangulate",),
-    "infer": ("infer", "detect"),
+    "triangulate": ("triangulate", "filter"),
+    "infer": ("infer", "detect", "filter"),
     "reproduce": ("finetune", "triangulate", "detect"),
     "pretrain": ("pretrain",),
 }

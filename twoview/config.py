@@ -439,6 +439,35 @@ class InferConfig(Checked):
     )
 
 
+@dataclass(frozen=True)
+class FilterConfig(Checked):
+    """How 3D poses are smoothed over time and their gaps filled; nothing is done unless it is asked for."""
+
+    kind: str = setting(
+        "none", "smoothing of 3D poses; butterworth has no lag", choices=("none", "butterworth", "one-euro")
+    )
+    cutoff_hz: float = setting(
+        6.0,
+        "frequency of which butterworth leaves 71 % (-3 dB, both passes together); of one-euro, for a body at rest: "
+        "3 to 6 for walking, 6 to 15 for running, more for impacts",
+        low=0.1,
+        unit="Hz",
+    )
+    order: int = setting(4, "order of butterworth, forwards and backwards together", choices=(2, 4, 6, 8))
+    rise: float = setting(
+        10.0, "how much one-euro's cutoff rises with speed, in Hz per m/s of a body of common size", low=0.0
+    )
+    fill_s: float = setting(
+        0.0, "longest time between two frames that know a joint over which the joint is filled in; 0: off", low=0.0,
+        unit="s",
+    )  # fmt: skip
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it changes anything."""
+        return self.kind != "none" or self.fill_s > 0
+
+
 # Old name or value -> the new one, for the error message.
 RENAMED = {
     "finetune.phones.steps": "finetune.phones.steps_per_epoch (times finetune.epochs)",
@@ -463,6 +492,7 @@ class Settings:
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     infer: InferConfig = field(default_factory=InferConfig)
     triangulate: TriangulateConfig = field(default_factory=TriangulateConfig)
+    filter: FilterConfig = field(default_factory=FilterConfig)
 
 
 SECTIONS: dict[str, type[Checked]] = typing.get_type_hints(Settings)

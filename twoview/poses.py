@@ -125,6 +125,7 @@ class Poses3D:
     unit   "m" only if a real length was given; "screen": half the picture's width at the root's depth
     adapted_share (T,) float32  0 to 1: how much of each frame's answer is the adapted lifter's, and not the unadapted
                                 one's, where a gate decides it; else None
+    filter  what smoothed the poses and filled their gaps, in words; "" where nothing did
     """
 
     xyz: Array
@@ -135,6 +136,7 @@ class Poses3D:
     view: str = ""
     source: Source = field(default_factory=Source)
     adapted_share: Array | None = None
+    filter: str = ""
 
     def __post_init__(self) -> None:
         _freeze(self, "time", np.float64, (None,))

@@ -456,6 +456,25 @@ def infer_where_and_how(place, _):
     place.refused("infer", "short/b.mp4", *MARKERS, "--session", "other", "--device", "tpu", because="tpu")
 
 
+@tries("infer", "--filter")
+def infer_filtered(place, _):
+    words = ("infer", "short/flat.npz", "--model", "start.pt", "--out", "solid")
+    place(*words)
+    raw = records.load_as(place.path("solid.npz"), Poses3D)
+    assert "filter" not in place.head("solid.npz")["settings"]
+    said = place(*words, "--filter", example("infer --filter", "butterworth"), "--set", "filter.cutoff_hz=4").out
+    smooth = records.load_as(place.path("solid.npz"), Poses3D)
+    assert smooth.filter == "butterworth, 4 Hz, order 4, no lag"
+    assert smooth.filter in said
+    assert place.head("solid.npz")["settings"]["filter"]["cutoff_hz"] == 4.0
+    assert 0 < np.abs(smooth.xyz - raw.xyz).max() < 1
+    assert "up to date" in place(*words, "--filter", "butterworth", "--set", "filter.cutoff_hz=4").out
+    place(*words)
+    assert np.array_equal(records.load_as(place.path("solid.npz"), Poses3D).xyz, raw.xyz, equal_nan=True)
+    place.refused(*words, "--filter", "butterworth", "--set", "filter.cutoff_hz=20", because="below 15 Hz")
+    place.refused(*words, "--filter", "median", because="one of none, butterworth, one-euro")
+
+
 @tries("evaluate", "predicted", "truth", "--scale", "--joints", "--html", "--json")
 def evaluate_files(place, _):
     screen = Poses3D(np.random.default_rng(0).normal(size=(9, 17, 3)), np.arange(9) / 30)
@@ -522,6 +541,14 @@ def plan(place, monkeypatch):
     given = spy(monkeypatch, "twoview.workflow.stages.plan_session")
     place("plan", "--session", "other", "--device", "cpu", "--weights", "start.pt", "--config", "golf.toml", code=3)
     assert (given["config"].device, given["config"].weights, given["config"].clip_norm) == ("cpu", "start.pt", 0.5)
+
+
+@tries("triangulate", "--filter")
+def triangulate_filtered(place, _):
+    place("triangulate", "--model", "start.pt", "--filter", "one-euro", "--set", "filter.fill_s=0.1")
+    head = place.head("session/takes/take1/triangulated/b.npz")
+    assert head["filter"] == "one-euro, 6 Hz at rest, +10 Hz per m/s, gaps up to 0.1 s filled"
+    assert head["settings"]["filter"]["fill_s"] == 0.1
 
 
 @tries("triangulate", "--views", "--height", "--model", "--session", "--config", "--set", "--json")

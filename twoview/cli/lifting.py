@@ -40,6 +40,7 @@ def infer(
     out: Annotated[
         Path | None, typer.Option(help="Path of the results without suffix (default: in the session's results).")
     ] = None,
+    filter: Annotated[str | None, flag("filter.kind", "--filter")] = None,
     picture: Annotated[bool, typer.Option(help="Draw the overlay video and the contact sheet.")] = True,
     compare: Annotated[
         str | None, typer.Option(help="Second model to draw beside this one, for example twoview-small.")
@@ -57,6 +58,7 @@ def infer(
     from twoview.workflow.remembered import keep
 
     flags = {"height_m": height, "device": device, "detect.detector": detector, **athlete_flags(person, "detect.")}
+    flags["filter.kind"] = filter
     unread = {"detect": f"{video} holds 2D poses"} if video.suffix == ".npz" else {}
     if not unread:
         flags["detect.device"] = device
@@ -68,13 +70,16 @@ def infer(
     with named as where, console.progress() as on_progress:
         result = infer_file(
             video, chosen, where, config=settings.infer, detect_config=settings.detect,
-            formats=names(format) or (), picture=picture, compare=compare, session=session, trust=trust or (),
-            on_progress=on_progress,
+            filter=settings.filter, formats=names(format) or (), picture=picture, compare=compare, session=session,
+            trust=trust or (), on_progress=on_progress,
         )  # fmt: skip
     poses = result.poses
     span = f"{poses.time[0]:.2f} to {poses.time[-1]:.2f} s" if len(poses) else "no frames"
     unit = "meters" if poses.unit == "m" else "screen units (give --height for meters)"
-    console.result(f"{len(poses)} frames, {span}, {unit}, model {chosen}" + ("" if result.fresh else "  (up to date)"))
+    filtered = f", filter: {poses.filter}" if poses.filter else ""
+    console.result(
+        f"{len(poses)} frames, {span}, {unit}, model {chosen}{filtered}" + ("" if result.fresh else "  (up to date)")
+    )
     if result.athlete and result.athlete.people > 1:
         people = result.files["poses"].with_suffix(".2d.people.png")
         show_athlete("", result.athlete, people, f"twoview infer {console.short(video)} --person N")

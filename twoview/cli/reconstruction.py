@@ -30,6 +30,7 @@ def triangulate(
     take: Takes = None,
     without: Without = None,
     height: Annotated[float | None, flag("triangulate.height_m", "--height")] = None,
+    filter: Annotated[str | None, flag("filter.kind", "--filter")] = None,
     model: Annotated[str, typer.Option(help="Lifter for the first estimate: a name or a file.")] = "twoview-small",
     session: SessionFolder = DEFAULT_SESSION,
     config: Annotated[Path | None, config_file("triangulate")] = None,
@@ -41,15 +42,15 @@ def triangulate(
     from twoview.workflow.remembered import keep
     from twoview.workflow.stages import triangulate_session
 
-    flags, trusted = {"height_m": height}, trust or ()
-    settings = resolve("triangulate", file=config, flags=flags, sets=sets or (), trust=trusted).triangulate
+    flags, trusted = {"height_m": height, "filter.kind": filter}, trust or ()
+    settings = resolve("triangulate", file=config, flags=flags, sets=sets or (), trust=trusted)
     store = open_session(session)
     if height == 0:
         keep(store.folder, height_m=0.0)
     with console.progress() as on_progress:
         found = triangulate_session(
-            store, views=names(views), takes=names(take), without=names(without) or (), model=model, config=settings,
-            trust=trusted, on_progress=on_progress,
+            store, views=names(views), takes=names(take), without=names(without) or (), model=model,
+            config=settings.triangulate, filter=settings.filter, trust=trusted, on_progress=on_progress,
         )  # fmt: skip
     if json:
         console.as_json({"takes": [result.summary() for result, _ in found]})

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy import ndarray as Array
 
+from twoview.detection.smoothing import butterworth, one_euro
 from twoview.poses import Poses2D, cheapest_course
 from twoview.skeleton import Skeleton, swap_sides
 
@@ -141,8 +142,11 @@ def smooth(poses: Poses2D, kind: str, cutoff_hz: float) -> Poses2D:
     xy = poses.xy.astype(np.float64)
     for joint in range(len(poses.skeleton)):
         for run in _between_gaps(poses.score[:, joint] > 0, poses.time):
-            own = _butterworth if kind == "butterworth" else _one_euro
-            xy[run, joint] = own(poses.time[run], xy[run, joint], cutoff_hz)
+            time, values = poses.time[run], xy[run, joint]
+            if kind == "one-euro":
+                xy[run, joint] = one_euro(time, values, cutoff_hz=cutoff_hz, rise=ONE_EURO_BETA)
+            elif len(run) >= 8 and cutoff_hz * float(np.median(np.diff(time))) < 0.45:  # else nothing to take away
+                xy[run, joint] = butterworth(time, values, cutoff_hz=cutoff_hz)
     return replace(poses, xy=xy)
 
 
@@ -153,33 +157,3 @@ def _between_gaps(seen: Array, time: Array) -> list[Array]:
         return []
     gap = 3.5 * float(np.median(np.diff(time))) if len(time) > 1 else np.inf
     return np.split(at, np.flatnonzero(np.diff(time[at]) > gap) + 1)
-
-
-def _butterworth(time: Array, xy: Array, cutoff_hz: float) -> Array:
-    from scipy.signal import butter, sosfiltfilt
-
-    if len(time) < 8:
-        return xy
-    step = float(np.median(np.diff(time)))
-    if cutoff_hz >= 0.45 / step:  # nothing to take away below the highest frequency there is
-        return xy
-    even = np.linspace(time[0], time[-1], round((time[-1] - time[0]) / step) + 1)
-    gridded = np.stack([np.interp(even, time, values) for values in xy.T], axis=-1)
-    sections = butter(2, cutoff_hz, fs=1 / (even[1] - even[0]), output="sos")
-    filtered = sosfiltfilt(sections, gridded, axis=0, padlen=min(len(even) - 1, 15))
-    return np.stack([np.interp(time, even, values) for values in filtered.T], axis=-1)
-
-
-def _one_euro(time: Array, xy: Array, cutoff_hz: float) -> Array:
-    out, speed = xy.copy(), np.zeros(2)
-    for t in range(1, len(time)):
-        step = time[t] - time[t - 1]
-        speed += _weight(1.0, step) * ((xy[t] - xy[t - 1]) / step - speed)
-        weight = _weight(cutoff_hz + ONE_EURO_BETA * float(np.linalg.norm(speed)), step)
-        out[t] = out[t - 1] + weight * (xy[t] - out[t - 1])
-    return out
-
-
-def _weight(cutoff_hz: float, step: float) -> float:
-    """Weight of a new value in a first-order low-pass."""
-    return 1.0 / (1.0 + 1.0 / (2 * np.pi * cutoff_hz * step))

@@ -35,6 +35,7 @@ def write_json(poses: Poses3D, path: Path) -> None:
         "made_with": poses.source.made_by,
         "unit": poses.unit,
         "origin": poses.origin,
+        "filter": poses.filter,
         "axes": "camera: x right, y down, z away",
         "skeleton": {
             "name": poses.skeleton.name,

@@ -322,6 +322,7 @@ def save(
     elif isinstance(value, Poses3D):
         more = {key: getattr(value, key) for key in ("origin", "unit", "view")}
         more |= {"skeleton": value.skeleton.name, "source": asdict(value.source)}
+        more |= {"filter": value.filter} if value.filter else {}
         head = header("poses3d", inputs=inputs, settings=settings, **more)
         known = {} if sigma is None else {"sigma": sigma.astype(np.float32)}
         known |= {} if value.adapted_share is None else {"adapted_share": value.adapted_share}
@@ -409,8 +410,9 @@ def _poses2d(head: Header, arrays: dict[str, Array]) -> Poses2D:
 def _poses3d(head: Header, arrays: dict[str, Array]) -> Poses3D:
     more = {key: head[key] for key in ("origin", "unit", "view")} | {"source": Source(**head["source"])}
     return Poses3D(
-        arrays["xyz"], arrays["time"], skeleton(head["skeleton"]), **more, adapted_share=arrays.get("adapted_share")
-    )
+        arrays["xyz"], arrays["time"], skeleton(head["skeleton"]), **more,
+        adapted_share=arrays.get("adapted_share"), filter=str(head.get("filter", "")),
+    )  # fmt: skip
 
 
 _READERS: dict[tuple[str, int], Callable[[Header, dict[str, Array]], Poses2D | Poses3D | Sync]] = {

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from twoview.config import DetectConfig, InferConfig, shaping
+from twoview.biomechanics.filtering import filter_poses
+from twoview.config import DetectConfig, FilterConfig, InferConfig, shaping
 from twoview.errors import FormatError, MissingBackend, SessionError, StorageError
 from twoview.formats import FORMATS, write
 from twoview.poses import Poses2D, Poses3D
@@ -79,6 +80,7 @@ def infer_file(
     *,
     config: InferConfig | None = None,
     detect_config: DetectConfig | None = None,
+    filter: FilterConfig | None = None,
     formats: Sequence[str] = (),
     picture: bool = True,
     compare: Path | str | None = None,
@@ -89,6 +91,7 @@ def infer_file(
     """3D from one view: a video (detected first) or saved Poses2D; writes poses, the formats asked for, pictures.
 
     out      path without suffix (.npz is taken off); files are `<out>.npz`, `<out>.<format>`, `<out>.mp4`, `<out>.png`
+    filter   smoothing of the poses before they are written, off by default
     compare  another model, drawn beside; its poses are in `<out>.before.npz`
     session  folder of a session that remembers the detector and the athlete's height, for where none is named
     trust    names of lifters that are no part of twoview and may run, see `load_model`
@@ -109,7 +112,7 @@ def infer_file(
             where = folder if folder is not None else earlier
             detect_config = found if current else remembered.decided(found, detect_config, where, trust=trust)
         result = _infer_alone(
-            source, model, out, config=config, detect_config=detect_config,
+            source, model, out, config=config, detect_config=detect_config, filter=filter or FilterConfig(),
             formats=formats, picture=picture, compare=compare, trust=trust, on_progress=on_progress,
         )  # fmt: skip
     if folder is not None:
@@ -128,6 +131,7 @@ def _infer_alone(
     *,
     config: InferConfig,
     detect_config: DetectConfig,
+    filter: FilterConfig,
     formats: Sequence[str],
     picture: bool,
     compare: Path | str | None,
@@ -142,7 +146,7 @@ def _infer_alone(
     view = None if source.suffix == ".npz" else _view(source, fingerprint, out, detect_config)
     detections = source if view is None else view.path
     files = {path: model} if compare is None else {path: model, other: compare}
-    settings = shaping(config)
+    settings = shaping(config) | ({"filter": shaping(filter)} if filter.is_on else {})
     marks = {path: _mark(model) for path, model in files.items()}
 
     def lifted() -> list[_Lifting]:
@@ -165,7 +169,8 @@ def _infer_alone(
     if stale:
         from twoview.lifting.inference import infer
 
-        made = [infer(poses2d, loaded, config=config, on_progress=on_progress) for loaded in models]
+        lifts = (infer(poses2d, loaded, config=config, on_progress=on_progress) for loaded in models)
+        made = [filter_poses(one, filter) for one in lifts]
         derived.remove()  # before what they were made from is replaced, so that a kill leaves nothing that does not fit
         for one, poses in zip(stale, made, strict=True):
             one.save(poses)

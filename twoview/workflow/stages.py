@@ -15,7 +15,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from twoview.config import DetectConfig, FinetuneConfig, TriangulateConfig
+from twoview.config import DetectConfig, FilterConfig, FinetuneConfig, TriangulateConfig, shaping
 from twoview.errors import DetectorError, FormatError, SessionError, SyncError, TwoViewError
 from twoview.poses import Poses2D
 from twoview.progress import OnProgress, is_first
@@ -403,18 +403,24 @@ def triangulate_session(
     without: Sequence[str] = (),
     model: str = "twoview-small",
     config: TriangulateConfig | None = None,
+    filter: FilterConfig | None = None,
     trust: Collection[str] = (),
     on_progress: OnProgress | None = None,
 ) -> list[tuple[Triangulation, list[Path]]]:
     """3D of every take from all views, written with its sigmas as one Poses3D file per view beside the detections.
 
+    filter  smoothing of the poses that are written, off by default; sigmas are those of the poses before it
+
     The session remembers the athlete's height, for where `config` names none.
     """
+    from twoview.biomechanics.filtering import filter_poses
     from twoview.lifting.model import load_model
     from twoview.reconstruction.triangulation import triangulate_takes
     from twoview.workflow import remembered
 
     config = remembered.with_height(session.folder, config or TriangulateConfig())
+    filter = filter or FilterConfig()
+    settings = shaping(config) | ({"filter": shaping(filter)} if filter.is_on else {})
     loaded = load_takes(session, views, takes=takes, without=without)
     written = []
     with ExitStack() as held:
@@ -428,8 +434,8 @@ def triangulate_session(
             inputs |= {"sync": records.fingerprint(session.sync_path(result.take)), "model": made_with}
             remove_triangulated(session, result.take)  # the views' files belong together
             for view in result.views:
-                poses, sigma = result.poses(view), result.sigma_of(view)
-                records.save(folder / f"{view}.npz", poses, inputs=inputs, settings=config, sigma=sigma)
+                poses, sigma = filter_poses(result.poses(view), filter), result.sigma_of(view)
+                records.save(folder / f"{view}.npz", poses, inputs=inputs, settings=settings, sigma=sigma)
             written.append((result, [folder / f"{view}.npz" for view in result.views]))
     if config.height_m:
         remembered.keep(session.folder, height_m=config.height_m)

@@ -166,7 +166,8 @@ def _describe_artefact(path: Path) -> Row:
         detected = f"{(value.score > 0).mean():.1%}"
         return {**start, "picture": f"{value.size[0]} x {value.size[1]} px", "joints detected": detected,
                 "detector": value.source.made_by}  # fmt: skip
-    return {**start, "unit": value.unit, "origin": value.origin, "model": value.source.made_by}
+    filtered = value.filter or "none"
+    return {**start, "unit": value.unit, "origin": value.origin, "model": value.source.made_by, "filter": filtered}
 
 
 def _span(poses: Poses2D | Poses3D) -> str:

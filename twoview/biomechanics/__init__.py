@@ -1,0 +1,1 @@
+"""What a coach reads off 3D poses: smoothing in Hz, joint angles and events."""
