@@ -15,13 +15,15 @@ from numpy import ndarray as Array
 
 from twoview.config import TriangulateConfig
 from twoview.errors import DetectorError, SyncError
+from twoview.geometry.cameras import project
 from twoview.geometry.framing import DEFAULT_FOCAL
 from twoview.geometry.similarity import rooted
 from twoview.poses import Poses2D, Poses3D
 from twoview.progress import OnProgress, Progress, report
 from twoview.reconstruction.bundle_adjustment import Noise
 from twoview.reconstruction.self_calibration import Solution, TakeArrays, solve
-from twoview.skeleton import H36M17, stature
+from twoview.reconstruction.solved_cameras import SolvedCamera
+from twoview.skeleton import BODY_M, H36M17, stature
 from twoview.takes import ResampledTake, Take, resample
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 Lift = Callable[[Poses2D], Poses3D]
 MIN_FRAMES = 8
 UNRELIABLE_M = 0.08  # a frame is unreliable if the median of its joints' sigmas is larger
+DOUBTFUL = 0.1  # score of a joint in `reprojected` that is not accurate enough
 KNOWN_FOCAL = 0.02  # sigma of the log of a focal length that the user gave
 
 # When to warn.
@@ -58,6 +61,8 @@ class Triangulation:
     residual    view -> median reprojection distance as a share of the body's size
     lifter_mm   view -> mm, mean distance of the lifter's answer for that view alone from this 3D, root-relative, on a
                 body of common size: without truth the best that is known of the lifter's error
+    bones_m     (J - 1,) m       in the order of the skeleton's bones
+    cameras     view -> where it stands, its focal length and its clock
     """
 
     take: str
@@ -75,6 +80,7 @@ class Triangulation:
     residual: Mapping[str, float]
     lifter_mm: Mapping[str, float]
     bones_m: Array
+    cameras: Mapping[str, SolvedCamera]
     unit: Literal["screen", "m"]
     warnings: tuple[str, ...]
 
@@ -96,6 +102,16 @@ class Triangulation:
         else:
             xyz = rooted(points) * self._per_meter(view)[..., None]
         return Poses3D(xyz, self.view_time[view], origin=origin, unit=self.unit, view=view)
+
+    def reprojected(self, view: str) -> Poses2D:
+        """Where the 3D lies in a view's picture, on that view's own clock, to compare with what is seen there.
+
+        Joints whose sigma is large, and unreliable frames, have a low score.
+        """
+        xy = project(self.points[view], self.focal_px[view]) + self.cameras[view].principal_point_px
+        limit = UNRELIABLE_M * float(self.bones_m.sum()) / BODY_M
+        sure = (self.sigma < limit) & self.reliable[:, None]
+        return Poses2D(xy, np.where(sure, 1.0, DOUBTFUL), self.view_time[view], H36M17, self.size[view], view=view)
 
     def sigma_of(self, view: str) -> Array:
         """Sigma (S, J) of every joint in every frame of `poses(view)`, in their unit; of unreliable frames too."""
@@ -240,6 +256,15 @@ def _triangulation(grid: ResampledTake, solution: Solution, start: Array, config
     sigma = solution.sigma * scale
     reliable = (np.median(sigma[:, 1:], axis=1) < UNRELIABLE_M * scale) & (grid.score > 0).any(axis=(0, 2))
 
+    window, clocks = round(config.moving_s * grid.rate), grid.take.sync.clocks
+    start_s = grid.time[np.arange(len(solution.rotation)) * window]
+    cameras = {
+        view: SolvedCamera(
+            (int(grid.size[v, 0]), int(grid.size[v, 1])), float(solution.focal[v]), clocks[view], start_s,
+            solution.rotation[:, v], solution.translation[:, v] * scale, solution.delay_s[:, v],
+        )
+        for v, view in enumerate(views)
+    }  # fmt: skip
     apart = np.array(
         [
             lifter_distance(start[v], solution.joints[v], reliable, focal=solution.focal[v], width=grid.size[v, 0])
@@ -252,13 +277,13 @@ def _triangulation(grid: ResampledTake, solution: Solution, start: Array, config
 
     result = Triangulation(
         take=grid.take.name, time=grid.time, view_time=grid.view_time,
-        size={view: (int(width), int(height)) for view, (width, height) in zip(views, grid.size, strict=True)},
+        size={view: camera.size for view, camera in cameras.items()},
         points={view: solution.joints[v] * scale for v, view in enumerate(views)},
         sigma=sigma, reliable=reliable,
         swapped={view: solution.swapped[v] for v, view in enumerate(views)},
         focal_px=by_view(solution.focal), angle_deg=by_view(angle), turned_deg=by_view(solution.turned_deg.max(axis=0)),
         delay_s=by_view(delay), residual=by_view(residual), lifter_mm=by_view(apart),
-        bones_m=solution.bones * scale,
+        bones_m=solution.bones * scale, cameras=cameras,
         unit="m" if config.height_m else "screen", warnings=(),
     )  # fmt: skip
     return replace(result, warnings=tuple(_warnings(result)))
