@@ -242,7 +242,7 @@ def _refuse_links(folder: Path) -> None:
     """Raise SessionError for a link to a folder: in a session from a stranger, what is written would go anywhere."""
     with suppress(FileNotFoundError, NotADirectoryError, PermissionError), os.scandir(folder) as entries:
         for entry in entries:
-            if entry.is_symlink() and entry.is_dir():
+            if entry.is_symlink() and os.path.isdir(entry.path):  # a link to itself is none
                 raise SessionError(
                     f"{entry.path} is a link to another folder, and a session keeps its files inside",
                     hint="put the folder itself there; a link to the whole session works",
