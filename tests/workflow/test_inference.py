@@ -7,12 +7,14 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from blobs import film
 from scenes import small_scene
 
 from twoview.config import DetectConfig, InferConfig
 from twoview.errors import ConfigError, DetectorError, FormatError, LifterError
+from twoview.storage import records
 from twoview.workflow.inference import infer_file
 
 MARKERS = DetectConfig(detector="markers:Markers")
@@ -213,3 +215,23 @@ def test_a_model_that_is_replaced_while_it_is_loaded_makes_no_result(folder, oth
     with pytest.raises(SessionError, match="replaced"):
         infer(folder, picture=False)
     assert not (folder / "out.npz").exists()
+
+
+@pytest.mark.parametrize(("formats", "hint"), [(("csv", "fbx"), "trc"), (("csv", "trc"), "--height")])
+def test_a_format_that_cannot_be_written_is_refused_before_any_work(folder, formats, hint):
+    with pytest.raises(FormatError) as error:
+        infer_file(folder / "a.mp4", "start.pt", folder / "out", formats=formats, detect_config=MARKERS)
+    assert hint in error.value.hint
+    assert list(folder.glob("out*")) == []
+
+
+def test_rows_that_are_not_the_frames_are_said(folder):
+    height = InferConfig(height_m=1.75)
+    made = infer_file(folder / "a.mp4", "start.pt", folder / "out", config=height, detect_config=MARKERS, picture=False)
+    found = made.detections
+    missed = np.arange(len(found)) == 5
+    uneven = replace(found, xy=found.xy[~missed], score=found.score[~missed], time=found.time[~missed])
+    records.save(folder / "uneven.npz", uneven)
+    again = infer_file(folder / "uneven.npz", "start.pt", folder / "u", config=height, formats=("csv", "trc"))
+    (said,) = (sentence for sentence in again.warnings if "rows" in sentence)
+    assert said.startswith(f"trc: {len(found)} rows at 30 per second from {len(found) - 1} frames")

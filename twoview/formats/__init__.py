@@ -6,15 +6,15 @@ whole or not at all, and formats whose readers expect meters refuse poses withou
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 from twoview import plugins
 from twoview.errors import FormatError
+from twoview.formats.c3d import MOST_COUNTED
+from twoview.formats.even import at_even_rate
 from twoview.poses import Poses3D
 from twoview.storage.records import atomic
-
-Writer = Callable[[Poses3D, Path], None]
 
 # Name (and file suffix) -> "module:function".
 FORMATS: dict[str, str] = {
@@ -25,6 +25,45 @@ FORMATS: dict[str, str] = {
     "html": "twoview.visualization.viewer:write_page",
 }
 METRIC = ("trc", "c3d")  # their readers expect meters
+EVEN = ("trc", "c3d")  # they have one rate and no times
+NAMED = ("trc",)  # they contain their own name, which their writers take as `name`
+
+
+def format_of(path: Path | str) -> str:
+    """The format that a file's suffix names; "" for none."""
+    suffixes = Path(path).suffixes
+    endings = ("".join(suffixes[start:]).lstrip(".").lower() for start in range(len(suffixes)))
+    return next((ending for ending in endings if ending in FORMATS), "")
+
+
+def check(formats: Sequence[str], *, unit: str = "m") -> None:
+    """Raise for formats that `write` would refuse poses of that unit in: before anything is computed.
+
+    Raises FormatError for an unknown format, and for one that needs meters where the unit is not "m".
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise FormatError(f"unknown format {name!r}", hint=f"choose one of {', '.join(FORMATS)}")
+        if name in METRIC and unit != "m":
+            raise FormatError(
+                f"without the athlete's height poses have no scale (unit {unit!r}), and {name} files are in meters",
+                hint="give the athlete's height in meters: --height 1.78",
+            )
+
+
+def notes(poses: Poses3D, formats: Sequence[str]) -> tuple[str, ...]:
+    """What files in these formats hold other than the poses, in plain sentences: rows at a rate of their own."""
+    even = [name for name in formats if name in EVEN]
+    if not even or not len(poses):
+        return ()
+    made = at_even_rate(poses)
+    said = [f"{', '.join(even)}: {made.note}; csv and json keep the frames"] if made.note else []
+    if "c3d" in even and (missed := len(made.poses) - MOST_COUNTED) > 0:
+        said.append(
+            f"c3d: a program that reads the number of frames in the header alone misses the last {missed} of "
+            f"{len(made.poses)}; ezc3d and c3d read all"
+        )
+    return tuple(said)
 
 
 def write(poses: Poses3D, path: Path | str, format: str = "", *, force: bool = False) -> Path:
@@ -37,17 +76,12 @@ def write(poses: Poses3D, path: Path | str, format: str = "", *, force: bool = F
     MissingBackend when a format needs a package that is not installed.
     """
     path = Path(path)
-    name = format or path.suffix.lstrip(".").lower()
-    if name not in FORMATS:
-        raise FormatError(f"unknown format {name!r}", hint=f"choose one of {', '.join(FORMATS)}")
+    name = format or format_of(path) or path.suffix.lstrip(".").lower()
+    check([name], unit="m" if force else poses.unit)
     if not len(poses):
         raise FormatError(f"there is no pose to write to {path}", hint="was an athlete found in the video?")
-    if name in METRIC and poses.unit != "m" and not force:
-        raise FormatError(
-            f"{path.name}: these poses have no scale (unit {poses.unit!r}), and {name} files are in meters",
-            hint="give the athlete's height in meters: --height 1.78",
-        )
-    writer: Writer = plugins.load(FORMATS[name], "format", FormatError)
+    writer = plugins.load(FORMATS[name], "format", FormatError)
+    more = {"name": path.name} if name in NAMED else {}
     with atomic(path) as temporary:
-        writer(poses, temporary)
+        writer(poses, temporary, **more)
     return path

@@ -6,22 +6,27 @@ from pathlib import Path
 
 import numpy as np
 
-from twoview.formats.markers import at_even_rate, marker_names, y_up
+from twoview.formats.even import at_even_rate, rate_text
+from twoview.formats.markers import marker_names, y_up
 from twoview.poses import Poses3D
 
 _KEYS = ("DataRate", "CameraRate", "NumFrames", "NumMarkers", "Units", "OrigDataRate", "OrigDataStartFrame",
          "OrigNumFrames")  # fmt: skip
 
 
-def write_trc(poses: Poses3D, path: Path) -> None:
-    """Write markers in meters, y up, at the true rate; a gap is empty. Times are those of the view's clock."""
-    even, rate = at_even_rate(poses)
+def write_trc(poses: Poses3D, path: Path, *, name: str = "") -> None:
+    """Write markers in meters, y up, at the true rate; a gap is empty. Times are those of the view's clock.
+
+    name  of the file, for its first line; default: that of the path. Rate and number of the frames before they were
+          made even are OrigDataRate and OrigNumFrames.
+    """
+    made = at_even_rate(poses)
+    even, rate = made.poses, rate_text(made.rate)
     names = marker_names(even.skeleton)
-    speed = f"{rate:.6f}".rstrip("0").rstrip(".")
-    values = (speed, speed, str(len(even)), str(len(names)), "m", speed, "1", str(len(even)))
+    values = (rate, rate, str(len(even)), str(len(names)), "m", rate_text(made.frame_rate), "1", str(made.frames))
     axes = "\t".join(f"X{n}\tY{n}\tZ{n}" for n in range(1, len(names) + 1))
     lines = [
-        f"PathFileType\t4\t(X/Y/Z)\t{poses.view or 'poses'}.trc",
+        f"PathFileType\t4\t(X/Y/Z)\t{name or path.name}",
         "\t".join(_KEYS),
         "\t".join(values),
         "Frame#\tTime\t" + "\t\t\t".join(names) + "\t\t",

@@ -15,7 +15,7 @@ import numpy as np
 from twoview.biomechanics.filtering import filter_poses
 from twoview.config import DetectConfig, FilterConfig, InferConfig, shaping
 from twoview.errors import FormatError, MissingBackend, SessionError, StorageError
-from twoview.formats import FORMATS, write
+from twoview.formats import FORMATS, check, notes, write
 from twoview.poses import Poses2D, Poses3D
 from twoview.progress import OnProgress
 from twoview.storage import records
@@ -103,6 +103,7 @@ def infer_file(
     folder = Path(session) if session is not None else None
     if folder is not None:
         config = remembered.with_height(folder, config)
+    check(formats, unit="m" if config.height_m else "screen")
     found = detect_config if folder is None else remembered.with_detector(folder, detect_config)
     with locked(out.with_name(f".{out.name}.lock"), f"the results {out}"):
         if source.suffix != ".npz":
@@ -182,7 +183,8 @@ def _infer_alone(
     asked = {"poses": path} | {format: _beside(out, f".{format}") for format in formats}
     if picture and view is not None:
         asked |= {"overlay": _beside(out, ".mp4"), "contact sheet": _beside(out, ".png")}
-    found = Inferred(poses, before, poses2d, asked, fresh, warnings(poses), athlete)
+    said = (*warnings(poses), *notes(poses, formats))
+    found = Inferred(poses, before, poses2d, asked, fresh, said, athlete)
     derived.write_formats(found, formats)
     derived.draw(source, found, [detections, *files], on_progress)
     return found
@@ -272,9 +274,6 @@ class _Derived:
                     log.warning("%s was removed: it held other poses, and %s", file, error.message)
                 else:
                     self._record(suffix, source)
-        for format in formats:
-            if format not in FORMATS:
-                write(found.poses, _beside(self.out, f".{format}"), format)  # raises with the formats that there are
 
     def draw(self, video: Path, found: Inferred, sources: Sequence[Path], on_progress: OnProgress | None) -> None:
         """Draw those of the pictures in `found.files` that are missing or show other poses; remove others that do."""
