@@ -57,6 +57,7 @@ _NAMES = {
     "convert": "lifting.model",
     "pretrain": "training.pretraining",
     "triangulate": "reconstruction.triangulation",
+    "triangulate_session": "workflow.triangulation",
     "plan": "training.planning",
     "reproduce": "workflow.reproduction",
     "remove": "workflow.takes",

@@ -551,6 +551,26 @@ def triangulate_filtered(place, _):
     assert head["settings"]["filter"]["fill_s"] == 0.1
 
 
+@tries("triangulate", "--format", "--picture")
+def triangulate_for_others(place, _):
+    command = ("triangulate", "--model", "start.pt", "--height", "1.75")
+    place.refused(*command, "--format", "csv,pdf", because="unknown format 'pdf'")
+    folder = place.path("session/takes/take1/triangulated")
+    assert not folder.exists()
+    assert "up to date" not in place(*command, "--format", "csv,trc", "--no-picture").out
+    assert {path.name for path in folder.iterdir()} == {
+        "a.npz", "b.npz", "a.csv", "b.csv", "a.trc", "b.trc", "solved",
+    }  # fmt: skip
+    said = place(*command, "--json").json["takes"][0]
+    assert said["fresh"] is False
+    assert {"a.mp4", "a.png", "b.mp4", "b.png", "solved/cameras.json", "solved/pose2sim.toml"} < set(said["files"])
+    again = place(*command).out
+    assert "up to date" in again
+    assert "a.png" in again
+    assert "next: twoview show session/takes/take1/triangulated/a.npz" in again
+    place("show", "session/takes/take1/triangulated/a.npz")
+
+
 @tries("triangulate", "--views", "--height", "--model", "--session", "--config", "--set", "--json")
 def triangulate(place, _):
     shutil.move(place.path("session"), place.path("other"))
@@ -715,7 +735,7 @@ def trust(place, monkeypatch):
     for command, function in {
         "finetune --views a,b --config loss.json": "twoview.workflow.stages.finetune_session",
         "plan --weights m.pt": "twoview.workflow.stages.plan_session",
-        "triangulate --model m.pt": "twoview.workflow.stages.triangulate_session",
+        "triangulate --model m.pt": "twoview.workflow.triangulation.triangulate_session",
         "detect --config detect.json": "twoview.workflow.stages.detect_views",
         "pretrain pretrain.json": "twoview.training.pretraining.pretrain",
     }.items():

@@ -22,6 +22,7 @@ from twoview.cli.options import (
     set_option,
 )  # fmt: skip
 from twoview.command_settings import resolve
+from twoview.formats import FORMATS
 from twoview.storage.session import open_session
 
 
@@ -30,7 +31,9 @@ def triangulate(
     take: Takes = None,
     without: Without = None,
     height: Annotated[float | None, flag("triangulate.height_m", "--height")] = None,
+    format: Annotated[str | None, typer.Option(help=f"Additional formats to write: {','.join(FORMATS)}.")] = None,
     filter: Annotated[str | None, flag("filter.kind", "--filter")] = None,
+    picture: Annotated[bool, typer.Option(help="Draw the 3D over every video, and contact sheets.")] = True,
     model: Annotated[str, typer.Option(help="Lifter for the first estimate: a name or a file.")] = "twoview-small",
     session: SessionFolder = DEFAULT_SESSION,
     config: Annotated[Path | None, config_file("triangulate")] = None,
@@ -40,7 +43,7 @@ def triangulate(
 ) -> None:
     """Compute 3D poses of the takes from all views together, without calibration."""
     from twoview.workflow.remembered import keep
-    from twoview.workflow.stages import triangulate_session
+    from twoview.workflow.triangulation import triangulate_session
 
     flags, trusted = {"height_m": height, "filter.kind": filter}, trust or ()
     settings = resolve("triangulate", file=config, flags=flags, sets=sets or (), trust=trusted)
@@ -48,19 +51,27 @@ def triangulate(
     if height == 0:
         keep(store.folder, height_m=0.0)
     with console.progress() as on_progress:
-        found = triangulate_session(
+        made = triangulate_session(
             store, views=names(views), takes=names(take), without=names(without) or (), model=model,
-            config=settings.triangulate, filter=settings.filter, trust=trusted, on_progress=on_progress,
+            config=settings.triangulate, filter=settings.filter, formats=names(format) or (), picture=picture,
+            trust=trusted, on_progress=on_progress,
         )  # fmt: skip
     if json:
-        console.as_json({"takes": [result.summary() for result, _ in found]})
+        console.as_json({"takes": [one.summary() for one in made]})
         return
     rows = []
-    for result, _ in found:
+    for one in made:
+        result = one.result
         second = result.views[1]
         angle, residual = result.angle_deg[second], max(result.residual.values())
         sigma = float(result.summary()["sigma_mm"])
-        rows.append([result.take, f"{angle:.0f}", f"{result.reliable.mean():.0%}", f"{sigma:.0f}", f"{residual:.1%}"])
-        console.warn(*(f"{result.take}: {sentence}" for sentence in result.warnings))
-    console.table(["take", "angle (deg)", "reliable frames", "sigma (mm)", "residual (share of body)"], rows)
-    console.saved(*(path for _, files in found for path in files))
+        state = "" if one.fresh else "up to date"
+        rows.append(
+            [result.take, f"{angle:.0f}", f"{result.reliable.mean():.0%}", f"{sigma:.0f}", f"{residual:.1%}", state]
+        )
+        console.warn(*(f"{result.take}: {sentence}" for sentence in one.warnings))
+    titles = ["take", "angle (deg)", "reliable frames", "sigma (mm)", "residual (share of body)", ""]
+    console.table(titles, rows)
+    first = made[0]
+    files = first.files.values() if len(made) == 1 else [one.folder for one in made]
+    console.saved(*files, next=f"twoview show {console.short(first.files[f'{first.result.views[0]}.npz'])}")

@@ -306,12 +306,12 @@ def save(
     *,
     inputs: Any = None,
     settings: Any = None,
-    sigma: Array | None = None,
+    arrays: Mapping[str, Array] | None = None,
     athlete: Mapping[str, Any] | None = None,
 ) -> None:
     """Write poses or a sync with a header that names its inputs and settings.
 
-    sigma    (T, J) of the joints of a Poses3D, in its unit, for those who read the file; `load` leaves it there
+    arrays   more of a Poses3D by name, such as sigmas, for those who read the file; `load` leaves them there
     athlete  how the athlete of a Poses2D was chosen among several people, for the header
     """
     if isinstance(value, Poses2D):
@@ -324,7 +324,7 @@ def save(
         more |= {"skeleton": value.skeleton.name, "source": asdict(value.source)}
         more |= {"filter": value.filter} if value.filter else {}
         head = header("poses3d", inputs=inputs, settings=settings, **more)
-        known = {} if sigma is None else {"sigma": sigma.astype(np.float32)}
+        known = {name: a.astype(np.float32) if a.dtype.kind == "f" else a for name, a in (arrays or {}).items()}
         known |= {} if value.adapted_share is None else {"adapted_share": value.adapted_share}
         write_npz(path, head, {"xyz": value.xyz, "time": value.time, **known})
     elif isinstance(value, Sync):

@@ -15,7 +15,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from twoview.config import DetectConfig, FilterConfig, FinetuneConfig, TriangulateConfig, shaping
+from twoview.config import DetectConfig, FinetuneConfig, TriangulateConfig
 from twoview.errors import DetectorError, FormatError, SessionError, SyncError, TwoViewError
 from twoview.poses import Poses2D
 from twoview.progress import OnProgress, is_first
@@ -26,7 +26,6 @@ from twoview.timeline import Sync
 from twoview.workflow.models import keep_better, use_run
 
 if TYPE_CHECKING:
-    from twoview.reconstruction.triangulation import Triangulation
     from twoview.takes import Take
     from twoview.training.finetuning import Run
     from twoview.training.planning import Plan
@@ -395,59 +394,19 @@ def plan_session(
     return plan(found, model, config, triangulation=triangulation, on_progress=on_progress)
 
 
-def triangulate_session(
-    session: Session,
-    *,
-    views: Sequence[str] | None = None,
-    takes: Sequence[str] | None = None,
-    without: Sequence[str] = (),
-    model: str = "twoview-small",
-    config: TriangulateConfig | None = None,
-    filter: FilterConfig | None = None,
-    trust: Collection[str] = (),
-    on_progress: OnProgress | None = None,
-) -> list[tuple[Triangulation, list[Path]]]:
-    """3D of every take from all views, written with its sigmas as one Poses3D file per view beside the detections.
-
-    filter  smoothing of the poses that are written, off by default; sigmas are those of the poses before it
-
-    The session remembers the athlete's height, for where `config` names none.
-    """
-    from twoview.biomechanics.filtering import filter_poses
-    from twoview.lifting.model import load_model
-    from twoview.reconstruction.triangulation import triangulate_takes
-    from twoview.workflow import remembered
-
-    config = remembered.with_height(session.folder, config or TriangulateConfig())
-    filter = filter or FilterConfig()
-    settings = shaping(config) | ({"filter": shaping(filter)} if filter.is_on else {})
-    loaded = load_takes(session, views, takes=takes, without=without)
-    written = []
-    with ExitStack() as held:
-        for take in loaded:
-            held.enter_context(session.lock(take.name))
-        made_with = records.fingerprint(model) if Path(model).exists() else model
-        found = triangulate_takes(loaded, load_model(model, trust=trust), config=config, on_progress=on_progress)
-        for result in found:
-            folder = session.take_folder(result.take) / "triangulated"
-            inputs = {view: records.fingerprint(session.detection_path(result.take, view)) for view in result.views}
-            inputs |= {"sync": records.fingerprint(session.sync_path(result.take)), "model": made_with}
-            remove_triangulated(session, result.take)  # the views' files belong together
-            for view in result.views:
-                poses, sigma = filter_poses(result.poses(view), filter), result.sigma_of(view)
-                records.save(folder / f"{view}.npz", poses, inputs=inputs, settings=settings, sigma=sigma)
-            written.append((result, [folder / f"{view}.npz" for view in result.views]))
-    if config.height_m:
-        remembered.keep(session.folder, height_m=config.height_m)
-    return written
-
-
 def load(path: Path | str, *, trust: Collection[str] = ()) -> Any:
-    """Any file of this project: Poses2D, Poses3D, a Sync, or a model (`.pt`). trust: lifters, see `load_model`."""
+    """Any file of this project: Poses2D, Poses3D, a Sync, a Triangulation, or a model (`.pt`).
+
+    trust: lifters, see `load_model`
+    """
     if Path(path).suffix == ".pt":
         from twoview.lifting.model import load_model
 
         return load_model(path, trust=trust)
+    if Path(path).suffix == ".npz" and records.read_header(path)["format"] == "triangulation":
+        from twoview.reconstruction.triangulation_file import load_triangulation
+
+        return load_triangulation(path)
     return records.load(path)
 
 

@@ -1,0 +1,257 @@
+"""Two-view 3D of a session: solved once, written with its cameras, drawn, and never shown beside other poses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from bodies import moving_body, two_views
+from scenes import small_scene
+from session_takes import put_take
+
+import twoview
+from twoview.config import FilterConfig, TriangulateConfig
+from twoview.errors import FormatError, LifterError
+from twoview.formats import FORMATS
+from twoview.poses import Poses2D
+from twoview.reconstruction.solved_cameras import cameras_from_json
+from twoview.skeleton import H36M17
+from twoview.storage import records
+from twoview.storage.session import Session, open_session
+from twoview.timeline import ClockMap, Sync
+from twoview.workflow.remembered import keep
+from twoview.workflow.stages import add_videos, save_sync
+from twoview.workflow.triangulation import triangulate_session
+
+METERS = TriangulateConfig(height_m=1.8)
+
+
+@pytest.fixture
+def session(tmp_path) -> Session:
+    """Two takes without videos that could be played."""
+    put_take(tmp_path / "s", "t1", seconds=1.5)
+    return put_take(tmp_path / "s", "t2", seconds=1.5, seed=1)
+
+
+def solve(session, start, **more):
+    """What the command does, without pictures."""
+    return triangulate_session(session, model=str(start), **{"picture": False, "config": METERS, **more})
+
+
+def contents(session) -> dict[str, bytes]:
+    """Every file of the two-view 3D of all takes."""
+    paths = [path for path in session.folder.glob("takes/*/triangulated/**/*") if path.is_file()]
+    return {str(path.relative_to(session.folder)): path.read_bytes() for path in paths}
+
+
+def test_what_is_up_to_date_is_loaded_as_it_was_solved(session, start):
+    first = solve(session, start)
+    before = contents(session)
+    start.write_bytes(start.read_bytes())
+    copy = start.with_name("copy.pt")
+    shutil.copyfile(start, copy)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("twoview.lifting.model.load_model", lambda *_, **__: pytest.fail("the lifter is not needed"))
+        again = solve(session, copy)  # the same content
+    assert [one.fresh for one in (*first, *again)] == [True, True, False, False]
+    assert contents(session) == before
+    for one, other in zip(first, again, strict=True):
+        assert one.result.summary() == other.result.summary()
+        assert one.result.warnings == other.result.warnings
+        for name in ("time", "sigma", "reliable", "bones_m"):
+            assert np.array_equal(getattr(one.result, name), getattr(other.result, name))
+        for name in ("points", "view_time", "swapped", "size"):
+            for view, value in getattr(one.result, name).items():
+                assert np.array_equal(value, getattr(other.result, name)[view])
+        for view, poses in one.poses.items():
+            assert np.array_equal(poses.xyz, other.poses[view].xyz, equal_nan=True)
+
+
+def test_what_shaped_a_solution_has_it_solved_again(session, start):
+    def fresh(**more):
+        return [one.fresh for one in solve(session, start, **more)]
+
+    alone = replace(METERS, same_athlete=False)
+    assert fresh() == [True, True]
+    assert fresh(config=TriangulateConfig(height_m=1.9)) == [True, True]
+    assert fresh(config=alone) == [True, True]
+    assert fresh(config=alone, takes=["t1"]) == [False]
+    path = session.detection_path("t1", "a")
+    poses, head = records.load(path), records.read_header(path)
+    records.save(path, replace(poses, xy=poses.xy + 1), inputs=head["inputs"])
+    assert fresh(config=alone) == [True, False]
+    assert fresh() == [True, True]
+    records.save(path, poses, inputs=head["inputs"])
+    assert fresh() == [True, True]  # one athlete: each take shapes all
+    assert fresh(takes=["t1"]) == [True]
+    sync = records.load(session.sync_path("t2"))
+    save_sync(session, "t2", replace(sync, warnings=("other",)), settings={})
+    assert fresh(takes=["t2"]) == [True]
+    other = start.with_name("other.pt")
+    other.write_bytes(b"no model")
+    with pytest.raises(LifterError):
+        solve(session, other)
+
+
+@pytest.mark.parametrize("name", ["a.npz", "solved/triangulation.npz", "solved/cameras.json", "solved/made.json",
+                                  "solved/pose2sim.toml", "a.csv"])  # fmt: skip
+@pytest.mark.parametrize("damage", ["gone", "half"])
+def test_a_file_that_is_lost_or_damaged_is_made_again(session, start, name, damage):
+    solve(session, start, takes=["t1"], formats=["csv"])
+    path, before = session.take_folder("t1") / "triangulated" / name, contents(session)
+    content = path.read_bytes()
+    path.unlink()
+    if damage == "half":
+        path.write_bytes(content[: len(content) // 2])
+    solve(session, start, takes=["t1"], formats=["csv"])
+    assert contents(session) == before
+
+
+def test_a_half_file_with_a_whole_header_is_solved_again(session, start):
+    solve(session, start, takes=["t1"])
+    path, before = session.take_folder("t1") / "triangulated" / "solved" / "triangulation.npz", contents(session)
+    head, arrays = records.read_npz(path)
+    for wrong in ({**arrays, "sigma": arrays["sigma"][:-1]}, {k: v for k, v in arrays.items() if k != "points"}):
+        records.write_npz(path, head, wrong)
+        with pytest.raises(FormatError, match="is damaged"):
+            twoview.load(path)
+        assert solve(session, start, takes=["t1"])[0].fresh
+        assert contents(session) == before
+
+
+def test_the_files_hold_sigmas_reliability_swaps_and_cameras(session, start):
+    (made,) = solve(session, start, takes=["t1"])
+    result, folder = made.result, session.take_folder("t1") / "triangulated"
+    for view in result.views:
+        with np.load(folder / f"{view}.npz", allow_pickle=False) as file:
+            assert np.allclose(file["sigma"], result.sigma_of(view), rtol=1e-6)
+            assert np.array_equal(file["reliable"], result.reliable)
+            assert np.array_equal(file["swapped"], result.swapped[view])
+            assert np.array_equal(np.isfinite(file["xyz"]).all(axis=(1, 2)), result.reliable)
+    assert records.load(folder / "a.npz").unit == "m"
+    content = json.loads((folder / "solved" / "cameras.json").read_text())
+    assert content["format"] == "cameras"
+    assert "1.8 m" in content["convention"]["meters"]
+    cameras = cameras_from_json(content)
+    points = cameras["b"].camera().to_camera(result.points["a"])
+    assert np.median(np.linalg.norm(points - result.points["b"], axis=-1)) < 0.02
+    assert cameras["b"].clock == records.load(session.sync_path("t1")).clocks["b"]
+    assert np.array_equal(twoview.load(folder / "solved" / "triangulation.npz").points["b"], result.points["b"])
+    assert {"solved/pose2sim.toml", "solved/anipose.toml", "solved/caliscope.toml"} < set(made.files)
+    assert all(path.exists() for path in made.files.values())
+
+
+def test_cameras_in_hands_go_to_no_file_that_has_one_place_for_each(session, start):
+    (made,) = solve(session, start, takes=["t1"], config=replace(METERS, moving_s=0.5))
+    assert "solved/cameras.json" in made.files
+    assert not [name for name in made.files if name.endswith(".toml")]
+    assert not list(session.folder.glob("takes/t1/triangulated/solved/*.toml"))
+
+
+def test_every_format_is_written_for_every_view_and_follows_the_poses(session, start):
+    (made,) = solve(session, start, takes=["t1"], formats=list(FORMATS))
+    folder = session.take_folder("t1") / "triangulated"
+    for view in ("a", "b"):
+        for format in FORMATS:
+            assert (folder / f"{view}.{format}").stat().st_size > 100
+            assert made.files[f"{view}.{format}"] == folder / f"{view}.{format}"
+    before = contents(session)
+    smooth = FilterConfig(kind="butterworth", cutoff_hz=2.0)
+    (made,) = solve(session, start, takes=["t1"], filter=smooth)
+    assert not made.fresh
+    after = contents(session)
+    changed = {name.split("triangulated/")[1] for name in before if after[name] != before[name]} - {"solved/made.json"}
+    assert changed == {f"{view}.{ending}" for view in ("a", "b") for ending in ("npz", *FORMATS)}
+    solve(session, start, takes=["t1"])
+    now = contents(session)
+    differ = {name for name in before if now[name] != before[name]}
+    assert all(name.endswith((".html", "made.json")) for name in differ)  # plotly gives every page a number
+
+
+def test_formats_that_could_not_be_written_are_refused_before_any_work(session, start):
+    for formats, config, because in (
+        (["csv", "xyz"], METERS, "unknown format 'xyz'"),
+        (["trc"], TriangulateConfig(), "no scale"),
+    ):
+        with pytest.raises(FormatError, match=because):
+            solve(session, start.with_name("no such model.pt"), formats=formats, config=config)
+    assert not contents(session)
+
+
+def test_formats_of_an_earlier_call_are_made_again_or_removed(session, start, caplog):
+    solve(session, start, takes=["t1"], formats=["trc", "csv"])
+    folder = session.take_folder("t1") / "triangulated"
+    before = (folder / "a.csv").read_bytes()
+    solve(session, start, takes=["t1"], config=replace(METERS, height_m=1.6))
+    assert (folder / "a.csv").read_bytes() != before
+    assert (folder / "a.trc").exists()
+    keep(session.folder, height_m=0.0)
+    solve(session, start, takes=["t1"], config=TriangulateConfig())
+    assert (folder / "a.csv").exists()
+    assert not (folder / "a.trc").exists()
+    assert "a.trc was removed: it held other poses" in caplog.text
+
+
+def test_a_kill_leaves_no_file_that_shows_other_poses(session, start, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    solve(session, start, takes=["t1"], formats=["csv"])
+    folder = session.take_folder("t1") / "triangulated"
+    smooth, save = FilterConfig(kind="butterworth", cutoff_hz=2.0), records.save
+
+    def killed(path, *values, **more):
+        save(path, *values, **more)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(records, "save", killed)
+        with pytest.raises(Killed):
+            solve(session, start, takes=["t1"], filter=smooth)
+    assert not (folder / "a.csv").exists()
+    assert not (folder / "b.csv").exists() or records.load(folder / "b.npz").filter == ""
+
+
+def test_videos_that_cannot_be_drawn_cost_the_pictures_alone(session, start):
+    (made,) = solve(session, start, takes=["t1"], picture=True)
+    assert made.fresh
+    said = [sentence for sentence in made.warnings if "is not drawn" in sentence]
+    assert [sentence.split(":")[0] for sentence in said] == ["view a is not drawn", "view b is not drawn"]
+    assert "a.npz" in made.files
+    assert "a.png" not in made.files
+
+
+def walked(tmp_path) -> Session:
+    """A session of one take whose videos can be played, with 2D poses of a body that moves."""
+    small_scene(tmp_path, seconds=1.5)
+    session = add_videos(tmp_path / "s", [tmp_path / "a.mp4", tmp_path / "b.mp4"])[0]
+    rng = np.random.default_rng(0)
+    tracks, _ = two_views(moving_body(40, rng), rng, noise=0.002, focal=300.0)
+    for v, view in enumerate("ab"):
+        xy = tracks.xy[v] - np.array([960, 540]) + np.array([160, 120])
+        poses = Poses2D(xy, tracks.score[v], tracks.time - tracks.time[0], H36M17, (320, 240), view=view)
+        records.save(session.detection_path("take1", view), poses,
+                     inputs={"video": session.take("take1")[view].fingerprint})  # fmt: skip
+    save_sync(session, "take1", Sync("a", {"a": ClockMap(), "b": ClockMap()}), settings={})
+    return open_session(session.folder)
+
+
+def test_the_3d_is_drawn_over_both_videos_once(tmp_path, start):
+    session = walked(tmp_path)
+    (made,) = solve(session, start, picture=True)
+    folder = session.take_folder("take1") / "triangulated"
+    names = ["a.mp4", "a.png", "b.mp4", "b.png"]
+    assert [name for name in made.files if name in names] == names
+    before = {name: (folder / name).stat().st_mtime_ns for name in names}
+    solve(session, start, picture=True)
+    assert {name: (folder / name).stat().st_mtime_ns for name in names} == before
+    (folder / "b.png").unlink()
+    solve(session, start, picture=True)
+    after = {name: (folder / name).stat().st_mtime_ns for name in names}
+    assert [name for name in names if after[name] != before[name]] == ["b.png"]
+    solve(session, start, picture=True, filter=FilterConfig(kind="butterworth", cutoff_hz=2.0))
+    last = {name: (folder / name).stat().st_mtime_ns for name in names}
+    assert all(last[name] != after[name] for name in names)

@@ -1,0 +1,304 @@
+"""Two-view 3D of a session's takes: solved where it is not up to date, written, drawn, and its cameras kept.
+
+A take's folder `triangulated` holds the poses of every view with the formats and pictures of them, and `solved` with
+the whole solution and the cameras. Everything in it is made here, and goes when detections or clocks change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from twoview.biomechanics.filtering import filter_poses
+from twoview.config import FilterConfig, TriangulateConfig, shaping
+from twoview.errors import FormatError, MissingBackend, SessionError, VideoError
+from twoview.formats import FORMATS, METRIC, write
+from twoview.poses import Poses3D
+from twoview.progress import OnProgress
+from twoview.storage import records
+from twoview.storage.session import Session
+from twoview.workflow import remembered
+from twoview.workflow.stages import load_takes, present, remove_triangulated
+
+if TYPE_CHECKING:
+    from twoview.reconstruction.triangulation import Triangulation
+    from twoview.takes import Take
+
+log = logging.getLogger(__name__)
+
+SOLVED = "solved"  # folder of the whole solution and the cameras
+
+
+@dataclass(frozen=True)
+class Triangulated:
+    """Two-view 3D of a take, and the files that hold and show it.
+
+    poses     view -> the poses as they were written: root-relative, unreliable frames NaN, filtered if asked for
+    files     name below `folder` -> file
+    fresh     solved now, not loaded
+    warnings  plain sentences for the person who will rely on the poses
+    """
+
+    result: Triangulation
+    poses: Mapping[str, Poses3D]
+    folder: Path
+    files: Mapping[str, Path]
+    fresh: bool
+    warnings: tuple[str, ...] = ()
+
+    def summary(self) -> dict[str, Any]:
+        """The numbers and the files for a JSON file."""
+        more = {"unit": self.result.unit, "fresh": self.fresh, "files": {n: str(p) for n, p in self.files.items()}}
+        return {**self.result.summary(), **more, "warnings": list(self.warnings)}
+
+
+def triangulate_session(
+    session: Session,
+    *,
+    views: Sequence[str] | None = None,
+    takes: Sequence[str] | None = None,
+    without: Sequence[str] = (),
+    model: str = "twoview-small",
+    config: TriangulateConfig | None = None,
+    filter: FilterConfig | None = None,
+    formats: Sequence[str] = (),
+    picture: bool = True,
+    trust: Collection[str] = (),
+    on_progress: OnProgress | None = None,
+) -> list[Triangulated]:
+    """3D of every take from all views; what is up to date is only loaded.
+
+    model    lifter for the first estimate, a name or a file; it is loaded only where something is solved
+    filter   smoothing of the poses that are written, off by default; sigmas are those of the poses before it
+    formats  names in FORMATS, written for every view
+    picture  draw the reprojected 3D over every video, and contact sheets
+    trust    lifters that are no part of twoview and may run, see `load_model`
+
+    The session remembers the athlete's height, for where `config` names none. With `same_athlete`, takes are solved
+    together, so that one that is not up to date has all solved again.
+    Raises FormatError for a format that is unknown or needs the height, before any work.
+    """
+    config = remembered.with_height(session.folder, config or TriangulateConfig())
+    _check(formats, meters=bool(config.height_m))
+    loaded = load_takes(session, views, takes=takes, without=without)
+    made = []
+    with ExitStack() as held:
+        for take in loaded:
+            held.enter_context(session.lock(take.name))
+        heads = _heads(session, loaded, model, config)
+        folders = {take.name: _Folder.of(session, take.name, heads[take.name]) for take in loaded}
+        current = {name: found for name, folder in folders.items() if (found := folder.load()) is not None}
+        stale = [take for take in loaded if take.name not in current]
+        stale = loaded if stale and config.same_athlete else stale
+        fresh = {}
+        if stale:
+            from twoview.lifting.model import load_model
+            from twoview.reconstruction.triangulation import triangulate_takes
+
+            lifter = load_model(model, trust=trust)
+            if heads != _heads(session, loaded, model, config):
+                raise SessionError("the model was replaced while it was loaded", hint="run the same command again")
+            solved = triangulate_takes(stale, lifter, config=config, on_progress=on_progress)
+            fresh = {result.take: result for result in solved}
+        for take in loaded:
+            folder = folders[take.name]
+            if take.name in fresh:
+                remove_triangulated(session, take.name)  # all at once: the files belong together
+                folder.save(fresh[take.name], config.height_m)
+            result = fresh.get(take.name) or current[take.name]
+            poses = folder.write_poses(result, filter or FilterConfig())
+            folder.write_cameras(result, config.height_m)
+            folder.write_formats(poses, formats)
+            missing = folder.draw(result, poses, on_progress) if picture else []
+            said = (*result.warnings, *missing)
+            made.append(
+                Triangulated(result, poses, folder.path, folder.files(result, formats), take.name in fresh, said)
+            )
+    if config.height_m:
+        remembered.keep(session.folder, height_m=config.height_m)
+    return made
+
+
+def _check(formats: Sequence[str], *, meters: bool) -> None:
+    """Raises FormatError for formats that could not be written, before anything is computed."""
+    for name in formats:
+        if name not in FORMATS:
+            raise FormatError(f"unknown format {name!r}", hint=f"choose one of {', '.join(FORMATS)}")
+        if name in METRIC and not meters:
+            raise FormatError(
+                f"without the athlete's height poses have no scale, and {name} files are in meters",
+                hint="give the athlete's height in meters: --height 1.78",
+            )
+
+
+def _heads(session: Session, takes: Sequence[Take], model: str, config: TriangulateConfig) -> dict[str, records.Header]:
+    """Take -> the header that its solution has while it is up to date."""
+    from twoview.reconstruction.triangulation_file import FORMAT
+
+    own = {}
+    for take in takes:
+        views = {view: records.fingerprint(session.detection_path(take.name, view)) for view in take.views}
+        own[take.name] = {"views": views, "sync": records.fingerprint(session.sync_path(take.name))}
+    used = {"model": records.fingerprint(model) if Path(model).exists() else model}
+    if config.same_athlete and len(own) > 1:  # all of them shaped each solution
+        used["takes"] = hashlib.sha256(records.json_text(own).encode()).hexdigest()[:24]
+    return {
+        name: records.header(FORMAT, inputs={**inputs, **used}, settings=shaping(config))
+        for name, inputs in own.items()
+    }
+
+
+@dataclass(eq=False)
+class _Folder:
+    """The folder of a take's two-view 3D.
+
+    head  that of its solution while it is up to date; the other files have its inputs and settings
+    made  name of a file without a header -> fingerprints of what it was made from, as `solved/made.json` says
+    """
+
+    session: Session
+    take: str
+    path: Path
+    head: records.Header
+    made: dict[str, str]
+
+    @classmethod
+    def of(cls, session: Session, take: str, head: records.Header) -> _Folder:
+        """The folder of a take, as it is now."""
+        path, made = session.take_folder(take) / "triangulated", dict[str, str]()
+        with suppress(FormatError, AttributeError):
+            record = path / SOLVED / "made.json"
+            known = records.read_json(record)["made"] if record.exists() else {}
+            made = {str(name): str(source) for name, source in known.items()}
+        return cls(session, take, path, head, made)
+
+    @property
+    def solution(self) -> Path:
+        """The file of the whole solution."""
+        return self.path / SOLVED / "triangulation.npz"
+
+    def load(self) -> Triangulation | None:
+        """The solution, if it is up to date and whole."""
+        from twoview.reconstruction.triangulation_file import load_triangulation
+
+        if not records.is_current(self.solution, self.head):
+            return None
+        with suppress(FormatError):
+            return load_triangulation(self.solution)
+        return None
+
+    def save(self, result: Triangulation, height_m: float) -> None:
+        """Keep a solution."""
+        from twoview.reconstruction.triangulation_file import save_triangulation
+
+        save_triangulation(self.solution, result, self.head, height_m=height_m)
+
+    def write_poses(self, result: Triangulation, filter: FilterConfig) -> dict[str, Poses3D]:
+        """Write those of the views' poses that are not up to date; all of them, filtered."""
+        settings = {**self.head["settings"], **({"filter": shaping(filter)} if filter.is_on else {})}
+        wanted = records.header("poses3d", inputs=self.head["inputs"], settings=settings)
+        poses = {view: filter_poses(result.poses(view), filter) for view in result.views}
+        for view, own in poses.items():
+            path = self.path / f"{view}.npz"
+            if not (records.is_current(path, wanted) and _is_whole(path)):
+                for name in self.made:
+                    if name.startswith(f"{view}."):
+                        (self.path / name).unlink(missing_ok=True)  # it would show other poses
+                arrays = {
+                    "sigma": result.sigma_of(view),
+                    "reliable": result.reliable,
+                    "swapped": result.swapped[view],
+                }
+                records.save(path, own, inputs=wanted["inputs"], settings=settings, arrays=arrays)
+        return poses
+
+    def write_cameras(self, result: Triangulation, height_m: float) -> None:
+        """Write the cameras where they are not up to date; other tools' files only of cameras that stand still."""
+        from twoview.reconstruction.solved_cameras import TOMLS, cameras_json
+
+        path = self.path / SOLVED / "cameras.json"
+        head = records.header("cameras", inputs=self.head["inputs"], settings=self.head["settings"])
+        if not records.is_current(path, head):
+            records.write_json(path, {**head, **cameras_json(result.cameras, height_m=height_m)})
+        if any(camera.moves for camera in result.cameras.values()):
+            return
+        for tool, as_toml in TOMLS.items():
+            path, content = self.path / SOLVED / f"{tool}.toml", as_toml(result.cameras).encode()
+            if not path.exists() or path.read_bytes() != content:
+                with records.atomic(path) as temporary:
+                    temporary.write_bytes(content)
+
+    def write_formats(self, poses: Mapping[str, Poses3D], formats: Sequence[str]) -> None:
+        """Write the formats asked for, and again those that were there and were made from other poses."""
+        for view, own in poses.items():
+            source = records.fingerprint(self.path / f"{view}.npz")
+            for format in FORMATS:
+                name, file = f"{view}.{format}", self.path / f"{view}.{format}"
+                if format not in formats and self.made.get(name, source) == source:
+                    continue
+                try:
+                    write(own, file, format)
+                except (FormatError, MissingBackend) as error:
+                    file.unlink(missing_ok=True)
+                    self._record(name, None)
+                    if format in formats:
+                        raise
+                    log.warning("%s was removed: it held other poses, and %s", file, error.message)
+                else:
+                    self._record(name, source)
+
+    def draw(self, result: Triangulation, poses: Mapping[str, Poses3D], on_progress: OnProgress | None) -> list[str]:
+        """Draw those of the pictures that are not up to date; sentences about those that cannot be drawn."""
+        from twoview.visualization.overlay import contact_sheet, render
+
+        missing = []
+        for view, own in poses.items():
+            file = self.session.take(self.take)[view]
+            parts = [records.fingerprint(self.path / f"{view}.npz"), records.fingerprint(self.solution)]
+            source = " ".join([*parts, file.fingerprint])
+            for suffix in (".mp4", ".png"):
+                name = f"{view}{suffix}"
+                if self._is_current(name, source):
+                    continue
+                try:
+                    video = present(file, view, self.take)
+                    if suffix == ".mp4":
+                        render(video, result.reprojected(view), own, self.path / name, on_progress=on_progress)
+                    else:
+                        contact_sheet(video, result.reprojected(view), own, self.path / name)
+                except (SessionError, VideoError) as error:  # the 3D is as good without
+                    missing.append(f"view {view} is not drawn: {error.message}")
+                    break
+                self._record(name, source)
+        return missing
+
+    def files(self, result: Triangulation, formats: Sequence[str]) -> dict[str, Path]:
+        """Name -> file, of those that are there: poses, asked for formats, pictures, cameras."""
+        from twoview.reconstruction.solved_cameras import TOMLS
+
+        names = [f"{view}.npz" for view in result.views]
+        names += [f"{view}.{format}" for view in result.views for format in formats]
+        names += [f"{view}{suffix}" for view in result.views for suffix in (".mp4", ".png")]
+        names += [f"{SOLVED}/{name}" for name in ("cameras.json", *(f"{tool}.toml" for tool in TOMLS))]
+        return {name: self.path / name for name in names if (self.path / name).exists()}
+
+    def _is_current(self, name: str, source: str) -> bool:
+        return self.made.get(name) == source and (self.path / name).exists()
+
+    def _record(self, name: str, source: str | None) -> None:
+        self.made = {key: value for key, value in self.made.items() if key != name}
+        self.made |= {} if source is None else {name: source}
+        head = records.header("made", inputs=self.head["inputs"])
+        records.write_json(self.path / SOLVED / "made.json", {**head, "made": dict(sorted(self.made.items()))})
+
+
+def _is_whole(path: Path) -> bool:
+    with suppress(FormatError):
+        records.load(path)
+        return True
+    return False
