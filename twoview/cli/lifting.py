@@ -25,6 +25,7 @@ from twoview.cli.options import (
 )  # fmt: skip
 from twoview.command_settings import resolve
 from twoview.errors import SessionError
+from twoview.formats import FORMATS
 from twoview.storage.session import Session, open_session
 
 weights_app = typer.Typer(
@@ -36,7 +37,7 @@ def infer(
     video: Annotated[Path, typer.Argument(help="Video from one phone, or a file of 2D poses (.npz).")],
     model: Model = None,
     height: Annotated[float | None, flag("infer.height_m", "--height")] = None,
-    format: Annotated[str | None, typer.Option(help="Additional formats to write: csv,json,trc,c3d,html.")] = None,
+    format: Annotated[str | None, typer.Option(help=f"Additional formats to write: {','.join(FORMATS)}.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="Path of the results without suffix (default: in the session's results).")
     ] = None,

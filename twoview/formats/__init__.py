@@ -22,6 +22,8 @@ FORMATS: dict[str, str] = {
     "json": "twoview.formats.tables:write_json",
     "trc": "twoview.formats.trc:write_trc",
     "c3d": "twoview.formats.c3d:write_c3d",
+    "dlc.csv": "twoview.formats.keypoints:write_dlc",
+    "nc": "twoview.formats.keypoints:write_netcdf",
     "html": "twoview.visualization.viewer:write_page",
 }
 METRIC = ("trc", "c3d")  # their readers expect meters
