@@ -96,6 +96,11 @@ _TO_H36M: dict[str, tuple[tuple[int, ...], ...]] = {
 }  # fmt: skip
 
 
+def single_joints(source: Skeleton) -> dict[int, int]:
+    """Human3.6M joint -> the detector's joint that it is, for those that are one joint and no mean of several."""
+    return {ours: parts[0] for ours, parts in enumerate(_TO_H36M[source.name]) if len(parts) == 1}
+
+
 def skeleton(name: str) -> Skeleton:
     """The skeleton of that name. Raises FormatError with the known names."""
     if name not in SKELETONS:

@@ -18,7 +18,7 @@ from twoview.errors import FormatError, LifterError
 from twoview.formats import FORMATS
 from twoview.poses import Poses2D
 from twoview.reconstruction.solved_cameras import cameras_from_json
-from twoview.skeleton import H36M17
+from twoview.skeleton import H36M17, HALPE26, single_joints
 from twoview.storage import records
 from twoview.storage.session import Session, open_session
 from twoview.timeline import ClockMap, Sync
@@ -213,6 +213,36 @@ def test_a_kill_leaves_no_file_that_shows_other_poses(session, start, monkeypatc
             solve(session, start, takes=["t1"], filter=smooth)
     assert not (folder / "a.csv").exists()
     assert not (folder / "b.csv").exists() or records.load(folder / "b.npz").filter == ""
+
+
+def test_all_joints_of_the_detector_are_written_where_it_has_more(session, start):
+    solve(session, start, takes=["t1"])
+    assert not (session.take_folder("t1") / "triangulated" / "all_joints").exists()
+    names = single_joints(HALPE26)
+    for view in ("a", "b"):
+        path = session.detection_path("t1", view)
+        head, poses = records.read_header(path), records.load(path)
+        xy, score = (np.repeat(values[:, :1], 26, axis=1) for values in (poses.xy, poses.score))
+        for ours, theirs in names.items():
+            xy[:, theirs] = poses.xy[:, ours]
+        feet = replace(poses, xy=xy, score=score, skeleton=HALPE26)
+        records.save(path, feet, inputs=head["inputs"])
+    (made,) = solve(session, start, takes=["t1"])
+    assert made.fresh
+    path = made.files["all_joints/b.npz"]
+    poses = records.load(path)
+    assert (poses.skeleton, poses.unit, len(poses)) == (HALPE26, "m", len(made.result.time))
+    knee, ours = HALPE26.index("left_knee"), H36M17.index("left_knee")
+    assert np.allclose(poses.xyz[:, knee], made.poses["b"].xyz[:, ours], atol=1e-6, equal_nan=True)
+    with np.load(path) as file:
+        assert file["sigma"].shape == poses.xyz.shape[:2]
+        assert np.array_equal(file["reliable"], made.result.reliable)
+    before = contents(session)
+    path.write_bytes(path.read_bytes()[:1000])
+    solve(session, start, takes=["t1"])
+    assert contents(session) == before
+    (made,) = solve(session, start, takes=["t1"], filter=FilterConfig(kind="butterworth", cutoff_hz=2.0))
+    assert records.load(path).filter.startswith("butterworth")
 
 
 def test_videos_that_cannot_be_drawn_cost_the_pictures_alone(session, start):

@@ -260,7 +260,7 @@ def _finish(problem: Problem, guess: State, found: State) -> Solution:
     joined = State(**{name: np.concatenate([getattr(state, name) for state in states]) for name in own}, **shared)
     points, residual = bundle_adjustment.reprojection(problem, joined)
     delay = delay + joined.delay
-    points = np.stack([_delayed(points[v], delay[problem.group, v] / problem.step_s) for v in range(len(points))])
+    points = np.stack([delayed(points[v], delay[problem.group, v] / problem.step_s) for v in range(len(points))])
     distance = np.where(problem.weight > 0, np.linalg.norm(residual, axis=-1) / body[..., None], np.nan)
     turn = joined.rotation @ guess.rotation.swapaxes(-1, -2)
     turned = np.degrees(Rotation.from_matrix(turn.reshape(-1, 3, 3)).magnitude()).reshape(turn.shape[:2])
@@ -282,7 +282,7 @@ def _without_delay(problem: Problem, delay: Array) -> Problem:
     return replace(problem, uv=uv, weight=weight, speed=_speed(uv, weight > 0, problem.step_s))
 
 
-def _delayed(points: Array, frames: Array) -> Array:
+def delayed(points: Array, frames: Array) -> Array:
     """Points (T, J, 3) as they were so many frames (T,) earlier, linear between frames."""
     at = np.clip(np.arange(len(points)) - frames, 0, len(points) - 1)
     low = np.minimum(at.astype(int), max(len(points) - 2, 0))

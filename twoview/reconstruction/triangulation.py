@@ -23,7 +23,7 @@ from twoview.progress import OnProgress, Progress, report
 from twoview.reconstruction.bundle_adjustment import Noise
 from twoview.reconstruction.self_calibration import Solution, TakeArrays, solve
 from twoview.reconstruction.solved_cameras import SolvedCamera
-from twoview.skeleton import BODY_M, H36M17, stature
+from twoview.skeleton import BODY_M, H36M17, Skeleton, stature
 from twoview.takes import ResampledTake, Take, resample
 
 if TYPE_CHECKING:
@@ -94,14 +94,20 @@ class Triangulation:
 
         In screen units unless the athlete's height was given, and then root-relative only.
         """
-        points = np.where(self.reliable[:, None, None], self.points[view], np.nan)
+        return self.in_unit(self.points[view], view, origin=origin)
+
+    def in_unit(
+        self, points: Array, view: str, skeleton: Skeleton = H36M17, *, origin: Literal["root", "camera"] = "root"
+    ) -> Poses3D:
+        """Points (S, J, 3) m in a view's camera axes, of any skeleton, as `poses` gives those of the triangulation."""
+        points = np.where(self.reliable[:, None, None], points, np.nan)
         if self.unit == "m":
-            xyz = points if origin == "camera" else rooted(points)
+            xyz = points if origin == "camera" else points - points[:, [skeleton.root]]
         elif origin == "camera":
             raise ValueError("Triangulation.poses: origin='camera' needs meters; triangulate with the athlete's height")
         else:
-            xyz = rooted(points) * self._per_meter(view)[..., None]
-        return Poses3D(xyz, self.view_time[view], origin=origin, unit=self.unit, view=view)
+            xyz = (points - points[:, [skeleton.root]]) * self._per_meter(view)[..., None]
+        return Poses3D(xyz, self.view_time[view], skeleton, origin, self.unit, view)
 
     def reprojected(self, view: str) -> Poses2D:
         """Where the 3D lies in a view's picture, on that view's own clock, to compare with what is seen there.
@@ -115,8 +121,11 @@ class Triangulation:
 
     def sigma_of(self, view: str) -> Array:
         """Sigma (S, J) of every joint in every frame of `poses(view)`, in their unit; of unreliable frames too."""
-        sigma: Array = self.sigma * self._per_meter(view)
-        return sigma
+        return self.sigma_in_unit(self.sigma, view)
+
+    def sigma_in_unit(self, sigma: Array, view: str) -> Array:
+        """Sigmas (S, J) m in the unit of `poses(view)`."""
+        return np.asarray(sigma * self._per_meter(view))
 
     def _per_meter(self, view: str) -> Array:
         """The unit of `poses(view)` in each frame (S, 1): a meter, or a meter at the root's depth in screen units."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from twoview.biomechanics.filtering import filter_poses
 from twoview.config import FilterConfig, TriangulateConfig, shaping
 from twoview.errors import FormatError, MissingBackend, SessionError, VideoError
-from twoview.formats import FORMATS, METRIC, write
+from twoview.formats import FORMATS, check, notes, write
 from twoview.poses import Poses3D
 from twoview.progress import OnProgress
 from twoview.storage import records
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SOLVED = "solved"  # folder of the whole solution and the cameras
+ALL = "all_joints"  # folder of the poses with all joints of the detector
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def triangulate_session(
     Raises FormatError for a format that is unknown or needs the height, before any work.
     """
     config = remembered.with_height(session.folder, config or TriangulateConfig())
-    _check(formats, meters=bool(config.height_m))
+    check(formats, unit="m" if config.height_m else "screen")
     loaded = load_takes(session, views, takes=takes, without=without)
     made = []
     with ExitStack() as held:
@@ -112,10 +113,11 @@ def triangulate_session(
                 folder.save(fresh[take.name], config.height_m)
             result = fresh.get(take.name) or current[take.name]
             poses = folder.write_poses(result, filter or FilterConfig())
+            folder.write_all_joints(take, result, filter or FilterConfig(), config)
             folder.write_cameras(result, config.height_m)
             folder.write_formats(poses, formats)
             missing = folder.draw(result, poses, on_progress) if picture else []
-            said = (*result.warnings, *missing)
+            said = (*result.warnings, *_notes(poses, formats), *missing)
             made.append(
                 Triangulated(result, poses, folder.path, folder.files(result, formats), take.name in fresh, said)
             )
@@ -124,16 +126,9 @@ def triangulate_session(
     return made
 
 
-def _check(formats: Sequence[str], *, meters: bool) -> None:
-    """Raises FormatError for formats that could not be written, before anything is computed."""
-    for name in formats:
-        if name not in FORMATS:
-            raise FormatError(f"unknown format {name!r}", hint=f"choose one of {', '.join(FORMATS)}")
-        if name in METRIC and not meters:
-            raise FormatError(
-                f"without the athlete's height poses have no scale, and {name} files are in meters",
-                hint="give the athlete's height in meters: --height 1.78",
-            )
+def _notes(poses: Mapping[str, Poses3D], formats: Sequence[str]) -> tuple[str, ...]:
+    """What files in these formats hold other than the poses, once for all views."""
+    return tuple(dict.fromkeys(sentence for own in poses.values() for sentence in notes(own, formats)))
 
 
 def _heads(session: Session, takes: Sequence[Take], model: str, config: TriangulateConfig) -> dict[str, records.Header]:
@@ -200,15 +195,15 @@ class _Folder:
 
     def write_poses(self, result: Triangulation, filter: FilterConfig) -> dict[str, Poses3D]:
         """Write those of the views' poses that are not up to date; all of them, filtered."""
-        settings = {**self.head["settings"], **({"filter": shaping(filter)} if filter.is_on else {})}
+        settings = self._settings(filter)
         wanted = records.header("poses3d", inputs=self.head["inputs"], settings=settings)
         poses = {view: filter_poses(result.poses(view), filter) for view in result.views}
         for view, own in poses.items():
             path = self.path / f"{view}.npz"
-            if not (records.is_current(path, wanted) and _is_whole(path)):
-                for name in self.made:
-                    if name.startswith(f"{view}."):
-                        (self.path / name).unlink(missing_ok=True)  # it would show other poses
+            if not _is_current(path, wanted):
+                for ending in (*FORMATS, "mp4", "png"):  # they would show other poses
+                    if f"{view}.{ending}" in self.made:
+                        (self.path / f"{view}.{ending}").unlink(missing_ok=True)
                 arrays = {
                     "sigma": result.sigma_of(view),
                     "reliable": result.reliable,
@@ -216,6 +211,29 @@ class _Folder:
                 }
                 records.save(path, own, inputs=wanted["inputs"], settings=settings, arrays=arrays)
         return poses
+
+    def write_all_joints(
+        self, take: Take, result: Triangulation, filter: FilterConfig, config: TriangulateConfig
+    ) -> None:
+        """Write the poses with all joints of the detector where they are not up to date, if it gives more."""
+        from twoview.reconstruction.all_joints import all_joints, has_more
+
+        if not has_more(take):
+            return
+        settings = self._settings(filter)
+        wanted = records.header("poses3d", inputs=self.head["inputs"], settings=settings)
+        stale = [view for view in result.views if not _is_current(self.path / ALL / f"{view}.npz", wanted)]
+        more = all_joints(take, result, config=config) if stale else None
+        if more is None:
+            return
+        for view in stale:
+            poses = filter_poses(more.poses(view), filter)
+            arrays = {"sigma": more.sigma_of(view), "reliable": result.reliable}
+            path = self.path / ALL / f"{view}.npz"
+            records.save(path, poses, inputs=wanted["inputs"], settings=settings, arrays=arrays)
+
+    def _settings(self, filter: FilterConfig) -> dict[str, Any]:
+        return {**self.head["settings"], **({"filter": shaping(filter)} if filter.is_on else {})}
 
     def write_cameras(self, result: Triangulation, height_m: float) -> None:
         """Write the cameras where they are not up to date; other tools' files only of cameras that stand still."""
@@ -284,6 +302,7 @@ class _Folder:
         names = [f"{view}.npz" for view in result.views]
         names += [f"{view}.{format}" for view in result.views for format in formats]
         names += [f"{view}{suffix}" for view in result.views for suffix in (".mp4", ".png")]
+        names += [f"{ALL}/{view}.npz" for view in result.views]
         names += [f"{SOLVED}/{name}" for name in ("cameras.json", *(f"{tool}.toml" for tool in TOMLS))]
         return {name: self.path / name for name in names if (self.path / name).exists()}
 
@@ -297,8 +316,10 @@ class _Folder:
         records.write_json(self.path / SOLVED / "made.json", {**head, "made": dict(sorted(self.made.items()))})
 
 
-def _is_whole(path: Path) -> bool:
-    with suppress(FormatError):
-        records.load(path)
-        return True
+def _is_current(path: Path, wanted: records.Header) -> bool:
+    """Whether a file of poses is up to date and whole."""
+    if records.is_current(path, wanted):
+        with suppress(FormatError):
+            records.load(path)
+            return True
     return False
