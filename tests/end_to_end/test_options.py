@@ -417,7 +417,7 @@ def finetune_from_files(place, monkeypatch):
 
 @tries("infer", "video", "--model", "--height", "--format", "--out", "--compare", "--detector", "--config", "--set")
 def infer_settings(place, _):
-    formats = example("infer --format", "csv,json,trc,c3d,dlc.csv,nc,html")
+    formats = example("infer --format", "csv,json,trc,c3d,bvh,dlc.csv,nc,html")
     place(
         "infer", "short/a.mp4", "--model", "start.pt", "--height", "1.75", "--format", formats, "--out", "out/a",
         "--compare", example("infer --compare", "twoview-small"), *MARKERS, "--config", "golf.toml",

@@ -161,7 +161,7 @@ def test_files_of_one_rate_say_that_their_rows_are_not_the_frames(tmp_path, pose
     (said,) = notes(uneven, ["csv", "trc", "c3d"])
     assert said.startswith(f"trc, c3d: {note}")
     assert notes(uneven, ["csv", "json", "html"]) == ()
-    assert notes(poses, list(FORMATS)) == ()
+    assert notes(poses, [name for name in FORMATS if name != "bvh"]) == ()
 
 
 @pytest.mark.parametrize(("name", "package"), [("html", "plotly")])

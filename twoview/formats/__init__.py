@@ -22,12 +22,13 @@ FORMATS: dict[str, str] = {
     "json": "twoview.formats.tables:write_json",
     "trc": "twoview.formats.trc:write_trc",
     "c3d": "twoview.formats.c3d:write_c3d",
+    "bvh": "twoview.formats.bvh:write_bvh",
     "dlc.csv": "twoview.formats.keypoints:write_dlc",
     "nc": "twoview.formats.keypoints:write_netcdf",
     "html": "twoview.visualization.viewer:write_page",
 }
-METRIC = ("trc", "c3d")  # their readers expect meters
-EVEN = ("trc", "c3d")  # they have one rate and no times
+METRIC = ("trc", "c3d", "bvh")  # their readers expect meters
+EVEN = ("trc", "c3d", "bvh")  # they have one rate and no times
 NAMED = ("trc",)  # they contain their own name, which their writers take as `name`
 
 
@@ -54,7 +55,7 @@ def check(formats: Sequence[str], *, unit: str = "m") -> None:
 
 
 def notes(poses: Poses3D, formats: Sequence[str]) -> tuple[str, ...]:
-    """What files in these formats hold other than the poses, in plain sentences: rows at a rate of their own."""
+    """What files in these formats hold other than the poses, in plain sentences: other rows, bones of one length."""
     even = [name for name in formats if name in EVEN]
     if not even or not len(poses):
         return ()
@@ -65,6 +66,10 @@ def notes(poses: Poses3D, formats: Sequence[str]) -> tuple[str, ...]:
             f"c3d: a program that reads the number of frames in the header alone misses the last {missed} of "
             f"{len(made.poses)}; ezc3d and c3d read all"
         )
+    if "bvh" in even:
+        from twoview.formats.bvh import bvh_note  # it loads SciPy
+
+        said += [f"bvh: {note}"] if (note := bvh_note(made.poses)) else []
     return tuple(said)
 
 

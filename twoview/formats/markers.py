@@ -1,4 +1,4 @@
-"""What marker files (TRC, C3D) share: marker names, and axes with y up."""
+"""What files of markers and joints (TRC, C3D, BVH) share: marker names, and axes with y up."""
 
 from __future__ import annotations
 

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import bvhio
+import numpy as np
+import pytest
+from scenes import swinging_person
+from scipy.spatial.transform import Rotation
+
+from twoview.errors import FormatError
+from twoview.formats import notes, write
+from twoview.formats.bvh import bvh_note
+from twoview.formats.markers import marker_names, y_up
+from twoview.poses import Poses3D
+from twoview.skeleton import H36M17
+
+RATE = 30000 / 1001
+
+
+@pytest.fixture
+def poses():
+    """A person whose bones have one length each."""
+    return with_fixed_bones(replace(swinging_person(20, rate=RATE), time=1.5 + np.arange(20) / RATE))
+
+
+def with_fixed_bones(poses: Poses3D) -> Poses3D:
+    xyz = poses.xyz.astype(float)
+    for parent, child in H36M17.bones:  # parents come first
+        bone = poses.xyz[:, child].astype(float) - poses.xyz[:, parent]
+        length = np.linalg.norm(bone, axis=-1, keepdims=True)
+        xyz[:, child] = xyz[:, parent] + bone / length * length.mean()
+    return replace(poses, xyz=xyz)
+
+
+def read(path) -> tuple[np.ndarray, dict[str, np.ndarray], float]:
+    """Places (T, 17, 3), turns against their parents by name (T, 3, 3) and frame time that bvhio reads."""
+    about = bvhio.readAsBvh(str(path))
+    root = bvhio.readAsHierarchy(str(path))
+    joints = {joint.Name: joint for joint, _, _ in root.layout()}
+    places = []
+    for frame in range(about.FrameCount):
+        root.loadPose(frame)
+        places.append([list(joints[name].PositionWorld) for name in marker_names(H36M17)])
+    turns = {}
+    for joint, _, _ in about.Root.layout():
+        quaternions = [[q.x, q.y, q.z, q.w] for q in (moment.Rotation for moment in joint.Keyframes)]
+        turns[joint.Name] = Rotation.from_quat(quaternions).as_matrix()
+    return np.array(places), turns, about.FrameTime
+
+
+def test_bvhio_reads_places_lengths_and_rate(tmp_path, poses):
+    places, _, step = read(write(poses, tmp_path / "a.bvh"))
+    assert step == pytest.approx(1 / RATE, abs=1e-8)
+    assert np.abs(places - y_up(poses.xyz)).max() < 1e-4
+    for parent, child in H36M17.bones:
+        lengths = np.linalg.norm(places[:, child] - places[:, parent], axis=-1)
+        assert lengths == pytest.approx(np.linalg.norm(poses.xyz[0, child] - poses.xyz[0, parent]), abs=1e-4)
+    assert notes(poses, ["bvh"]) == ()
+
+
+def test_the_whole_body_turns_with_the_hips_and_nothing_else_does(tmp_path, poses):
+    still = Poses3D(np.repeat(poses.xyz[:1], 20, axis=0), poses.time, unit="m")
+    about_up = Rotation.from_euler("y", np.linspace(0, 300, 20)[:, None], degrees=True).as_matrix()
+    turned = replace(still, xyz=np.einsum("tij,tkj->tki", about_up, still.xyz - still.xyz[:, :1]))
+    _, turns, _ = read(write(turned, tmp_path / "a.bvh"))
+    expected = np.diag([1, -1, -1]) @ about_up @ np.diag([1, -1, -1])
+    assert np.abs(turns["Hip"] @ turns["Hip"][0].T - expected).max() < 1e-4
+    for name in set(turns) - {"Hip"}:
+        assert np.abs(turns[name] - turns[name][0]).max() < 1e-4, name
+
+
+@pytest.mark.parametrize(("name", "rest"), [("RHip", (0, -1, 0)), ("LKnee", (0, -1, 0)), ("LShoulder", (1, 0, 0)),
+                                            ("RElbow", (-1, 0, 0)), ("Nose", (0, 1, 0))])  # fmt: skip
+def test_limbs_have_no_twist_that_was_not_measured(tmp_path, poses, name, rest):
+    _, turns, _ = read(write(poses, tmp_path / "a.bvh"))
+    axes = Rotation.from_matrix(turns[name]).as_rotvec()
+    assert np.abs(axes @ rest).max() < 1e-4
+    assert np.abs(axes).max() > 0.01
+
+
+def test_gaps_and_bones_of_changing_length_are_said(tmp_path, poses):
+    xyz = poses.xyz.copy()
+    xyz[5:8, 3] = np.nan
+    xyz[:3, 16] = np.nan
+    gaps = replace(poses, xyz=xyz)
+    places, _, _ = read(write(gaps, tmp_path / "a.bvh"))
+    known = np.isfinite(xyz)
+    assert np.abs(places - y_up(poses.xyz))[known].max() < 1e-4
+    assert np.abs(places - y_up(poses.xyz)).max() < 0.1
+    assert bvh_note(gaps) == "1.8% of the joints are unknown and were interpolated"
+    longer = poses.xyz.copy()
+    longer[::2, 3] += 0.1 * (longer[::2, 3] - longer[::2, 2])
+    (note,) = notes(replace(poses, xyz=longer), ["csv", "bvh"])
+    moved = np.linalg.norm(longer - poses.xyz, axis=-1).max() / 2  # the median lies in the middle
+    assert note.startswith("bvh: bones have one length each, which moves joints by 0.00")
+    assert note.endswith(f"and {moved:.3f} at most")
+
+
+def test_a_joint_that_is_never_known_lies_on_its_parent_and_a_root_is_refused(tmp_path, poses):
+    xyz = poses.xyz.copy()
+    xyz[:, H36M17.index("head")] = np.nan
+    places, _, _ = read(write(replace(poses, xyz=xyz), tmp_path / "a.bvh"))
+    assert np.abs(places[:, H36M17.index("head")] - places[:, H36M17.index("nose")]).max() < 1e-5
+    xyz[:, 0] = np.nan
+    with pytest.raises(FormatError, match="pelvis"):
+        write(replace(poses, xyz=xyz), tmp_path / "b.bvh")
+
+
+def test_a_limb_that_folds_back_whole_has_a_turn(tmp_path, poses):
+    xyz = poses.xyz.copy()
+    hip, knee, ankle = (H36M17.index(f"left_{part}") for part in ("hip", "knee", "ankle"))
+    xyz[:, ankle] = xyz[:, knee] + 0.9 * (xyz[:, hip] - xyz[:, knee])
+    places, _, _ = read(write(replace(poses, xyz=xyz), tmp_path / "a.bvh"))
+    assert np.abs(places - y_up(xyz)).max() < 1e-4
