@@ -42,6 +42,7 @@ MISTAKES = [
     ('[finetune]\nepochs = "five"\n', "finetune.epochs should be int, got 'five'"),
     ("[finetune]\nepochs = 0\n", "at least 1, got 0"),
     ("[finetune]\nlr = nan\n", "finetune.lr should be a finite number, got nan"),
+    ("[finetune]\nseed = 9223372036854775808\n", r"seed should be a whole number below 2\^63"),
     ("[finetune]\nlr = inf\n", "finetune.lr should be a finite number, got inf"),
     ("[finetune]\nflip = 1\n", "flip should be bool"),
     ("[finetune]\nloss = 3\n", "loss is a group"),

@@ -261,8 +261,8 @@ class FinetuneConfig(Checked):
         "activation checkpointing: keep all activations, or only those at block boundaries (less memory, more time)",
         choices=("all", "blocks"),
     )
-    devices: int = setting(1, "number of processes or GPUs on each machine", low=1, shapes=False)
-    nodes: int = setting(1, "number of machines", low=1, shapes=False)
+    devices: int = setting(1, "number of processes or GPUs on each machine", low=1, high=1024, shapes=False)
+    nodes: int = setting(1, "number of machines", low=1, high=10_000, shapes=False)
     gate: bool = setting(
         True, "answer with the unadapted lifter where a pose is far from those of the takes; no: adapt it everywhere"
     )
@@ -554,6 +554,8 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
     plain = tuple(typing.get_origin(option) or option for option in options)
     number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if number and int in plain and isinstance(value, numbers.Integral):
+        if abs(int(value)) >= 1 << 63:
+            raise ConfigError(f"{where} should be a whole number below 2^63, got {value!r}")
         return int(value)
     if number and float in plain:
         if not math.isfinite(value):

@@ -344,7 +344,7 @@ def damaged(
     if silent and any(name.endswith((".npz", ".pt", ".csv")) for name in changed_files):
         faults.append(f"silently another result in {', '.join(sorted(changed_files)[:3])}")
     found = described(outcome, faults)
-    stale = path.parents[1].as_posix() + "/triangulated/"  # of detections that were made again
+    stale = path.parent.parent.as_posix() + "/triangulated/"  # of detections that were made again
     gone = [name for name in before if name not in after and name != path.as_posix()]
     return found + [f"lost {name}" for name in gone if not (words[0] == "detect" and name.startswith(stale))]
 
