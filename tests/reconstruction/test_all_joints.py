@@ -119,8 +119,9 @@ def test_feet_are_swapped_back_with_their_legs():
     turned = replace(poses, xy=swap_sides(poses.xy, flags, LEGS))
     other = replace(take, poses={**take.poses, "b": turned})
     found = solved(other, lift)
-    assert found.swapped["b"][:, 0].mean() > 0.2
-    assert np.median(foot_errors(all_joints(other, found), truth, "a")) < 0.015
+    swapped = foot_errors(all_joints(other, found), truth, "a")[found.swapped["b"][:, 0]]
+    assert len(swapped) > 10
+    assert np.median(swapped) < 0.015
 
 
 def test_sigmas_of_the_feet_hold_the_errors():

@@ -24,6 +24,7 @@ from twoview.storage.session import Session, open_session
 from twoview.timeline import ClockMap, Sync
 from twoview.workflow.remembered import keep
 from twoview.workflow.stages import add_videos, save_sync
+from twoview.workflow.summary import describe_file
 from twoview.workflow.triangulation import triangulate_session
 
 METERS = TriangulateConfig(height_m=1.8)
@@ -213,6 +214,29 @@ def test_a_kill_leaves_no_file_that_shows_other_poses(session, start, monkeypatc
             solve(session, start, takes=["t1"], filter=smooth)
     assert not (folder / "a.csv").exists()
     assert not (folder / "b.csv").exists() or records.load(folder / "b.npz").filter == ""
+
+
+def test_a_take_with_another_name_is_loaded_under_that(session, start):
+    solve(session, start, takes=["t1"])
+    (made,) = solve(twoview.rename(session, "t1", "serve"), start, takes=["serve"])
+    assert (made.fresh, made.result.take, made.summary()["take"]) == (False, "serve", "serve")
+
+
+def test_what_was_solved_is_shown_and_loaded(session, start):
+    (made,) = solve(session, start, takes=["t1"])
+    folder = session.take_folder("t1") / "triangulated" / "solved"
+    right, down, ahead = made.result.cameras["b"].camera().position
+    for name in ("triangulation.npz", "cameras.json"):
+        rows = {row["what"]: row["value"] for row in describe_file(folder / name)}
+        assert f"stands {right:+.2f} m right, {-down:+.2f} m up, {ahead:+.2f} m ahead" in rows["b"]
+        assert f"focal length {made.result.focal_px['a']:.0f} px" in rows["a"]
+    assert np.array_equal(twoview.load(folder / "cameras.json")["b"].rotation, made.result.cameras["b"].rotation)
+    assert np.array_equal(twoview.load(folder / "triangulation.npz").sigma, made.result.sigma)
+    content = json.loads((folder / "cameras.json").read_text())
+    for key, value in (("views", []), ("views", {"a": {}}), ("views", {"a": {**content["views"]["a"], "windows": []}})):
+        (folder / "cameras.json").write_text(json.dumps({**content, key: value}))
+        with pytest.raises(FormatError, match="is damaged"):
+            twoview.load(folder / "cameras.json")
 
 
 def test_all_joints_of_the_detector_are_written_where_it_has_more(session, start):

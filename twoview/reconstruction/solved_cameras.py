@@ -9,15 +9,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy import ndarray as Array
 from scipy.spatial.transform import Rotation
 
+from twoview.errors import FormatError
 from twoview.geometry.cameras import Camera, principal_point
+from twoview.storage import records
 from twoview.timeline import ClockMap
 
+FORMAT = "cameras"
 FROM_Z_UP = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, -1.0], [-1.0, 0.0, 0.0]])  # (towards, right, up) to camera axes
 
 CONVENTION = {
@@ -116,6 +120,17 @@ def cameras_json(cameras: Mapping[str, SolvedCamera], *, height_m: float) -> dic
 def cameras_from_json(content: Mapping[str, Any]) -> dict[str, SolvedCamera]:
     """The inverse of `cameras_json`. Raises KeyError, TypeError or ValueError for anything else."""
     return {view: SolvedCamera.from_json(row) for view, row in content["views"].items()}
+
+
+def read_cameras(path: Path | str) -> dict[str, SolvedCamera]:
+    """View -> camera, from `cameras.json`. Raises FormatError for anything else, and for a damaged file."""
+    content = records.read_json(path)
+    if content["format"] != FORMAT:
+        raise FormatError(f"{path} holds {content['format']!r}, and {FORMAT} were expected")
+    try:
+        return cameras_from_json(content)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise FormatError(f"{path} is damaged: {error}", hint="make it again: twoview triangulate") from error
 
 
 def pose2sim_toml(cameras: Mapping[str, SolvedCamera]) -> str:

@@ -395,7 +395,7 @@ def plan_session(
 
 
 def load(path: Path | str, *, trust: Collection[str] = ()) -> Any:
-    """Any file of this project: Poses2D, Poses3D, a Sync, a Triangulation, or a model (`.pt`).
+    """Any file of this project: Poses2D, Poses3D, a Sync, a Triangulation, its cameras by view, or a model (`.pt`).
 
     trust: lifters, see `load_model`
     """
@@ -403,10 +403,15 @@ def load(path: Path | str, *, trust: Collection[str] = ()) -> Any:
         from twoview.lifting.model import load_model
 
         return load_model(path, trust=trust)
-    if Path(path).suffix == ".npz" and records.read_header(path)["format"] == "triangulation":
+    kind = records.read_header(path)["format"]
+    if kind == "triangulation":
         from twoview.reconstruction.triangulation_file import load_triangulation
 
         return load_triangulation(path)
+    if kind == "cameras":
+        from twoview.reconstruction.solved_cameras import read_cameras
+
+        return read_cameras(path)
     return records.load(path)
 
 

@@ -154,6 +154,8 @@ def describe_file(path: Path | str, *, trust: Collection[str] = ()) -> list[Row]
 def _describe_artefact(path: Path) -> Row:
     head = records.read_json(path) if path.suffix == ".json" else records.read_npz(path)[0]
     start: Row = {"format": f"{head['format']} version {head['version']}", "made by": str(head.get("made_by", ""))}
+    if head["format"] in ("triangulation", "cameras"):
+        return {**start, **_describe_solved(path, head)}
     if not records.is_value(head):
         return start  # ours, but nothing to load: a take or a run's settings
     value = records.load(path)
@@ -168,6 +170,29 @@ def _describe_artefact(path: Path) -> Row:
                 "detector": value.source.made_by}  # fmt: skip
     filtered = value.filter or "none"
     return {**start, "unit": value.unit, "origin": value.origin, "model": value.source.made_by, "filter": filtered}
+
+
+def _describe_solved(path: Path, head: records.Header) -> Row:
+    """Two-view 3D of a take, or its cameras alone: where each phone stands from the first, and what its lens is."""
+    from twoview.reconstruction.solved_cameras import read_cameras
+    from twoview.reconstruction.triangulation_file import load_triangulation
+
+    row: Row = {}
+    if head["format"] == "cameras":
+        cameras = read_cameras(path)
+    else:
+        found = load_triangulation(path)
+        cameras, sigma = dict(found.cameras), f"{found.summary()['sigma_mm']:.0f} mm"
+        row = {"frames": len(found.time), "reliable": f"{found.reliable.mean():.0%}", "sigma": sigma,
+               "unit": found.unit}  # fmt: skip
+    for view, camera in cameras.items():
+        x, y, z = camera.camera().position
+        moves = f", held in hands: {len(camera.start_s)} places, this is the first" if camera.moves else ""
+        row[view] = (
+            f"focal length {camera.focal_px:.0f} px, delay {1000 * camera.delay_s[0]:+.0f} ms, "
+            f"stands {x:+.2f} m right, {-y:+.2f} m up, {z:+.2f} m ahead of the first camera{moves}"
+        )
+    return row
 
 
 def _span(poses: Poses2D | Poses3D) -> str:

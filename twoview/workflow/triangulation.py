@@ -10,7 +10,7 @@ import hashlib
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -184,7 +184,7 @@ class _Folder:
         if not records.is_current(self.solution, self.head):
             return None
         with suppress(FormatError):
-            return load_triangulation(self.solution)
+            return replace(load_triangulation(self.solution), take=self.take)  # it may have been renamed
         return None
 
     def save(self, result: Triangulation, height_m: float) -> None:
@@ -237,10 +237,10 @@ class _Folder:
 
     def write_cameras(self, result: Triangulation, height_m: float) -> None:
         """Write the cameras where they are not up to date; other tools' files only of cameras that stand still."""
-        from twoview.reconstruction.solved_cameras import TOMLS, cameras_json
+        from twoview.reconstruction.solved_cameras import FORMAT, TOMLS, cameras_json
 
         path = self.path / SOLVED / "cameras.json"
-        head = records.header("cameras", inputs=self.head["inputs"], settings=self.head["settings"])
+        head = records.header(FORMAT, inputs=self.head["inputs"], settings=self.head["settings"])
         if not records.is_current(path, head):
             records.write_json(path, {**head, **cameras_json(result.cameras, height_m=height_m)})
         if any(camera.moves for camera in result.cameras.values()):
