@@ -50,6 +50,8 @@ _NAMES = {
     "export": "lifting.model_export",
     "infer": "lifting.inference",
     "evaluate": "evaluation.scoring",
+    "angles": "biomechanics.angles",
+    "find_swing": "biomechanics.events",
     "filter_poses": "biomechanics.filtering",
     "render": "visualization.overlay",
     "demo": "workflow.demo",

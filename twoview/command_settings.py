@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "finetune": ("finetune", "triangulate", "sync", "detect"),
     "triangulate": ("triangulate", "filter"),
     "infer": ("infer", "detect", "filter"),
+    "angles": ("filter",),
     "reproduce": ("finetune", "triangulate", "detect"),
     "pretrain": ("pretrain",),
 }

@@ -417,7 +417,7 @@ def finetune_from_files(place, monkeypatch):
 
 @tries("infer", "video", "--model", "--height", "--format", "--out", "--compare", "--detector", "--config", "--set")
 def infer_settings(place, _):
-    formats = example("infer --format", "csv,json,trc,c3d,bvh,dlc.csv,nc,html")
+    formats = example("infer --format", "csv,json,trc,mot,c3d,bvh,dlc.csv,nc,html")
     place(
         "infer", "short/a.mp4", "--model", "start.pt", "--height", "1.75", "--format", formats, "--out", "out/a",
         "--compare", example("infer --compare", "twoview-small"), *MARKERS, "--config", "golf.toml",
@@ -541,6 +541,27 @@ def plan(place, monkeypatch):
     given = spy(monkeypatch, "twoview.workflow.stages.plan_session")
     place("plan", "--session", "other", "--device", "cpu", "--weights", "start.pt", "--config", "golf.toml", code=3)
     assert (given["config"].device, given["config"].weights, given["config"].clip_norm) == ("cpu", "start.pt", 0.5)
+
+
+@tries("angles", "result", "--filter", "--level", "--out", "--plot", "--config", "--set", "--json")
+def angles_of_a_result(place, _):
+    said = place("angles", "short/solid.npz").out
+    assert "right knee flexion" in said
+    assert "filter: none" in said
+    for suffix in ("csv", "mot", "png"):
+        assert place.path(f"short/solid.angles.{suffix}").stat().st_size > 500
+    place.path("soft.toml").write_text("[filter]\ncutoff_hz = 3\n")
+    words = ("angles", "short/solid.npz", "--out", "other", "--no-plot", "--json")
+    plain = place(*words).json
+    assert not place.path("other.angles.png").exists()
+    soft = place(
+        *words, "--level", "--config", "soft.toml", "--filter", example("angles --filter", "butterworth"),
+        "--set", "order=2",
+    ).json  # fmt: skip
+    assert soft["filter"] == "butterworth, 3 Hz, order 2, no lag"
+    assert set(soft["angles"]) - set(plain["angles"]) >= {"pelvis_turn", "trunk_lean"}
+    assert max(abs(one["range_deg"] - soft["angles"][name]["range_deg"]) for name, one in plain["angles"].items()) > 0.1
+    place.refused("angles", "short/flat.npz", because="holds Poses2D")
 
 
 @tries("triangulate", "--filter")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from twoview.cli import console
+from twoview.cli.biomechanics import angles
 from twoview.cli.detection import detect
 from twoview.cli.evaluation import evaluate
 from twoview.cli.lifting import convert, export, infer, weights_app
@@ -108,7 +109,7 @@ def demo(
 
 
 for command in (
-    sync, detect, finetune, infer, evaluate, show, demo, plan, triangulate, render,
+    sync, detect, finetune, infer, angles, evaluate, show, demo, plan, triangulate, render,
     export, convert, remove, rename, pretrain, reproduce,
 ):  # fmt: skip
     app.command()(command)

@@ -24,6 +24,7 @@ EXAMPLES = {
     "finetune": "triangulate.moving_s",
     "triangulate": "triangulate.moving_s",
     "infer": "detect.score",
+    "angles": "filter.cutoff_hz",
     "reproduce": "finetune.lr",
     "pretrain": "pretrain.steps",
 }

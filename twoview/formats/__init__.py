@@ -21,6 +21,7 @@ FORMATS: dict[str, str] = {
     "csv": "twoview.formats.tables:write_csv",
     "json": "twoview.formats.tables:write_json",
     "trc": "twoview.formats.trc:write_trc",
+    "mot": "twoview.formats.angles:write_mot",
     "c3d": "twoview.formats.c3d:write_c3d",
     "bvh": "twoview.formats.bvh:write_bvh",
     "dlc.csv": "twoview.formats.keypoints:write_dlc",

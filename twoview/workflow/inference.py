@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PICTURES = {".mp4": "overlay", ".png": "contact sheet"}
+ANGLE_FILES = (".angles.csv", ".angles.mot", ".angles.png")  # of `twoview angles`, beside a result
 NEW = 0.2  # share of a video answered by the unadapted lifter from which on a person is warned
 
 
@@ -247,7 +248,7 @@ class _Derived:
         with suppress(FormatError):
             content = records.read_json(path) if path.exists() else {}
         known = content.get("made")
-        ours = (*(f".{format}" for format in FORMATS), *PICTURES)
+        ours = (*(f".{format}" for format in FORMATS), *PICTURES, *ANGLE_FILES)
         made = {key: str(known[key]) for key in ours if key in known} if isinstance(known, dict) else {}
         whole = {**content, **records.header("result", inputs={"clip": clip})}
         return cls(out, path, whole, made)
@@ -256,6 +257,8 @@ class _Derived:
         """Remove the files beside the result that were made here; `made` still knows which there were."""
         for suffix in self.made:
             _beside(self.out, suffix).unlink(missing_ok=True)
+        for suffix in ANGLE_FILES:  # nothing here makes these again
+            self._record(suffix, None)
 
     def write_formats(self, found: Inferred, formats: Sequence[str]) -> None:
         """Write the formats asked for, and again those that were there and were made from other poses."""
@@ -299,6 +302,20 @@ class _Derived:
         self.made = {key: value for key, value in self.made.items() if key != suffix}
         self.made |= {} if source is None else {suffix: source}
         records.write_json(self.path, {**self.content, "made": self.made})
+
+
+def remember_beside(source: Path, suffixes: Sequence[str]) -> None:
+    """Note files that were made from a result of `infer`, so that they are removed once it changes.
+
+    source  the result's `.npz`; nothing is noted of poses that have another origin
+    """
+    inputs = records.read_header(source)["inputs"]
+    if isinstance(inputs.get("clip"), str):
+        out = source.with_suffix("")
+        with locked(out.with_name(f".{out.name}.lock"), f"the results {out}"):
+            derived, mark = _Derived.of(out, inputs["clip"]), records.fingerprint(source)
+            for suffix in suffixes:
+                derived._record(suffix, mark)
 
 
 @contextmanager

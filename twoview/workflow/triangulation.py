@@ -23,6 +23,7 @@ from twoview.progress import OnProgress
 from twoview.storage import records
 from twoview.storage.session import Session
 from twoview.workflow import remembered
+from twoview.workflow.inference import ANGLE_FILES
 from twoview.workflow.stages import load_takes, present, remove_triangulated
 
 if TYPE_CHECKING:
@@ -204,6 +205,8 @@ class _Folder:
                 for ending in (*FORMATS, "mp4", "png"):  # they would show other poses
                     if f"{view}.{ending}" in self.made:
                         (self.path / f"{view}.{ending}").unlink(missing_ok=True)
+                for suffix in ANGLE_FILES:
+                    (self.path / f"{view}{suffix}").unlink(missing_ok=True)
                 arrays = {
                     "sigma": result.sigma_of(view),
                     "reliable": result.reliable,

@@ -1,0 +1,64 @@
+"""`twoview angles`: joint angles, ranges of motion and peak angular velocities of a result."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from twoview.cli import console
+from twoview.cli.options import Json, config_file, flag, set_option
+from twoview.command_settings import resolve
+
+
+def angles(
+    result: Annotated[Path, typer.Argument(help="File of 3D poses (.npz), of `twoview infer` or `triangulate`.")],
+    filter: Annotated[str | None, flag("filter.kind", "--filter")] = None,
+    level: Annotated[
+        bool,
+        typer.Option("--level", help="Take the phone as level, and add the angles against gravity: lean and turn."),
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Path of the files without suffix (default: beside the poses).")
+    ] = None,
+    plot: Annotated[bool, typer.Option(help="Draw the curves.")] = True,
+    config: Annotated[Path | None, config_file("angles")] = None,
+    sets: Annotated[list[str] | None, set_option("angles")] = None,
+    json: Json = False,
+) -> None:
+    """Measure joint angles, their ranges and peak velocities, as table, OpenSim file and plot."""
+    from twoview.workflow.angles import angles_of_file
+
+    settings = resolve("angles", file=config, flags={"kind": filter}, sets=sets or ())
+    up = (0.0, -1.0, 0.0) if level else None
+    found = angles_of_file(result, out, filter=settings.filter, up=up, plot=plot)
+    moved = {}
+    for name, values in found.angles.degrees.items():
+        if any(not math.isnan(value) for value in values):
+            moved[name] = found.angles.motion(name)
+    if json:
+        console.as_json(
+            {
+                "filter": found.angles.filter,
+                "events": dict(found.events),
+                "angles": {
+                    name: {"low_deg": one.low, "high_deg": one.high, "range_deg": one.range,
+                           "peak_deg_per_s": one.speed, "peak_at_s": one.speed_at}
+                    for name, one in moved.items()
+                },
+                "files": [str(path) for path in found.files],
+            }
+        )  # fmt: skip
+        return
+    rows = [
+        [name.replace("_", " "), f"{one.low:.0f}", f"{one.high:.0f}", f"{one.range:.0f}",
+         "" if math.isnan(one.speed) else f"{one.speed:.0f}", "" if math.isnan(one.speed) else f"{one.speed_at:.2f}"]
+        for name, one in moved.items()
+    ]  # fmt: skip
+    console.table(["angle (deg)", "lowest", "highest", "range", "peak velocity (deg/s)", "at (s)"], rows)
+    for name, moment in found.events.items():
+        console.result(f"{name} at {moment:.2f} s")
+    console.result(f"filter: {found.angles.filter or 'none (peak velocities hold noise; --filter butterworth)'}")
+    console.saved(*found.files)
