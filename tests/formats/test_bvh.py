@@ -63,11 +63,26 @@ def test_the_whole_body_turns_with_the_hips_and_nothing_else_does(tmp_path, pose
     still = Poses3D(np.repeat(poses.xyz[:1], 20, axis=0), poses.time, unit="m")
     about_up = Rotation.from_euler("y", np.linspace(0, 300, 20)[:, None], degrees=True).as_matrix()
     turned = replace(still, xyz=np.einsum("tij,tkj->tki", about_up, still.xyz - still.xyz[:, :1]))
-    _, turns, _ = read(write(turned, tmp_path / "a.bvh"))
+    path = write(turned, tmp_path / "a.bvh")
+    rows = np.array([line.split() for line in path.read_text().splitlines()[-20:]], float)
+    assert np.abs(np.diff(rows[:, 3:], axis=0)).max() < 90  # no jump of a whole turn
+    _, turns, _ = read(path)
     expected = np.diag([1, -1, -1]) @ about_up @ np.diag([1, -1, -1])
     assert np.abs(turns["Hip"] @ turns["Hip"][0].T - expected).max() < 1e-4
     for name in set(turns) - {"Hip"}:
         assert np.abs(turns[name] - turns[name][0]).max() < 1e-4, name
+
+
+def test_a_head_that_turns_leaves_the_thorax_where_it_is(tmp_path, poses):
+    xyz = np.repeat(poses.xyz[:1], 20, axis=0)
+    neck, nose, head = (H36M17.index(joint) for joint in ("thorax", "nose", "head"))
+    nods = Rotation.from_euler("x", np.linspace(0, 40, 20)[:, None], degrees=True).as_matrix()
+    for joint in (nose, head):
+        xyz[:, joint] = xyz[:, neck] + np.einsum("tij,tj->ti", nods, xyz[:, joint] - xyz[:, neck])
+    _, turns, _ = read(write(replace(poses, xyz=xyz), tmp_path / "a.bvh"))
+    moved = {name for name, turn in turns.items() if np.abs(turn - turn[0]).max() > 1e-4}
+    assert "NoseBase" in moved
+    assert moved <= {"NoseBase", "Nose"}
 
 
 @pytest.mark.parametrize(("name", "rest"), [("RHip", (0, -1, 0)), ("LKnee", (0, -1, 0)), ("LShoulder", (1, 0, 0)),

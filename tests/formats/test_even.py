@@ -59,7 +59,7 @@ def test_times_that_follow_no_grid_are_interpolated():
 
 def test_the_rate_survives_missing_frames_in_rounded_times():
     keep = np.delete(np.arange(600), [100, 101, 333])
-    for rate, tick in ((240.0, 1 / 600), (60.0, 1 / 1000), (60000 / 1001, 1 / 1000)):
+    for rate, tick in ((240.0, 1 / 600), (600 / 2.6, 1 / 600), (60.0, 1 / 1000), (60000 / 1001, 1 / 1000)):
         even = at_even_rate(poses_at(np.rint(keep / rate / tick) * tick))
         assert (len(even.poses), even.kept, even.rate) == (600, 597, pytest.approx(rate, rel=1e-4))
 
