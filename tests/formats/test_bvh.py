@@ -13,7 +13,7 @@ from twoview.formats import notes, write
 from twoview.formats.bvh import bvh_note
 from twoview.formats.markers import marker_names, y_up
 from twoview.poses import Poses3D
-from twoview.skeleton import H36M17
+from twoview.skeleton import COCO17, H36M17, HALPE26
 
 RATE = 30000 / 1001
 
@@ -33,15 +33,15 @@ def with_fixed_bones(poses: Poses3D) -> Poses3D:
     return replace(poses, xyz=xyz)
 
 
-def read(path) -> tuple[np.ndarray, dict[str, np.ndarray], float]:
-    """Places (T, 17, 3), turns against their parents by name (T, 3, 3) and frame time that bvhio reads."""
+def read(path, skeleton=H36M17) -> tuple[np.ndarray, dict[str, np.ndarray], float]:
+    """Places (T, J, 3), turns against their parents by name (T, 3, 3) and frame time that bvhio reads."""
     about = bvhio.readAsBvh(str(path))
     root = bvhio.readAsHierarchy(str(path))
     joints = {joint.Name: joint for joint, _, _ in root.layout()}
     places = []
     for frame in range(about.FrameCount):
         root.loadPose(frame)
-        places.append([list(joints[name].PositionWorld) for name in marker_names(H36M17)])
+        places.append([list(joints[name].PositionWorld) for name in marker_names(skeleton)])
     turns = {}
     for joint, _, _ in about.Root.layout():
         quaternions = [[q.x, q.y, q.z, q.w] for q in (moment.Rotation for moment in joint.Keyframes)]
@@ -57,6 +57,27 @@ def test_bvhio_reads_places_lengths_and_rate(tmp_path, poses):
         lengths = np.linalg.norm(places[:, child] - places[:, parent], axis=-1)
         assert lengths == pytest.approx(np.linalg.norm(poses.xyz[0, child] - poses.xyz[0, parent]), abs=1e-4)
     assert notes(poses, ["bvh"]) == ()
+
+
+@pytest.mark.parametrize("skeleton", [COCO17, HALPE26])
+def test_other_skeletons_are_read_back(tmp_path, skeleton):
+    rng = np.random.default_rng(0)
+    xyz = np.zeros((5, len(skeleton), 3))
+    for joint in body_order(skeleton):
+        if joint != skeleton.root:
+            bone = rng.normal(size=(5, 3))
+            xyz[:, joint] = xyz[:, skeleton.parents[joint]] + 0.3 * bone / np.linalg.norm(bone, axis=-1, keepdims=True)
+    poses = Poses3D(xyz, np.arange(5) / 30, skeleton, unit="m")
+    places, _, _ = read(write(poses, tmp_path / "a.bvh"), skeleton)
+    assert np.abs(places - y_up(xyz)).max() < 1e-4
+
+
+def body_order(skeleton) -> list[int]:
+    """Joints with their parents before them."""
+    order = [skeleton.root]
+    for joint in order:
+        order += [child for parent, child in skeleton.bones if parent == joint]
+    return order
 
 
 def test_the_whole_body_turns_with_the_hips_and_nothing_else_does(tmp_path, poses):

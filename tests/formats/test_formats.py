@@ -17,7 +17,7 @@ from twoview.errors import MissingBackend
 from twoview.formats import FORMATS, notes, write
 from twoview.formats.markers import marker_names, y_up
 from twoview.poses import Poses3D
-from twoview.skeleton import COCO17, H36M17
+from twoview.skeleton import COCO17, H36M17, HALPE26, SKELETONS
 
 RATE = 30000 / 1001
 
@@ -89,6 +89,10 @@ def test_markers_have_the_names_that_biomechanics_uses():
     assert marker_names(H36M17)[:8] == ["Hip", "RHip", "RKnee", "RAnkle", "LHip", "LKnee", "LAnkle", "Spine"]
     assert marker_names(H36M17)[8] == "Neck"
     assert marker_names(COCO17)[:3] == ["Nose", "LEye", "REye"]
+    assert marker_names(HALPE26)[17:20] == ["Head", "Neck", "Hip"]
+    assert marker_names(HALPE26)[20:] == ["LBigToe", "RBigToe", "LSmallToe", "RSmallToe", "LHeel", "RHeel"]
+    for skeleton in SKELETONS.values():
+        assert len(set(marker_names(skeleton))) == len(skeleton)
 
 
 def test_csv_has_one_row_per_joint_with_its_unit(tmp_path, poses):

@@ -9,13 +9,14 @@ from twoview.skeleton import Skeleton
 
 _NAMES = {"pelvis": "Hip", "thorax": "Neck"}  # Pose2Sim's names, which OpenSim setups for markerless data use
 
+_SIDES = {"left": "L", "right": "R"}
+
 
 def marker_names(skeleton: Skeleton) -> list[str]:
-    """The names that Pose2Sim and its OpenSim setups use: RHip, LKnee, Neck, ..."""
+    """The names that Pose2Sim and its OpenSim setups use: RHip, LBigToe, Neck, ..."""
 
     def marker(joint: str) -> str:
-        side, _, rest = joint.rpartition("_")
-        return _NAMES.get(joint, f"{side[:1].upper()}{rest.capitalize()}")
+        return _NAMES.get(joint, "".join(_SIDES.get(word, word.capitalize()) for word in joint.split("_")))
 
     return [marker(joint) for joint in skeleton.joints]
 
