@@ -262,6 +262,8 @@ READERS: list[tuple[str, list[tuple[str, ...]]]] = [
     ("detections/b.npz", [("show", "{}"), ("plan",), FINETUNE, ("triangulate",)]),
     (".2d.npz", [STAGES["infer"], ("show", "{}")]),
     ("triangulated/a.npz", [("show", "{}"), ("evaluate", "{}", "session/takes/t2/triangulated/a.npz")]),
+    ("solved/triangulation.npz", [("show", "{}"), ("triangulate",)]),
+    ("solved/cameras.json", [("show", "{}"), ("triangulate",)]),
     ("results/a.npz", [("show", "{}"), ("evaluate", "{}", "session/takes/t1/triangulated/a.npz"), STAGES["infer"]]),
     ("settings.json", [("detect", "--person", "1"), ("triangulate",), ("infer", "two/a.mp4", *MARKERS)]),
     ("result.json", [("show",), FINETUNE, STAGES["infer"]]),

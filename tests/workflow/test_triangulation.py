@@ -88,6 +88,8 @@ def test_what_shaped_a_solution_has_it_solved_again(session, start):
     records.save(path, poses, inputs=head["inputs"])
     assert fresh() == [True, True]  # one athlete: each take shapes all
     assert fresh(takes=["t1"]) == [True]
+    assert fresh(takes=["t2"]) == [True]
+    assert fresh(takes=["t2"]) == [False]
     sync = records.load(session.sync_path("t2"))
     save_sync(session, "t2", replace(sync, warnings=("other",)), settings={})
     assert fresh(takes=["t2"]) == [True]

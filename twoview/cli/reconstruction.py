@@ -25,6 +25,8 @@ from twoview.command_settings import resolve
 from twoview.formats import FORMATS
 from twoview.storage.session import open_session
 
+_LISTED = 3  # takes whose files are listed
+
 
 def triangulate(
     views: Views = None,
@@ -72,6 +74,9 @@ def triangulate(
         console.warn(*(f"{result.take}: {sentence}" for sentence in one.warnings))
     titles = ["take", "angle (deg)", "reliable frames", "sigma (mm)", "residual (share of body)", ""]
     console.table(titles, rows)
+    for one in made[:_LISTED]:
+        console.result(f"{console.short(one.folder)}: {', '.join(one.files)}")
     first = made[0]
-    files = first.files.values() if len(made) == 1 else [one.folder for one in made]
-    console.saved(*files, next=f"twoview show {console.short(first.files[f'{first.result.views[0]}.npz'])}")
+    said = console.saved if any(one.fresh for one in made) else console.still_saved
+    poses = first.files[f"{first.result.views[0]}.npz"]
+    said(*(one.folder for one in made), next=f"twoview show {console.short(poses)}")

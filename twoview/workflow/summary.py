@@ -189,8 +189,8 @@ def _describe_solved(path: Path, head: records.Header) -> Row:
         x, y, z = camera.camera().position
         moves = f", held in hands: {len(camera.start_s)} places, this is the first" if camera.moves else ""
         row[view] = (
-            f"focal length {camera.focal_px:.0f} px, delay {1000 * camera.delay_s[0]:+.0f} ms, "
-            f"stands {x:+.2f} m right, {-y:+.2f} m up, {z:+.2f} m ahead of the first camera{moves}"
+            f"focal length {camera.focal_px:.0f} px, delay {1000 * camera.delay_s[0]:+.1f} ms, "
+            f"stands {x:+.2f} m right, {0.0 - y:+.2f} m up, {z:+.2f} m ahead of the first camera{moves}"
         )
     return row
 
