@@ -18,6 +18,7 @@ from twoview.formats import FORMATS, notes, write
 from twoview.formats.markers import marker_names, y_up
 from twoview.poses import Poses3D
 from twoview.skeleton import COCO17, H36M17, HALPE26, SKELETONS
+from twoview.storage import records
 
 RATE = 30000 / 1001
 
@@ -102,6 +103,19 @@ def test_csv_has_one_row_per_joint_with_its_unit(tmp_path, poses):
     assert float(rows[0]["time_s"]) == pytest.approx(1.5)
     assert float(rows[18]["x_m"]) == pytest.approx(float(poses.xyz[1, 1, 0]), abs=1e-5)
     assert rows[5 * 17 + 3]["x_m"] == ""
+
+
+def test_pandas_reads_csv_and_numpy_the_arrays(tmp_path, poses):
+    table = pd.read_csv(write(poses, tmp_path / "a.csv"))
+    places = table[["x_m", "y_m", "z_m"]].to_numpy().reshape(40, 17, 3)
+    assert np.array_equal(np.isnan(places), np.isnan(poses.xyz))
+    assert np.nanmax(np.abs(places - poses.xyz)) < 1e-5
+    assert table["time_s"].to_numpy()[::17] == pytest.approx(poses.time, abs=1e-6)
+    records.save(tmp_path / "a.npz", poses)
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as file:
+        assert np.array_equal(file["xyz"], poses.xyz, equal_nan=True)
+        assert np.array_equal(file["time"], poses.time)
+        assert json.loads(str(file["header"]))["unit"] == "m"
 
 
 def test_json_names_its_unit_and_joints(tmp_path, poses):

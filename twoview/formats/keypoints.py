@@ -36,10 +36,10 @@ def write_dlc(poses: Poses3D, path: Path) -> None:
 
 
 def write_netcdf(poses: Poses3D, path: Path) -> None:
-    """Write the dataset of poses that movement has: `position` (time, space, keypoints, individuals) and `confidence`.
+    """Write movement's dataset of poses: `position` (time, space, keypoints, individuals) and `confidence`.
 
     Camera axes, the poses' unit, and the frames' own times in seconds; `fps` only where these are even. No confidence
-    is known (NaN). netCDF 3, which xarray and the netCDF libraries read.
+    is known (NaN). netCDF 3, which xarray reads. Dimensions have the names of movement up to 0.16.
     """
     with netcdf_file(path, "w", version=2) as opened:
         file: Any = opened  # its attributes are the global attributes of the file
