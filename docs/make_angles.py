@@ -177,6 +177,8 @@ direction in the poses' axes. With a tilted phone, `--level` makes leans wrong b
   `twoview angles RESULT.npz --filter butterworth`.
 - The **top of a swing** is the hands' slowest moment in the second before they are fastest, relative to the hips. Other
   movements may have such a moment too.
+
+Errors against truth: [results](../results/angles.md).
 """
 
 
