@@ -346,9 +346,10 @@ def damaged(
     if silent and any(name.endswith((".npz", ".pt", ".csv")) for name in changed_files):
         faults.append(f"silently another result in {', '.join(sorted(changed_files)[:3])}")
     found = described(outcome, faults)
-    stale = path.parent.parent.as_posix() + "/triangulated/"  # of detections that were made again
+    take = path.parent if path.name == "sync.json" else path.parent.parent
+    stale = take.as_posix() + "/triangulated/"  # of clocks or detections that were made again
     gone = [name for name in before if name not in after and name != path.as_posix()]
-    return found + [f"lost {name}" for name in gone if not (words[0] == "detect" and name.startswith(stale))]
+    return found + [f"lost {name}" for name in gone if not (words[0] in ("sync", "detect") and name.startswith(stale))]
 
 
 def unreadable(work: Path, names: dict[str, str]) -> list[str]:

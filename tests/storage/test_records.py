@@ -8,11 +8,13 @@ import re
 import subprocess
 import sys
 import zipfile
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
+from terminal import type_command
 
 from twoview.cli import console
 from twoview.config import FinetuneConfig, SyncConfig, TriangulateConfig
@@ -277,3 +279,43 @@ def test_what_a_killed_writer_left_is_removed_by_the_next_one(tmp_path):
     os.utime(own, (0, 0))
     records.write_json(tmp_path / "d.json", records.header("sync"))
     assert set(tmp_path.iterdir()) == {ours, elsewhere, own, tmp_path / "d.json"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_a_circle_of_links_is_refused_by_every_command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a.mp4").symlink_to("a.mp4")
+    Path("round").symlink_to("round")
+    for words in (["sync", "a.mp4", "a.mp4"], ["infer", "a.mp4", "--model", "twoview-small"], ["show", "a.mp4"],
+                  ["show", "--session", "round"], ["detect", "--session", "round"]):  # fmt: skip
+        answer = type_command(*words)
+        assert (answer.code, answer.err.count("\n") <= 2) == (1, True), answer
+
+
+def test_a_kill_between_the_two_logs_is_mended(tmp_path):
+    folder = RunFolder(tmp_path, FinetuneConfig(), TriangulateConfig(), [], writes=True)
+    state = RunState(1, {}, Snapshot(0, {}, {}), {}, {}, log=({"epoch": 1, "loss": 0.5},))
+    with pytest.raises(KeyboardInterrupt), stopped_at_the_second_file():
+        folder.write_log(state)
+    folder.write_log(state)
+    assert (tmp_path / "log.csv").read_text().splitlines() == ["epoch,loss", "1,0.5"]
+    assert len(rows(tmp_path)) == 1
+
+
+@contextmanager
+def stopped_at_the_second_file():
+    """The process is stopped as it begins its second file."""
+    real, count = records.atomic, 0
+
+    @contextmanager
+    def stopped(path):
+        nonlocal count
+        count += 1
+        if count == 2:
+            raise KeyboardInterrupt
+        with real(path) as temporary:
+            yield temporary
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(records, "atomic", stopped)
+        yield

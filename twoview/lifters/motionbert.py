@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from twoview.errors import LifterError
 from twoview.skeleton import H36M17
+from twoview.storage.regular import real_path
 
 LAYOUTS = ("motionbert", "mmpose")
 RATE_HZ = 50.0  # Human3.6M's cameras, on which the published models were trained or fine-tuned
@@ -45,7 +46,7 @@ class RecognizedCheckpoint:
 
     def card(self, path: Path) -> dict[str, Any]:
         """What a person should know about it."""
-        names = (path.resolve().parent.name, path.name)
+        names = (real_path(path).parent.name, path.name)
         unnamed = _UNKNOWN if self.family == "MotionBERT full" else "not stated by its authors"
         accuracy = next((mm for sign, mm in _PUBLISHED.items() if any(n.startswith(sign) for n in names)), unnamed)
         card: dict[str, Any] = {

@@ -13,6 +13,7 @@ from pathlib import Path
 from filelock import SoftFileLock, Timeout
 
 from twoview.errors import SessionError, StorageError
+from twoview.storage.regular import real_path
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ def locked(path: Path, work: str, *, wait: bool = True) -> Iterator[None]:
 
     work  what is worked on, for the message: "take 'serve 2'"
     """
-    path = path.parent.resolve() / path.name  # one name for one lock, whatever the current folder
+    path = real_path(path.parent) / path.name  # one name for one lock, whatever the current folder
     made = [folder for folder in path.parents if not folder.exists()]
     lock = SoftFileLock(path, is_singleton=True)
     try:

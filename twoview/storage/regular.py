@@ -17,6 +17,11 @@ _KINDS = {
 }
 
 
+def real_path(path: Path | str) -> Path:
+    """Where a path leads, absolute and without links; a circle of links, which `Path.resolve` fails at, stays."""
+    return Path(os.path.realpath(path))
+
+
 def regular_file(path: Path | str, error: type[TwoViewError] = FormatError) -> Path:
     """The path, if a regular file is there. Raises `error` for anything else, without opening it."""
     path = Path(path)

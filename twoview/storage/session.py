@@ -19,6 +19,7 @@ from twoview.errors import FormatError, SessionError
 from twoview.storage import records
 from twoview.storage.locks import locked
 from twoview.storage.names import check_name, nearest, stays_inside
+from twoview.storage.regular import real_path
 
 DEFAULT_FOLDER = "session"
 
@@ -199,7 +200,7 @@ def open_session(folder: Path | str = DEFAULT_FOLDER, *, create: bool = False) -
     others = (folder / name for name in ("model.pt", "runs"))  # of takes that were removed, or never came along
     if old is None and not names and not create and not any(path.exists() for path in others):
         raise SessionError(f"no session in {folder}", hint="start one with `twoview sync a.mp4 b.mp4`")
-    real = folder.resolve()
+    real = real_path(folder)
     own = {name: real / "takes" / name / "take.json" for name in names}
     return Session(folder, _Takes({**(old or {}), **own}))
 
@@ -240,7 +241,7 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 def _refuse_links(folder: Path) -> None:
     """Raise SessionError for a link to a folder: in a session from a stranger, what is written would go anywhere."""
-    with suppress(FileNotFoundError, NotADirectoryError, PermissionError), os.scandir(folder) as entries:
+    with suppress(OSError), os.scandir(folder) as entries:  # what cannot be read is refused where it is needed
         for entry in entries:
             if entry.is_symlink() and os.path.isdir(entry.path):  # a link to itself is none
                 raise SessionError(
@@ -316,7 +317,7 @@ def _row(folder: Path, video: ViewFile) -> dict[str, Any]:
     row = {"absolute": str(path), "size": list(video.size), "rate": video.rate, "fingerprint": video.fingerprint}
     row |= {"phone": video.phone} if video.phone else {}
     with suppress(ValueError):  # on another drive than the session there is no relative path
-        row["path"] = Path(os.path.relpath(path, folder.resolve())).as_posix()
+        row["path"] = Path(os.path.relpath(path, real_path(folder))).as_posix()
     return row
 
 
@@ -338,7 +339,7 @@ def _read_old_file(folder: Path) -> dict[str, Mapping[str, ViewFile]] | None:
     outside = [take for take in takes if not stays_inside(take)]
     if outside:
         raise FormatError(f"{path} names a take {outside[0]!r}, which is no name", hint=hint)
-    return {take: _views(path, folder.resolve(), rows, hint) for take, rows in takes.items()}
+    return {take: _views(path, real_path(folder), rows, hint) for take, rows in takes.items()}
 
 
 def split_old_file(folder: Path) -> None:

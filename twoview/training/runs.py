@@ -320,11 +320,11 @@ def _upgraded(old: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write_log(folder: Path, lines: Sequence[Row]) -> None:
-    """Write the whole log, as JSON lines and as a table."""
-    with records.atomic(folder / "log.jsonl") as temporary:
-        temporary.write_text(_log_text(lines), encoding="utf-8")
+    """Write the whole log, as a table and then as JSON lines, by which `write_log` sees that both are there."""
     names = list(dict.fromkeys(name for row in lines for name in row))
     with records.atomic(folder / "log.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, names)
         table.writeheader()
         table.writerows(lines)
+    with records.atomic(folder / "log.jsonl") as temporary:
+        temporary.write_text(_log_text(lines), encoding="utf-8")

@@ -21,6 +21,7 @@ from twoview.progress import OnProgress
 from twoview.storage import records
 from twoview.storage.locks import locked
 from twoview.storage.names import name_from
+from twoview.storage.regular import real_path
 from twoview.storage.session import Session
 from twoview.workflow import remembered
 from twoview.workflow.detection import ANEW, Athlete, View, detect_alone
@@ -142,7 +143,7 @@ def _infer_alone(
 ) -> Inferred:
     path, other = _beside(out, ".npz"), _beside(out, ".before.npz")
     written = [path, _beside(out, ".mp4")] if picture else [path]
-    if source.resolve() in [file.resolve() for file in written]:
+    if real_path(source) in map(real_path, written):
         raise FormatError(f"the results would be written over {source}", hint=f"another name: --out {out.name}_3d")
     fingerprint = records.fingerprint(source)
     view = None if source.suffix == ".npz" else _view(source, fingerprint, out, detect_config)
@@ -326,7 +327,7 @@ def result_of(session: Session, source: Path) -> Iterator[Path]:
     anything is made under the name, it is free again.
     """
     fingerprint, stem = records.fingerprint(source), source.stem
-    folders = source.resolve().parent.parts[1:]
+    folders = real_path(source).parent.parts[1:]
     names = ["_".join([*folders[len(folders) - depth :], stem]) for depth in range(len(folders) + 1)]
     names.append(f"{stem[:100]}_{fingerprint.partition('-')[2]}")
     with locked(session.folder / ".locks" / "results", "the names of the results"):

@@ -21,6 +21,7 @@ from twoview.poses import Poses2D
 from twoview.progress import OnProgress, is_first
 from twoview.storage import records
 from twoview.storage.names import name_from
+from twoview.storage.regular import real_path
 from twoview.storage.session import Session, ViewFile, open_session
 from twoview.timeline import Sync
 from twoview.workflow.models import keep_better, use_run
@@ -78,7 +79,7 @@ def add_videos(
 def _probed(session: Session, videos: Sequence[Path], views: Sequence[str] | None) -> dict[str, ViewFile]:
     from twoview.media.video import probe
 
-    found = [(Path(video).resolve(), probe(video)) for video in videos]
+    found = [(real_path(video), probe(video)) for video in videos]
     names = list(views) if views is not None else _view_names(session, videos, [info.phone for _, info in found])
     if len(names) != len(videos):
         raise SessionError(f"{len(names)} view names for {len(videos)} videos: {', '.join(names)}")
@@ -95,7 +96,7 @@ def _view_names(session: Session, videos: Sequence[Path], phones: Sequence[str])
     """Names of the views of a take's videos, whose phones have these models, where nobody names them."""
     names = [name_from(Path(video).stem) for video in videos]
     if len(set(names)) == 1:
-        folders = [name_from(Path(video).resolve().parent.name) for video in videos]
+        folders = [name_from(real_path(video).parent.name) for video in videos]
         names = folders if len(set(folders)) == len(folders) else names
     known: dict[str, set[str]] = {}
     for take in list(session.takes)[:_LOOKED_AT]:
