@@ -455,7 +455,10 @@ class FilterConfig(Checked):
     )
     order: int = setting(4, "order of butterworth, forwards and backwards together", choices=(2, 4, 6, 8))
     rise: float = setting(
-        10.0, "how much one-euro's cutoff rises with speed, in Hz per m/s of a body of common size", low=0.0
+        10.0,
+        "how much one-euro's cutoff rises with speed, in Hz per m/s of a body of common size",
+        low=0.0,
+        high=1000.0,
     )
     fill_s: float = setting(
         0.0, "longest time between two frames that know a joint over which the joint is filled in; 0: off", low=0.0,

@@ -159,3 +159,18 @@ def test_the_file_says_which_filter_it_was(tmp_path):
     assert twice.filter == f"{poses.filter}; one-euro, 6 Hz at rest, +10 Hz per m/s"
     records.save(tmp_path / "b.npz", swinging_person(30))
     assert "filter" not in records.read_header(tmp_path / "b.npz")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        FilterConfig(kind="one-euro", cutoff_hz=1e308),
+        FilterConfig(kind="one-euro", rise=1000.0, fill_s=1e308),
+        FilterConfig(kind="butterworth", cutoff_hz=0.1, order=8),
+        FilterConfig(kind="butterworth", cutoff_hz=14.99, fill_s=1e308),
+    ],
+)
+def test_absurd_settings_lose_no_joint(config):
+    assert np.isfinite(filter_poses(swinging_person(60), config).xyz).all()
+    with pytest.raises(ConfigError, match="at most 1000"):
+        FilterConfig(rise=1e308)
