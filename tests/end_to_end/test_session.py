@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from places import ROOT, TESTS
 from scenes import small_scene
 from terminal import Answer, type_command
 
@@ -47,6 +49,7 @@ def place(films, tmp_path, monkeypatch, start) -> Path:
     shutil.copyfile(start, folder / "start.pt")
     monkeypatch.chdir(folder)
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (ROOT, TESTS))))  # of commands in processes of their own
     monkeypatch.delenv("TWOVIEW_SESSION", raising=False)
     return folder
 

@@ -499,7 +499,7 @@ def test_a_state_with_parts_missing_or_of_another_kind_is_refused_in_one_line(tm
     contents += [
         {k: v for k, v in state.items() if k != key}
         for key in state
-        if key not in ("reach", "made_by", "finished", "warnings")
+        if key not in ("reach", "made_by", "finished", "warnings", "log")  # as in states of older versions
     ]
     for content in contents:
         torch.save(content, path)
@@ -508,12 +508,17 @@ def test_a_state_with_parts_missing_or_of_another_kind_is_refused_in_one_line(tm
         assert "\n" not in caught.value.message
 
 
-def test_a_damaged_log_is_refused_in_one_line(tmp_path, start):
-    config, _ = cut_off(tmp_path, start)
+def test_a_damaged_log_is_written_again_and_refused_where_the_state_has_none(tmp_path, start):
+    config, state = cut_off(tmp_path, start)
+    log, path = tmp_path / "run" / "log.jsonl", tmp_path / "run" / "last.pt"
     for text in ("{", "[]", "5", "[" * 100_000, "\x00"):
-        (tmp_path / "run" / "log.jsonl").write_text(text)
+        log.write_text(text)
+        torch.save({key: value for key, value in state.items() if key != "log"}, path)
         with pytest.raises(FormatError, match="log"):
             finetune([take()], config, out=tmp_path / "run")
+    torch.save(state, path)
+    finetune([take()], config, out=tmp_path / "run")
+    assert [json.loads(line)["epoch"] for line in log.read_text().splitlines()] == list(range(1, config.epochs + 1))
 
 
 class Marked:

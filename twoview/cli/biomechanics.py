@@ -14,7 +14,7 @@ from twoview.command_settings import resolve
 
 
 def angles(
-    result: Annotated[Path, typer.Argument(help="File of 3D poses (.npz), of `twoview infer` or `triangulate`.")],
+    result: Annotated[Path, typer.Argument(help="File of 3D poses (.npz) that infer or triangulate made.")],
     filter: Annotated[str | None, flag("filter.kind", "--filter")] = None,
     level: Annotated[
         bool,

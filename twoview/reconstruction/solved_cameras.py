@@ -130,7 +130,7 @@ def read_cameras(path: Path | str) -> dict[str, SolvedCamera]:
     try:
         return cameras_from_json(content)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise FormatError(f"{path} is damaged: {error}", hint="make it again: twoview triangulate") from error
+        raise FormatError(f"{path} is damaged: {error}", hint="twoview triangulate") from error
 
 
 def pose2sim_toml(cameras: Mapping[str, SolvedCamera]) -> str:

@@ -43,7 +43,7 @@ def load_triangulation(path: Path | str) -> Triangulation:
         return _triangulation(head, arrays)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else error
-        raise FormatError(f"{path} is damaged: {what}", hint="make it again: twoview triangulate") from error
+        raise FormatError(f"{path} is damaged: {what}", hint="twoview triangulate") from error
 
 
 def _triangulation(head: records.Header, arrays: Mapping[str, Array]) -> Triangulation:
@@ -54,8 +54,8 @@ def _triangulation(head: records.Header, arrays: Mapping[str, Array]) -> Triangu
         "view_time": (views, moments), "points": (views, moments, joints, 3), "swapped": (views, moments, 2),
     }  # fmt: skip
     for name, shape in shapes.items():
-        if arrays[name].shape != shape:
-            raise ValueError(f"{name} has the shape {arrays[name].shape} and not {shape}")
+        if arrays[name].shape != shape or arrays[name].dtype.kind not in "fb":
+            raise ValueError(f"{name} is {arrays[name].dtype} {arrays[name].shape} and not {shape}")
     stacked: dict[str, Any] = {name: dict(zip(cameras, arrays[name], strict=True)) for name in _STACKED}
     numbers: dict[str, Any] = {}
     for name in _PER_VIEW:

@@ -193,6 +193,8 @@ def _check_types(state: RunState) -> None:
         raise TypeError("weights are tensors")
     if not all(isinstance(line, str) for line in state.warnings) or not isinstance(state.optimizer, Mapping):
         raise TypeError("warnings are texts, and the optimizer has a state")
+    if not all(isinstance(v, int | float) and isinstance(k, str) for row in state.log for k, v in dict(row).items()):
+        raise TypeError("the log has a row of numbers for each epoch")
 
 
 def cpu_weights(lifter: nn.Module) -> dict[str, Tensor]:
