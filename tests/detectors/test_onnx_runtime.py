@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from no_files import put_no_file
 
 from twoview.detectors.onnx_runtime import open_session
 from twoview.detectors.person_finders import OnnxFinder
@@ -98,19 +98,12 @@ def test_scores_that_are_not_numbers_locate_nothing():
 def test_what_is_no_model(kind, tmp_path, rng):
     path = tmp_path / "m.onnx"
     whole = (ASSETS / "movenet" / "movenet-multipose.w16.onnx").read_bytes()
-    if kind == "pipe":
-        os.mkfifo(path)
-    elif kind == "circle":
-        path.symlink_to(path)
-    elif kind == "folder":
-        path.mkdir()
-    elif kind == "device":
-        path.symlink_to("/dev/zero")
-    elif kind == "empty":
+    put_no_file(path, kind)
+    if kind == "empty":
         path.write_bytes(b"")
     elif kind == "cut":
         path.write_bytes(whole[: len(whole) // 2])
-    else:
+    elif kind == "changed":
         path.write_bytes(b"\x0a\xff\xff\xff\xff\x0f" + whole)
     with pytest.raises(DetectorError, match=r"m\.onnx") as caught:
         open_session(path, device="cpu")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import io
-import os
 import pickle
 import resource
 import struct
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from no_files import put_no_file
 
 from twoview.errors import FormatError
 from twoview.storage import pickles, torch_files
@@ -196,12 +196,5 @@ def test_deep_nesting(tmp_path):
 @pytest.mark.parametrize("kind", ["pipe", "circle", "folder", "device", "missing"])
 def test_what_is_no_file(kind, tmp_path):
     path = tmp_path / "m.pt"
-    if kind == "pipe":
-        os.mkfifo(path)
-    elif kind == "circle":
-        path.symlink_to(path)
-    elif kind == "folder":
-        path.mkdir()
-    elif kind == "device":
-        path.symlink_to("/dev/zero")
+    put_no_file(path, kind)
     refused(path)

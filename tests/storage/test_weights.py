@@ -18,6 +18,7 @@ from typing import ClassVar
 
 import pytest
 import torch
+from no_files import put_no_file
 from places import ROOT
 
 from twoview.detectors.rtmpose_network import RTMPoseNet
@@ -341,14 +342,7 @@ def test_the_right_file_passes_its_trial(tmp_path):
 @pytest.mark.parametrize("kind", ["pipe", "circle", "folder", "device"])
 def test_what_is_no_file_is_refused_at_once(kind, tmp_path):
     path = tmp_path / "weights.onnx"
-    if kind == "pipe":
-        os.mkfifo(path)
-    elif kind == "circle":
-        path.symlink_to(path)
-    elif kind == "folder":
-        path.mkdir()
-    else:
-        path.symlink_to("/dev/zero")
+    put_no_file(path, kind)
     with pytest.raises(WeightsError, match=r"expected a file|cannot read"):
         add("rtmpose-l", path)
 

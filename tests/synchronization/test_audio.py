@@ -80,7 +80,7 @@ def test_a_large_drift_over_minutes_is_followed():
 
 @pytest.mark.parametrize(("seconds", "claps_at"), [(40, (15.0, 18.2)), (6, np.linspace(3.0, 7.0, 9))])
 def test_a_drift_that_few_or_near_sounds_show_is_unknown_and_not_applied(seconds, claps_at):
-    """Two claps fit some line by chance: the drift stays that of the phones, and what it may do is said."""
+    """Two claps fit some line by chance: the drift stays that of the phones, and the warning gives its bound."""
     chance = np.random.default_rng(3)
     world = 0.0005 * chance.standard_normal(round((seconds + 6) * RATE)).astype(np.float32)
     for at in claps_at:

@@ -1,4 +1,4 @@
-"""The session keeps the best model: a worse run replaces nothing, and what cannot be compared is said."""
+"""The session keeps the best model: a worse run replaces nothing, and what cannot be compared is named."""
 
 from __future__ import annotations
 

@@ -345,7 +345,7 @@ def _pins() -> dict[str, str]:
         return {}
     hint = f"if you trust the files in {path.parent}, delete it: they are then tried and their hashes kept again"
     try:
-        content = records.read_json(regular_file(path)).get("sha256")
+        content = records.read_json(path).get("sha256")
     except (FormatError, RecursionError, UnicodeError) as error:
         raise WeightsError(f"{path}, the hashes of weights, is damaged", hint=hint) from error
     hashes = content if isinstance(content, dict) else {"": ""}

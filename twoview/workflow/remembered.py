@@ -19,7 +19,6 @@ from twoview.errors import FormatError, SessionError, StorageError
 from twoview.plugins import check_trust, is_code
 from twoview.storage import records
 from twoview.storage.locks import locked
-from twoview.storage.regular import regular_file
 
 T = TypeVar("T", InferConfig, TriangulateConfig)
 FORMAT = "session settings"
@@ -40,7 +39,7 @@ def recall(folder: Path | str) -> Remembered:
     if not path.exists() and not path.is_symlink():
         return Remembered()
     try:
-        content = records.read_json(regular_file(path))
+        content = records.read_json(path)
         detector, height = content.get("detector", ""), content.get("height_m", 0.0)
         whole = content["format"] == FORMAT and isinstance(detector, str)
         whole = whole and isinstance(height, int | float) and math.isfinite(height) and 0 <= height <= TALLEST_M
