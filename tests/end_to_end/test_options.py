@@ -415,7 +415,19 @@ def finetune_from_files(place, monkeypatch):
     assert (found.detector, found.score, found.people_every, found.device) == ("markers:Markers", 0.2, 5, "cpu")
 
 
-@tries("infer", "video", "--model", "--height", "--format", "--out", "--compare", "--detector", "--config", "--set")
+@tries(
+    "infer",
+    "videos",
+    "--json",
+    "--model",
+    "--height",
+    "--format",
+    "--out",
+    "--compare",
+    "--detector",
+    "--config",
+    "--set",
+)
 def infer_settings(place, _):
     formats = example("infer --format", "csv,json,trc,mot,c3d,bvh,dlc.csv,nc,html")
     place(

@@ -273,6 +273,28 @@ def warn(*sentences: str) -> None:
         talk.print(_line(("warning:", "yellow"), f" {sentence}"))
 
 
+def show_failures(failed: Sequence[tuple[Path | str, TwoViewError]]) -> None:
+    """What could not be done and why, on stderr, each hint once; the rest is done."""
+    hints = dict[str, None]()
+    for what, error in failed:
+        name = short(what) if isinstance(what, Path) else what
+        message = error.message if name in error.message else f"{name}: {error.message}"
+        talk.print(_line((f"{type(error).__name__}: ", "bold red"), message))
+        hints |= {error.hint: None} if error.hint else {}
+    for hint in hints:
+        talk.print(_line(("hint: ", "bold"), hint))
+
+
+def failures(failed: Sequence[tuple[Path | str, TwoViewError]]) -> list[dict[str, str]]:
+    """The same for a JSON file."""
+    return [{"of": str(what), **failure(error)} for what, error in failed]
+
+
+def failure(error: TwoViewError) -> dict[str, str]:
+    """An error for a JSON file: its kind, what happened, and what to do."""
+    return {"error": type(error).__name__, "message": error.message, "hint": error.hint}
+
+
 class _Warnings(logging.Handler):
     """The library's warnings, each sentence once."""
 
@@ -368,6 +390,8 @@ def _call(app: Callable[..., Any]) -> int:
     except TwoViewError as error:
         if debug:
             traceback.print_exc()
+        if "--json" in sys.argv[1:]:
+            as_json({"failed": [failure(error)]})
         talk.print(_line((f"{type(error).__name__}: ", "bold red"), error.message))
         if error.hint:
             talk.print(_line(("hint: ", "bold"), error.hint))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,9 +26,12 @@ from twoview.cli.options import (
     set_option,
 )  # fmt: skip
 from twoview.command_settings import resolve
-from twoview.errors import SessionError
+from twoview.errors import SessionError, TwoViewError
 from twoview.formats import FORMATS
 from twoview.storage.session import Session, open_session
+
+if TYPE_CHECKING:
+    from twoview.workflow.inference import Inferred
 
 weights_app = typer.Typer(
     help="List the named weights, download them, or add a file that you downloaded.", no_args_is_help=True
@@ -34,12 +39,22 @@ weights_app = typer.Typer(
 
 
 def infer(
-    video: Annotated[Path, typer.Argument(help="Video from one phone, or a file of 2D poses (.npz).")],
+    videos: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Videos from one phone, or files of 2D poses (.npz); a folder stands for its videos, 'day2/*.mov' for "
+            "what it matches."
+        ),
+    ],
     model: Model = None,
     height: Annotated[float | None, flag("infer.height_m", "--height")] = None,
     format: Annotated[str | None, typer.Option(help=f"Additional formats to write: {','.join(FORMATS)}.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Path of the results without suffix (default: in the session's results).")
+        Path | None,
+        typer.Option(
+            help="Path of the results without suffix, or the folder of several videos' results (default: in the "
+            "session's results)."
+        ),
     ] = None,
     filter: Annotated[str | None, flag("filter.kind", "--filter")] = None,
     picture: Annotated[bool, typer.Option(help="Draw the overlay video and the contact sheet.")] = True,
@@ -53,39 +68,97 @@ def infer(
     config: Annotated[Path | None, config_file("infer")] = None,
     sets: Annotated[list[str] | None, set_option("infer")] = None,
     trust: Trust = None,
+    json: Json = False,
 ) -> None:
-    """Compute 3D poses from one view with the adapted model."""
-    from twoview.workflow.inference import infer_file, result_of
+    """Compute 3D poses from one view with the adapted model, of one video or of many."""
+    from twoview.workflow.inference import infer_file, result_in, result_of
+    from twoview.workflow.inference_batch import infer_files
     from twoview.workflow.remembered import keep
 
     flags = {"height_m": height, "device": device, "detect.detector": detector, **athlete_flags(person, "detect.")}
     flags["filter.kind"] = filter
-    unread = {"detect": f"{video} holds 2D poses"} if video.suffix == ".npz" else {}
+    flat = all(video.suffix == ".npz" for video in videos)
+    unread = {"detect": f"{', '.join(map(str, videos))} holds 2D poses"} if flat else {}
     if not unread:
         flags["detect.device"] = device
     settings = resolve("infer", file=config, flags=flags, sets=sets or (), unread=unread, trust=trust or ())
     chosen = model or session_model(session)
     if height == 0:
         keep(session, height_m=0.0)
-    named = nullcontext(out) if out else result_of(Session(session), video)
-    with named as where, console.progress() as on_progress:
-        result = infer_file(
-            video, chosen, where, config=settings.infer, detect_config=settings.detect,
-            filter=settings.filter, formats=names(format) or (), picture=picture, compare=compare, session=session,
-            trust=trust or (), on_progress=on_progress,
-        )  # fmt: skip
+    wanted: dict[str, Any] = {
+        "session": session, "config": settings.infer, "detect_config": settings.detect, "filter": settings.filter,
+        "formats": names(format) or (), "picture": picture, "compare": compare, "trust": trust or (),
+    }  # fmt: skip
+    made: list[tuple[Path, Inferred]] = []
+    failed: list[tuple[Path, TwoViewError]] = []
+    with console.progress() as on_progress:
+        if len(videos) > 1 or not _is_one(videos[0]):
+            for video, result in infer_files(videos, chosen, out=out, **wanted, on_progress=on_progress):
+                if isinstance(result, TwoViewError):
+                    failed.append((video, result))
+                else:
+                    made.append((video, result))
+        else:
+            video, inside = videos[0], out is not None and out.is_dir()
+            named = result_of(Session(session), video) if out is None else nullcontext(out)
+            with result_in(out, video) if out and inside else named as where:
+                made.append((video, infer_file(video, chosen, where, **wanted, on_progress=on_progress)))
+    show = f"twoview show {shlex.quote(console.short(made[0][1].files['poses']))}" if made else ""
+    if json:
+        results = [{"video": str(video), "model": chosen, **result.summary()} for video, result in made]
+        console.as_json({"results": results, "failed": console.failures(failed), "next": show})
+    elif len(made) == 1 and not failed:
+        _show_result(*made[0], chosen)
+        console.saved(*made[0][1].files.values(), next=show)
+    else:
+        _show_results(made, chosen, of=len(made) + len(failed))
+        if made:
+            folder = made[0][1].files["poses"].parent
+            said = console.saved if any(result.fresh for _, result in made) else console.still_saved
+            said(folder, next=show)
+    if failed:
+        console.show_failures(failed)
+        raise typer.Exit(1)
+
+
+def _is_one(video: Path) -> bool:
+    """Whether this names one file, and no folder or pattern."""
+    return not video.is_dir() and (video.exists() or not any(sign in str(video) for sign in "*?["))
+
+
+def _show_result(video: Path, result: Inferred, model: str) -> None:
+    """What the result of one video is, who the athlete is, and warnings."""
     poses = result.poses
     span = f"{poses.time[0]:.2f} to {poses.time[-1]:.2f} s" if len(poses) else "no frames"
     unit = "meters" if poses.unit == "m" else "screen units (give --height for meters)"
     filtered = f", filter: {poses.filter}" if poses.filter else ""
     console.result(
-        f"{len(poses)} frames, {span}, {unit}, model {chosen}{filtered}" + ("" if result.fresh else "  (up to date)")
+        f"{len(poses)} frames, {span}, {unit}, model {model}{filtered}" + ("" if result.fresh else "  (up to date)")
     )
+    _show_people("", video, result)
+    console.warn(*result.warnings)
+
+
+def _show_results(made: Sequence[tuple[Path, Inferred]], model: str, *, of: int) -> None:
+    """A row for every video that has a result, and what their results say."""
+    rows = []
+    for video, result in made:
+        poses, state = result.poses, "new" if result.fresh else "up to date"
+        span = f"{poses.time[0]:.2f} to {poses.time[-1]:.2f}" if len(poses) else "none"
+        rows.append([console.short(video), len(poses), span, poses.unit, result.files["poses"].stem, state])
+    if rows:
+        console.table(["video", "frames", "seconds", "unit", "result", ""], rows)
+    for video, result in made:
+        _show_people(f"{console.short(video)}: ", video, result)
+        console.warn(*(f"{console.short(video)}: {sentence}" for sentence in result.warnings))
+    screen = any(result.poses.unit != "m" for _, result in made)
+    console.result(f"{len(made)} of {of} videos, model {model}" + (", give --height for meters" if screen else ""))
+
+
+def _show_people(label: str, video: Path, result: Inferred) -> None:
     if result.athlete and result.athlete.people > 1:
         people = result.files["poses"].with_suffix(".2d.people.png")
-        show_athlete("", result.athlete, people, f"twoview infer {console.short(video)} --person N")
-    console.warn(*result.warnings)
-    console.saved(*result.files.values(), next=f"twoview show {console.short(result.files['poses'])}")
+        show_athlete(label, result.athlete, people, f"twoview infer {shlex.quote(console.short(video))} --person N")
 
 
 def session_model(session: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import unicodedata
 from collections.abc import Iterable
 
@@ -50,6 +51,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
         return ", ".join(names) or "none"
     near = difflib.get_close_matches(name, names, n=_SHOWN, cutoff=0.0)
     return f"{', '.join(near)} and {len(names) - len(near)} more"
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """A key that sorts take2 before take10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]+)", name)]
 
 
 def stays_inside(name: object) -> bool:

@@ -18,7 +18,7 @@ from typing import Any
 from twoview.errors import FormatError, SessionError
 from twoview.storage import records
 from twoview.storage.locks import locked
-from twoview.storage.names import check_name, nearest, stays_inside
+from twoview.storage.names import check_name, natural, nearest, stays_inside
 from twoview.storage.regular import real_path
 
 DEFAULT_FOLDER = "session"
@@ -212,7 +212,7 @@ class _Takes(Mapping[str, Mapping[str, ViewFile]]):
     """Takes by name, in natural order; the file of a take is read when the take is asked for."""
 
     def __init__(self, takes: Mapping[str, Path | Mapping[str, ViewFile]]) -> None:
-        self.loaders = dict(sorted(takes.items(), key=lambda entry: _natural(entry[0])))
+        self.loaders = dict(sorted(takes.items(), key=lambda entry: natural(entry[0])))
 
     def __getitem__(self, name: str) -> Mapping[str, ViewFile]:
         found = self.loaders[name]
@@ -232,11 +232,6 @@ class _Takes(Mapping[str, Mapping[str, ViewFile]]):
 
 def _loaders(takes: Mapping[str, Mapping[str, ViewFile]]) -> Mapping[str, Path | Mapping[str, ViewFile]]:
     return takes.loaders if isinstance(takes, _Takes) else dict(takes)
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Sorts take2 before take10."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]+)", name)]
 
 
 def _refuse_links(folder: Path) -> None:

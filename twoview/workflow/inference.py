@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import glob
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 PICTURES = {".mp4": "overlay", ".png": "contact sheet"}
 ANGLE_FILES = (".angles.csv", ".angles.mot", ".angles.png")  # of `twoview angles`, beside a result
+Load = Callable[[Path | str], "Model"]
 NEW = 0.2  # share of a video answered by the unadapted lifter from which on a person is warned
 
 
@@ -52,6 +54,21 @@ class Inferred:
     fresh: bool
     warnings: tuple[str, ...] = ()
     athlete: Athlete | None = None
+
+    def summary(self) -> dict[str, Any]:
+        """What the result is, and its files, for a JSON file."""
+        poses = self.poses
+        return {
+            "frames": len(poses),
+            "start_s": float(poses.time[0]) if len(poses) else None,
+            "end_s": float(poses.time[-1]) if len(poses) else None,
+            "unit": poses.unit,
+            "filter": poses.filter,
+            "fresh": self.fresh,
+            "athlete": asdict(self.athlete) if self.athlete else None,
+            "files": {name: str(path) for name, path in self.files.items()},
+            "warnings": list(self.warnings),
+        }
 
 
 @dataclass(frozen=True)
@@ -87,6 +104,8 @@ def infer_file(
     picture: bool = True,
     compare: Path | str | None = None,
     session: Path | str | None = None,
+    detections: Path | None = None,
+    load: Load | None = None,
     trust: Collection[str] = (),
     on_progress: OnProgress | None = None,
 ) -> Inferred:
@@ -96,6 +115,8 @@ def infer_file(
     filter   smoothing of the poses before they are written, off by default
     compare  another model, drawn beside; its poses are in `<out>.before.npz`
     session  folder of a session that remembers the detector and the athlete's height, for where none is named
+    detections  file of the athlete's Poses2D in the video, to be lifted instead of detecting the athlete again
+    load     loads a model by name or file, for results of several videos; default: `load_model`, anew
     trust    names of lifters that are no part of twoview and may run, see `load_model`
 
     What is up to date is only loaded; models are loaded before the video is detected, and only where they are needed.
@@ -107,8 +128,9 @@ def infer_file(
         config = remembered.with_height(folder, config)
     check(formats, unit="m" if config.height_m else "screen")
     found = detect_config if folder is None else remembered.with_detector(folder, detect_config)
+    load = load or loader(config, trust)
     with locked(out.with_name(f".{out.name}.lock"), f"the results {out}"):
-        if source.suffix != ".npz":
+        if source.suffix != ".npz" and detections is None:
             earlier = _beside(out, ".2d.npz")
             found = remembered.with_earlier(found, earlier)
             current = _view(source, records.fingerprint(source), out, found).is_current(**ANEW)
@@ -116,7 +138,7 @@ def infer_file(
             detect_config = found if current else remembered.decided(found, detect_config, where, trust=trust)
         result = _infer_alone(
             source, model, out, config=config, detect_config=detect_config, filter=filter or FilterConfig(),
-            formats=formats, picture=picture, compare=compare, trust=trust, on_progress=on_progress,
+            formats=formats, picture=picture, compare=compare, given=detections, load=load, on_progress=on_progress,
         )  # fmt: skip
     if folder is not None:
         known, used = remembered.recall(folder), detect_config.detector
@@ -138,7 +160,8 @@ def _infer_alone(
     formats: Sequence[str],
     picture: bool,
     compare: Path | str | None,
-    trust: Collection[str],
+    given: Path | None,
+    load: Load,
     on_progress: OnProgress | None,
 ) -> Inferred:
     path, other = _beside(out, ".npz"), _beside(out, ".before.npz")
@@ -148,6 +171,9 @@ def _infer_alone(
     fingerprint = records.fingerprint(source)
     view = None if source.suffix == ".npz" else _view(source, fingerprint, out, detect_config)
     detections = source if view is None else view.path
+    if view is not None and given is not None and not _same(given, view.path):
+        with records.atomic(view.path) as temporary:
+            shutil.copyfile(given, temporary)
     files = {path: model} if compare is None else {path: model, other: compare}
     settings = shaping(config) | ({"filter": shaping(filter)} if filter.is_on else {})
     marks = {path: _mark(model) for path, model in files.items()}
@@ -157,13 +183,15 @@ def _infer_alone(
         heads = (records.header("poses3d", inputs={**known, "model": marks[path]}, settings=settings) for path in files)
         return [_Lifting(*one) for one in zip(files.values(), files, heads, strict=True)]
 
-    detected = view is None or view.is_current(**ANEW)
+    detected = view is None or given is not None or view.is_current(**ANEW)
     stale = [one for one in lifted() if not one.is_current()] if detected else None
-    models = _models([one.model for one in stale] if stale is not None else list(files.values()), config, trust)
+    models = [load(one) for one in ([one.model for one in stale] if stale is not None else files.values())]
     if any(_mark(model) != marks[path] for path, model in files.items()):
         raise SessionError("a model was replaced while it was loaded", hint="run the same command again")
     if view is None:
         poses2d, athlete = records.load_as(source, Poses2D), None
+    elif given is not None:
+        poses2d, athlete = records.load_as(view.path, Poses2D), view.athlete()
     else:
         seen = detect_alone(view, config=detect_config, on_progress=on_progress)
         poses2d, athlete = seen.poses, seen.athlete
@@ -220,13 +248,24 @@ def _mark(model: Path | str) -> str:
     return model if isinstance(model, str) and not Path(model).exists() else records.fingerprint(model)
 
 
-def _models(wanted: Sequence[Path | str], config: InferConfig, trust: Collection[str]) -> list[Model]:
-    """The models of results that are not up to date: a file that is none is refused before minutes of detection."""
-    if not wanted:
-        return []
-    from twoview.lifting.model import load_model
+def loader(config: InferConfig, trust: Collection[str] = ()) -> Load:
+    """What loads models for these settings, every one when it is asked for and once."""
+    kept: dict[str, Model] = {}
 
-    return [load_model(one, device=config.device, trust=trust) for one in wanted]
+    def load(model: Path | str) -> Model:
+        from twoview.lifting.model import load_model
+
+        mark = _mark(model)
+        if mark not in kept:
+            kept[mark] = load_model(model, device=config.device, trust=trust)
+        return kept[mark]
+
+    return load
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two files hold the same."""
+    return other.exists() and records.fingerprint(one) == records.fingerprint(other)
 
 
 @dataclass(eq=False)
@@ -321,7 +360,14 @@ def remember_beside(source: Path, suffixes: Sequence[str]) -> None:
 
 @contextmanager
 def result_of(session: Session, source: Path) -> Iterator[Path]:
-    """Where the results of a file go (no suffix): its stem, with the folders' names before it while that is taken.
+    """Where a session's results of a file go (no suffix), see `result_in`."""
+    with result_in(session.results, source, lock=session.folder / ".locks" / "results") as out:
+        yield out
+
+
+@contextmanager
+def result_in(folder: Path, source: Path, *, lock: Path | None = None) -> Iterator[Path]:
+    """Where in a folder the results of a file go (no suffix): its stem, with its folders' names before it if taken.
 
     The name is the file's from then on, by its content, as `<name>.result.json` says; if the block fails before
     anything is made under the name, it is free again.
@@ -330,10 +376,10 @@ def result_of(session: Session, source: Path) -> Iterator[Path]:
     folders = real_path(source).parent.parts[1:]
     names = ["_".join([*folders[len(folders) - depth :], stem]) for depth in range(len(folders) + 1)]
     names.append(f"{stem[:100]}_{fingerprint.partition('-')[2]}")
-    with locked(session.folder / ".locks" / "results", "the names of the results"):
-        owners = {name: _owner(session.results / name) for name in map(name_from, names)}
+    with locked(lock or folder / ".results.lock", "the names of the results"):
+        owners = {name: _owner(folder / name) for name in map(name_from, names)}
         name = next(name for name, owner in owners.items() if owner in ("", fingerprint))
-        out = session.results / name
+        out = folder / name
         claim = _beside(out, ".result.json")
         if not claim.exists():
             content = {**records.header("result", inputs={"clip": fingerprint}), "file": source.name}
@@ -342,10 +388,10 @@ def result_of(session: Session, source: Path) -> Iterator[Path]:
     try:
         yield out
     except BaseException:
-        if all(path == claim for path in session.results.glob(f"{glob.escape(name)}.*")):
+        if all(path == claim for path in folder.glob(f"{glob.escape(name)}.*")):
             claim.unlink(missing_ok=True)
             with suppress(OSError):
-                session.results.rmdir()
+                folder.rmdir()
         raise
 
 
