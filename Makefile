@@ -1,12 +1,15 @@
 # `make demo` and `make test` do everything. Every target makes the environment first.
 PYTHON ?= python3
 DEMO_FLAGS ?=
+# TORCH_INDEX=https://download.pytorch.org/whl/cpu on Linux without a GPU: PyTorch in 1.7 GB instead of 6.3.
+TORCH_INDEX ?=
+INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 BENCH_FLAGS ?= --quick
 VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint docs bench install clean
+.PHONY: demo test lint docs bench wheel install clean
 
 demo: $(READY)
 	$(BIN)/twoview demo demo $(DEMO_FLAGS)
@@ -32,12 +35,20 @@ else
 	@grep -l __main__ tests/benchmarks/*.py | xargs grep -m 1 '"""' | sed 's,.*/\(.*\)\.py:"*,\1: ,; s,"*$$,,'
 endif
 
+# What a user of `pip install` has: the wheel, alone in an environment of its own, and the demo with its smallest settings.
+wheel:
+	rm -rf build/wheel build/dist
+	$(PYTHON) -m venv build/wheel
+	build/wheel/$(notdir $(BIN))/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w build/dist .
+	build/wheel/$(notdir $(BIN))/python -m pip install --quiet --disable-pip-version-check $(INDEX) -c constraints.txt build/dist/*.whl
+	cd build && wheel/$(notdir $(BIN))/twoview demo demo --quick
+
 install: $(READY)
 
 # mmpose requires packages that do not build (chumpy) or that break torch (torchvision): install it without them.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[mmpose,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(INDEX) -c constraints.txt -e ".[mmpose,dev]"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps mmpose==1.3.2
 	touch $@
 

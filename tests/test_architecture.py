@@ -170,6 +170,33 @@ def test_onnx_runtime_is_imported_in_one_place_where_its_telemetry_is_off():
     assert source.index('os.environ["ORT_DISABLE_TELEMETRY"] = "1"') < source.index("import onnxruntime")
 
 
+def test_opencv_is_imported_in_one_place_and_opens_no_window():
+    sources = {dotted(path): path.read_text() for path in modules()}
+    assert {name for name, source in sources.items() if "cv2" in imported(ast.parse(source))} == {
+        "twoview.media.opencv"
+    }
+    windows = re.compile(
+        r"cv2\.(imshow|waitKey\w*|namedWindow|selectROI\w*|createTrackbar|setMouseCallback|destroy\w+)"
+    )
+    assert not {name for name, source in sources.items() if windows.search(source)}
+
+
+ONLY_POSIX = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "termios", "tty"}
+POSIX_CALLS = re.compile(
+    r"os\.(fork\w*|get(e?uid|e?gid|pgid|loadavg)|mkfifo|kill(pg)?|uname|sched_\w+|sysconf|statvfs|setsid|chown|wait\w*)\b"
+    r"|signal\.(SIGKILL|SIGHUP|SIGALRM|SIGUSR\d|alarm|setitimer)"
+)
+GUARDED = {"twoview.machine": "hasattr(os, ", "twoview.storage.records": 'sys.platform == "win32"'}
+
+
+def test_what_only_posix_has_stands_behind_a_guard():
+    """Windows has none of these, and `os.kill` ends there what it should only ask."""
+    for path in modules():
+        source = path.read_text()
+        assert not imported(ast.parse(source)) & ONLY_POSIX, path
+        assert not POSIX_CALLS.search(source) or GUARDED[dotted(path)] in source, path
+
+
 def test_early_stages_do_not_import_torch_when_loaded():
     loaded = {dotted(path): imported(ast.parse(path.read_text()), everywhere=False) for path in modules()}
     allowed = tuple(f"twoview.{name}" for name in WITH_TORCH)

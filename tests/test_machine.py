@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import onnxruntime
 import pytest
 import torch
+from places import ROOT
 
+from twoview.detectors.onnx_runtime import open_session
 from twoview.errors import DetectorError, LifterError
 from twoview.machine import onnx_device, precision_of, torch_device
 
@@ -60,9 +63,47 @@ def test_a_device_that_is_not_here_is_the_error_asked_for(monkeypatch):
         torch_device("tpu9", LifterError)
 
 
-def test_onnx_runtime_without_cuda_does_not_replace_it(monkeypatch):
+@pytest.mark.parametrize(
+    ("device", "provider", "remedy"),
+    [
+        ("cuda", "CUDAExecutionProvider", "pip install onnxruntime-gpu"),
+        ("mps", "CoreMLExecutionProvider", "--device cpu"),
+        ("directml", "DmlExecutionProvider", "pip install onnxruntime-directml"),
+    ],
+)
+def test_a_device_is_the_provider_of_its_name_or_refused(monkeypatch, device, provider, remedy):
+    asked = []
+
+    class Session:
+        def __init__(self, path, options, providers, enable_fallback):
+            asked.extend(providers)
+            self.get_providers, self.get_inputs, self.get_outputs = lambda: providers, list, list
+
+    model = ROOT / "twoview" / "assets" / "movenet" / "movenet-thunder.w16.onnx"
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    with pytest.raises(DetectorError, match="this ONNX Runtime has no CUDA provider"):
-        onnx_device("cuda")
+    with pytest.raises(DetectorError, match=f"this ONNX Runtime has no {provider}") as caught:
+        open_session(model, device=device)
+    assert remedy in caught.value.hint
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [provider, "CPUExecutionProvider"])
+    open_session(model, device=device)
+    assert asked == [provider]
+
+
+def test_an_unknown_device_is_refused():
     with pytest.raises(DetectorError, match="unknown device 'tpu'"):
         onnx_device("tpu")
+
+
+def test_an_opencv_that_needs_libgl_is_one_line_with_both_remedies(tmp_path):
+    (tmp_path / "cv2").mkdir()
+    (tmp_path / "cv2" / "__init__.py").write_text('raise ImportError("libGL.so.1: cannot open shared object file")')
+    done = subprocess.run(
+        [sys.executable, "-m", "twoview", "detect", "--session", str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("MissingBackend: OpenCV cannot be imported: libGL.so.1")
+    assert "opencv-python-headless" in done.stderr
+    assert "apt install libgl1" in done.stderr

@@ -79,7 +79,9 @@ class DetectConfig(Checked):
         kind=str | Callable,
     )
     device: str = setting(
-        "auto", "device to run on: auto, cpu or cuda; a device that is not there stops the command", shapes=False
+        "auto",
+        "device to run on: auto, cpu, cuda, mps or directml; one that is not there stops the command",
+        shapes=False,
     )
     finder: str = setting("", "person finder for RTMPose: a name of `twoview weights list` or an .onnx file")
     flip: bool = setting(False, "average with the mirrored picture: doubles the time, lowers the error by some percent")
@@ -213,7 +215,9 @@ class FinetuneConfig(Checked):
     lr: float = setting(2e-4, "Adam's learning rate, paper section 4.2", low=0.0)
     seed: int = setting(42, "random seed of clip order, flips and noise; 42 as in the paper's code", low=0)
     device: str = setting(
-        "auto", "device to run on: auto, cpu or cuda; a device that is not there stops the command", shapes=False
+        "auto",
+        "device to run on: auto, cpu, cuda or mps; one that is not there stops the command",
+        shapes=False,
     )
     precision: str = setting(
         "auto",
@@ -404,7 +408,7 @@ class PretrainConfig(Checked):
         "precision of matrix products; auto: bf16 for the lifter tcn on hardware that multiplies in bf16, else fp32",
         choices=("auto", "fp32", "bf16"),
     )
-    device: str = setting("auto", "device to train on and to render the clips on: auto, cpu or cuda", shapes=False)
+    device: str = setting("auto", "device to train on and to render the clips on: auto, cpu, cuda or mps", shapes=False)
     save_every: int = setting(200, "steps between two saves of the run's state", low=1, shapes=False)
     validate_every: int = setting(1000, "steps between two validations", low=1, shapes=False)
 
@@ -435,7 +439,9 @@ class InferConfig(Checked):
     precision: str = setting("fp32", "precision of matrix products", choices=("fp32", "bf16", "fp16"))
     compile: bool = setting(False, "compile the network first; takes minutes, pays off on long videos")
     device: str = setting(
-        "auto", "device to run on: auto, cpu or cuda; a device that is not there stops the command", shapes=False
+        "auto",
+        "device to run on: auto, cpu, cuda or mps; one that is not there stops the command",
+        shapes=False,
     )
 
 

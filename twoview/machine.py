@@ -18,6 +18,12 @@ _LARGEST = 1 << 25  # the most that every C library of Linux takes for that
 _KEPT = 1 << 30  # bytes that may lie idle between one step and the next
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # of the C library's malloc.h
 
+ONNX_PROVIDERS = {  # by device; Apple's graphics are "mps" to PyTorch, whose name is used for both
+    "cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "mps": "CoreMLExecutionProvider",
+    "directml": "DmlExecutionProvider",
+}  # fmt: skip
+_ONNX_PACKAGES = {"cuda": "onnxruntime-gpu", "directml": "onnxruntime-directml"}
+
 
 def cores() -> int:
     """Processor cores that this process may use."""
@@ -91,30 +97,31 @@ def torch_has_cuda() -> bool:
 
 def detects_in_torch(device: str) -> bool:
     """Whether a detector named in the table of weights runs in PyTorch: on a GPU that ONNX Runtime cannot use."""
-    return device in ("auto", "cuda") and not onnx_has_cuda() and torch_has_cuda()
+    return device in ("auto", "cuda") and not _onnx_has("cuda") and torch_has_cuda()
 
 
 def onnx_device(device: str) -> str:
-    """The device that ONNX Runtime runs on, cpu or cuda; "auto" is cuda where its runtime has CUDA, else cpu.
+    """The device that ONNX Runtime runs on, of ONNX_PROVIDERS; "auto" is cuda where its runtime has CUDA, else cpu.
 
-    Raises DetectorError for another name, and for cuda where the runtime has no CUDA.
+    Raises DetectorError for another name, and for a device that the runtime has no provider for.
     """
-    has_cuda = onnx_has_cuda()
     if device == "auto":
-        return "cuda" if has_cuda else "cpu"
-    if device == "cuda" and not has_cuda:
+        return "cuda" if _onnx_has("cuda") else "cpu"
+    if device not in ONNX_PROVIDERS:
+        known = ", ".join(("auto", *ONNX_PROVIDERS))
+        raise DetectorError(f"unknown device {device!r}; known: {known}", hint="--device cpu, or auto")
+    if not _onnx_has(device):
+        package = _ONNX_PACKAGES.get(device)
+        remedy = f"pip uninstall onnxruntime; pip install {package}   or: " if package else ""
         raise DetectorError(
-            "device cuda was asked for, and this ONNX Runtime has no CUDA provider",
-            hint="pip uninstall onnxruntime; pip install onnxruntime-gpu   or: --device cpu",
+            f"device {device} was asked for, and this ONNX Runtime has no {ONNX_PROVIDERS[device]}",
+            hint=f"{remedy}--device cpu",
         )
-    if device not in ("cpu", "cuda"):
-        raise DetectorError(f"unknown device {device!r}; known: auto, cpu, cuda", hint="--device cpu, or auto")
     return device
 
 
-def onnx_has_cuda() -> bool:
-    """Whether this ONNX Runtime can use a CUDA device."""
-    return "CUDAExecutionProvider" in onnx_runtime().get_available_providers()
+def _onnx_has(device: str) -> bool:
+    return ONNX_PROVIDERS[device] in onnx_runtime().get_available_providers()
 
 
 def onnx_runtime() -> Any:

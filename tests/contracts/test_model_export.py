@@ -10,7 +10,7 @@ import pytest
 import torch
 from small_lifters import SMALL, made
 
-from twoview.errors import LifterError
+from twoview.errors import LifterError, MissingBackend
 from twoview.lifting import model_export
 from twoview.lifting.model import Model, load_model
 from twoview.lifting.model_export import EXPORTERS, INPUTS, Monocular, export
@@ -113,3 +113,11 @@ def test_an_unknown_kind_is_refused_with_the_known_ones(tmp_path):
     with pytest.raises(LifterError, match="no export to 'tflite'") as caught:
         export(model("tcn"), tmp_path / "m.tflite", kind="tflite")
     assert "onnx" in caught.value.hint
+
+
+def test_onnx_without_its_packages_is_refused_with_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setattr(model_export, "find_spec", lambda name: None if name == "onnxscript" else name)
+    with pytest.raises(MissingBackend, match=r"^onnxscript not installed") as caught:
+        export(model("tcn"), tmp_path / "m.onnx", kind="onnx")
+    assert "pip install onnx onnxscript" in caught.value.hint
+    assert not list(tmp_path.iterdir())

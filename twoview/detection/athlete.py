@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from itertools import combinations, product
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy import ndarray as Array
 
 from twoview.detection.tracking import People, height_of, middle_of, poses_of_track
 from twoview.errors import DetectorError
+from twoview.media.opencv import cv2
 from twoview.media.video import frames
 from twoview.skeleton import Skeleton
 from twoview.storage import records

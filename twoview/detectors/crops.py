@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from numpy import ndarray as Array
+
+from twoview.media.opencv import cv2
 
 
 def letterbox(rgb: Array, size: tuple[int, int], fill: int) -> tuple[Array, float]:

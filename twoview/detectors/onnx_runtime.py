@@ -13,7 +13,7 @@ from typing import Any
 from numpy import ndarray as Array
 
 from twoview.errors import DetectorError
-from twoview.machine import onnx_device, onnx_runtime
+from twoview.machine import ONNX_PROVIDERS, onnx_device, onnx_runtime
 from twoview.storage.regular import regular_file
 
 MOST_BYTES = 2 << 30  # of a file, as its format allows
@@ -57,7 +57,8 @@ def open_session(path: Path, *, device: str = "auto") -> Network:
     # Memory kept between calls would be each thread's maximum: 10 MiB more for RTMPose-s, for 6 % less time.
     options.enable_cpu_mem_arena = False
     options.log_severity_level = 3
-    providers = ["CUDAExecutionProvider"] if device == "cuda" else ["CPUExecutionProvider"]
+    options.enable_mem_pattern = device != "directml"  # which it cannot use
+    providers = [ONNX_PROVIDERS[device]]
     try:
         again = 0 if device == "cpu" else 1  # a second try on the processor, which would be announced on the terminal
         session = onnxruntime.InferenceSession(str(path), options, providers=providers, enable_fallback=again)
@@ -70,7 +71,7 @@ def open_session(path: Path, *, device: str = "auto") -> Network:
     if session.get_providers()[0] != providers[0]:  # the runtime falls back to the CPU silently
         raise DetectorError(
             f"device {device} was asked for, but ONNX Runtime loaded {session.get_providers()[0]}",
-            hint="check the CUDA and cuDNN versions that onnxruntime-gpu needs, or use --device cpu",
+            hint="--device cpu; for cuda, check the CUDA and cuDNN versions that onnxruntime-gpu needs",
         )
     network = Network(session, path)
     for tensors, most in ((session.get_inputs(), MOST_SIDE), (session.get_outputs(), _MANY)):

@@ -11,13 +11,14 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from twoview.errors import LifterError
+from twoview.errors import LifterError, MissingBackend
 from twoview.geometry.framing import Rule, default_focal, frame_clip, to_camera, to_screen
 from twoview.lifting.model import Model, save_model
 from twoview.machine import onnx_runtime
@@ -104,7 +105,15 @@ def _to_pt(model: Model, path: Path) -> None:
 
 
 def _to_onnx(model: Model, path: Path) -> float:
-    """ONNX, batch and frames dynamic; compared with the model in ONNX Runtime."""
+    """ONNX, batch and frames dynamic; compared with the model in ONNX Runtime.
+
+    Raises MissingBackend without the packages of the extra `onnx`.
+    """
+    if missing := [name for name in ("onnx", "onnxscript") if find_spec(name) is None]:
+        raise MissingBackend(
+            f"{' and '.join(missing)} not installed; onnx and onnxscript write a model as ONNX",
+            hint="pip install onnx onnxscript   or write model.pt2 instead",
+        )
     network = Monocular(model.lifter, model.framing).eval()
     with _quiet():
         program = torch.onnx.export(

@@ -7,10 +7,11 @@ from functools import cache
 from typing import Any
 
 import av
-import cv2
 import numpy as np
 from av.sidedata.sidedata import Type as SideData
 from numpy import ndarray as Array
+
+from twoview.media.opencv import cv2
 
 Matrix = tuple[int, int, int, int]  # signs a, b, c, d of a display matrix, see `display_matrix`
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-import cv2
 import numpy as np
 from anyascii import anyascii
 from numpy import ndarray as Array
 from scipy.ndimage import maximum_filter1d, uniform_filter1d
 from scipy.spatial.transform import Rotation
 
+from twoview.media.opencv import cv2
 from twoview.poses import Poses3D
 from twoview.skeleton import Skeleton
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy import ndarray as Array
 
 from twoview.errors import FormatError, VideoError
+from twoview.media.opencv import cv2
 from twoview.media.video import Frame, frames, probe, timeline
 from twoview.media.writer import VideoWriter
 from twoview.poses import Poses2D, Poses3D
