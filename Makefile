@@ -23,9 +23,11 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy twoview
 
-# Write docs/reference/cli.md and config.md from the code; tests/test_docs.py fails while they are out of date.
+# Write docs/reference/cli.md and config.md from the code (tests/test_docs.py fails while they are out of date), then
+# the site in build/site, which opens from the disk.
 docs: $(READY)
 	$(BIN)/python docs/make_reference.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 # `make bench` lists the benchmarks; `make bench NAME=table1` runs one in its quick form, with BENCH_FLAGS= in full.
 bench: $(READY)

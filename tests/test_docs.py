@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -125,3 +128,18 @@ def test_names_in_the_glossary_exist():
     text = "\n".join([*(path.read_text() for path in files), *(str(path) for path in files)])
     names = {name for *_, where in glossary() for name in re.findall(r"`(?:--)?([^`]+)`", where)}
     assert {name for name in names if name.split(".")[-1].split("(")[0].rstrip("=)") not in text} == set()
+
+
+def test_the_site_is_whole_and_fetches_nothing(tmp_path):
+    """Every page, every name of the package, no dead link, and no address that a browser would load."""
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    site = {str(path.relative_to(tmp_path / "site")): path for path in (tmp_path / "site").rglob("*.html")}
+    pages = {str(page.relative_to(ROOT / "docs").with_suffix(".html")) for page in (ROOT / "docs").rglob("*.md")}
+    assert set(site) == pages | {"404.html", "CHANGELOG.html", "CONTRIBUTING.html", "reference/python.html"}
+    names = site["reference/python.html"].read_text()
+    assert [name for name in twoview.__all__ if name != "__version__" and f">{name}<" not in names] == []
+    loaded = re.compile(r"<(?:script|img|iframe|source)[^>]*\ssrc=\"?(?:https?:)?//|<link[^>]*stylesheet[^>]*https?://")
+    assert [name for name, path in site.items() if loaded.search(path.read_text())] == []
