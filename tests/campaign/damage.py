@@ -347,7 +347,8 @@ def damaged(
         faults.append(f"silently another result in {', '.join(sorted(changed_files)[:3])}")
     found = described(outcome, faults)
     take = path.parent if path.name == "sync.json" else path.parent.parent
-    stale = take.as_posix() + "/triangulated/"  # of clocks or detections that were made again
+    # of clocks or detections that were made again: the damaged ones, or those that a damaged file of the user's gave
+    stale = f"{take.as_posix()}/triangulated/" if path.parts[0] == "session" else "session/takes/t1/triangulated/"
     gone = [name for name in before if name not in after and name != path.as_posix()]
     return found + [f"lost {name}" for name in gone if not (words[0] in ("sync", "detect") and name.startswith(stale))]
 
