@@ -55,6 +55,7 @@ _NAMES = {
     "filter_poses": "biomechanics.filtering",
     "render": "visualization.overlay",
     "demo": "workflow.demo",
+    "run": "workflow.main_job",
     "load_model": "lifting.model",
     "convert": "lifting.model",
     "pretrain": "training.pretraining",

@@ -26,6 +26,7 @@ METHODS = {"paper": "paper_sportspose"}
 
 # Command -> the sections that its stages read, its main one first: a bare key of `--set` is of that one.
 COMMANDS: dict[str, tuple[str, ...]] = {
+    "run": ("finetune", "sync", "detect", "triangulate", "infer", "filter"),
     "sync": ("sync",),
     "detect": ("detect",),
     "plan": ("finetune", "triangulate"),

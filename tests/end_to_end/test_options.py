@@ -208,6 +208,29 @@ def version(place, _):
     assert place("--version").out.startswith("twoview ")
 
 
+@tries(
+    "run", "videos", "--height", "--format", "--filter", "--picture", "--run", "--method", "--epochs", "--seed",
+    "--weights", "--detector", "--device", "--session", "--config", "--set", "--trust",
+)  # fmt: skip
+def run_settings(place, monkeypatch):
+    given = spy(monkeypatch, "twoview.workflow.main_job.steps")
+    place(
+        "run", "a.mp4", "b.mp4", "--height", "1.75", "--format", "csv,trc", "--filter", "butterworth", "--no-picture",
+        "--run", "quick", "--method", "phones", "--epochs", "2", "--seed", "7", "--weights", "start.pt", *MARKERS,
+        "--device", "cpu", "--session", "other", "--config", "golf.toml", "--set", "detect.people_every=5",
+        "--trust", "stranger:Net", code=3,
+    )  # fmt: skip
+    assert (given[0], given[1]) == (Path("other"), [Path("a.mp4"), Path("b.mp4")])
+    assert (given["name"], given["formats"], given["picture"]) == ("quick", ["csv", "trc"], False)
+    assert given["trust"] == ["stranger:Net"]
+    one = given["settings"]
+    assert (one.infer.height_m, one.triangulate.height_m, one.filter.kind) == (1.75, 1.75, "butterworth")
+    assert {one.finetune.device, one.detect.device, one.infer.device} == {"cpu"}
+    assert (one.finetune.method, one.finetune.epochs, one.finetune.seed) == ("phones", 2, 7)
+    assert (one.finetune.weights, one.detect.detector, one.detect.people_every) == ("start.pt", MARKERS[1], 5)
+    assert (one.sync.min_overlap_s, one.infer.max_gap_s) == (1.0, 0.2)
+
+
 @tries("sync", "videos", "--views", "--take", "--reference", "--session", "--config", "--set", "--json")
 def sync_names_and_settings(place, _):
     answer = place(

@@ -12,6 +12,7 @@ from twoview.cli.biomechanics import angles
 from twoview.cli.detection import detect
 from twoview.cli.evaluation import evaluate
 from twoview.cli.lifting import convert, export, infer, weights_app
+from twoview.cli.main_job import run
 from twoview.cli.options import DEFAULT_SESSION, Json, SessionFolder, Trust
 from twoview.cli.reconstruction import triangulate
 from twoview.cli.synchronization import sync
@@ -23,7 +24,8 @@ from twoview.storage.session import open_session
 
 app = typer.Typer(
     help="Adapt a monocular 3D human-pose model to a new activity from two ordinary phone videos.\n\n"
-    "The main job is four commands: sync, detect, finetune, infer. See them work with `twoview demo`.",
+    "`twoview run a.mp4 b.mp4` does everything; its stages are commands too: sync, detect, triangulate, finetune, "
+    "infer. See them work with `twoview demo`.",
     epilog="Exit codes: 0 done; 1 an error, with what to do; 2 a wrong command line; 130 interrupted (Ctrl-C, or the "
     "system's request to end), with partial work saved; 141 nobody reads the output any more; 70 a bug of twoview.",
     no_args_is_help=True,
@@ -109,7 +111,7 @@ def demo(
 
 
 for command in (
-    sync, detect, finetune, infer, angles, evaluate, show, demo, plan, triangulate, render,
+    run, sync, detect, finetune, infer, angles, evaluate, show, demo, plan, triangulate, render,
     export, convert, remove, rename, pretrain, reproduce,
 ):  # fmt: skip
     app.command()(command)

@@ -18,6 +18,7 @@ from twoview.storage.session import DEFAULT_FOLDER
 
 # Command -> the setting in its example of `--set`, which is shown with its default.
 EXAMPLES = {
+    "run": "triangulate.moving_s",
     "sync": "sync.max_drift_ppm",
     "detect": "detect.score",
     "plan": "triangulate.moving_s",

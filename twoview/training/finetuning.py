@@ -52,6 +52,7 @@ class Run:
     warnings  plain sentences for the person who will rely on the model
     shares    part of the loss over all epochs by source, such as "pseudo-labels" and "the paper's consistency"
     reach     how far the model reaches, the numbers of `gate.Reach`; empty where nothing was adapted
+    fresh     trained now, or continued, and not only loaded
     """
 
     folder: Path
@@ -63,6 +64,7 @@ class Run:
     warnings: tuple[str, ...]
     shares: Mapping[str, float]
     reach: Mapping[str, float] = field(default_factory=dict)
+    fresh: bool = True
 
 
 def finetune(
@@ -121,7 +123,7 @@ def _finetune_alone(
     state = folder.resume()
     if state is not None and state.finished:
         folder.write_log(state)
-        return _run(out, state)
+        return replace(_run(out, state), fresh=False)
     if state is not None:
         folder.check_fits(state, start.lifter)
 

@@ -86,7 +86,10 @@ def demo(
     for take in takes:  # once more, now that what the athlete's motion says can be put beside it
         sync, fresh = sync_take(session, take, on_progress=on_progress)
         clocks.append([*_sync_row(take, sync, scene), _STATE[fresh]])
-    run, fresh = _finetune(session, quick, on_progress)
+    run = finetune_session(
+        session, views=VIEWS, config=QUICK if quick else FinetuneConfig(), run=QUICK_RUN if quick else RUN, use=True,
+        on_progress=on_progress,
+    )  # fmt: skip
     tables = [
         Table(
             "Clocks",
@@ -94,9 +97,7 @@ def demo(
             clocks,
         ),
         Table("2D keypoints", ["take", "view", "frames", "athlete found", "median error (px)", ""], detections),
-        Table(
-            "Adaptation", ["run", "epochs", "best", "held-out error before", "after (mm)", ""], [_run_row(run, fresh)]
-        ),
+        Table("Adaptation", ["run", "epochs", "best", "held-out error before", "after (mm)", ""], [_run_row(run)]),
     ]
     pictures = [run.folder / "report.html"]
     rows: list[list[Any]] = []
@@ -116,22 +117,11 @@ def demo(
     return Demonstration(session, tables, pictures, tuple(run.warnings))
 
 
-def _finetune(session: Session, quick: bool, on_progress: OnProgress | None) -> tuple[Run, bool]:
-    """The run, and whether it trained now."""
-    name = QUICK_RUN if quick else RUN
-    log = session.run_folder(name) / "log.jsonl"
-    known = records.fingerprint(log) if log.exists() else ""
-    run = finetune_session(
-        session, views=VIEWS, config=QUICK if quick else FinetuneConfig(), run=name, use=True, on_progress=on_progress
-    )
-    return run, records.fingerprint(log) != known
-
-
-def _run_row(run: Run, fresh: bool) -> list[Any]:
+def _run_row(run: Run) -> list[Any]:
     from twoview.training.runs import rows
 
     errors = [watched["criterion"] for watched in (run.before, run.after)]
-    return [run.folder.name, len(rows(run.folder)), run.best_epoch, *errors, _STATE[fresh]]
+    return [run.folder.name, len(rows(run.folder)), run.best_epoch, *errors, _STATE[run.fresh]]
 
 
 def _copy(source: Path, target: Path, names: Sequence[str]) -> None:

@@ -142,7 +142,7 @@ def infer_file(
         )  # fmt: skip
     if folder is not None:
         known, used = remembered.recall(folder), detect_config.detector
-        if not known.detector and isinstance(used, str) and source.suffix != ".npz":
+        if not known.detector and isinstance(used, str) and source.suffix != ".npz" and detections is None:
             remembered.keep(folder, detector=used)
         if not known.height_m and config.height_m:
             remembered.keep(folder, height_m=config.height_m)

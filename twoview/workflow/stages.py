@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
@@ -41,13 +41,18 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def adding(
-    folder: Path | str, videos: Sequence[Path], *, views: Sequence[str] | None = None, take: str | None = None
+    folder: Path | str,
+    videos: Sequence[Path],
+    *,
+    views: Sequence[str] | None = None,
+    take: str | None = None,
+    called: str = "",
 ) -> Iterator[tuple[Session, str]]:
     """A session with the videos of one take in it, and the take's name; written to disk if the block succeeds.
 
     Nobody else works on the take meanwhile. Without names, views are called as in the other takes where the phones'
     models tell them apart, else by the file stems, or by the folders of files of one name. Without a name for the take:
-    the take that already holds these files, or a new one.
+    the take that already holds these files, or a new one, with the name that it is `called` by if that is free.
     Raises SessionError for two views of one name and for a take of one view, VideoError for a file that is no video.
     """
     session = open_session(folder, create=True)
@@ -56,12 +61,13 @@ def adding(
         if take is None:
             held.enter_context(session.lock_videos(files))
             session = open_session(folder, create=True)
-            take = _holding(session, files) or _new_take(session, held)
+            take = _holding(session, files) or _new_take(session, held, called)
         held.enter_context(session.lock(take))
         session = open_session(folder, create=True).with_take(take, files)
         if len(session.take(take)) < 2:
             raise SessionError(
-                f"one video, {', '.join(map(str, videos))}: clocks relate two or more", hint="twoview sync a.mp4 b.mp4"
+                f"one video, {', '.join(map(str, videos))}: a take is one event filmed by two phones or more",
+                hint="`twoview sync a.mp4 b.mp4`; for 3D from one video: `twoview infer a.mp4`",
             )
         yield session, take
         session.keep_take(take)
@@ -126,10 +132,10 @@ def _holding(session: Session, files: Mapping[str, ViewFile]) -> str | None:
     return None
 
 
-def _new_take(session: Session, held: ExitStack) -> str:
-    """The first free name, take1, take2, ..., which another command that starts now does not get: it is locked."""
-    for number in count(len(session.takes) + 1):
-        name = f"take{number}"
+def _new_take(session: Session, held: ExitStack, called: str = "") -> str:
+    """The name, or the first free one, take1, take2, ..., which no command that starts now gets: it is locked."""
+    numbered = (f"take{number}" for number in count(len(session.takes) + 1))
+    for name in chain([called] if called else [], numbered):
         if name in session.takes:
             continue
         try:

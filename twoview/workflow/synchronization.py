@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from twoview.config import SyncConfig
-from twoview.errors import SessionError, SyncError
+from twoview.errors import FormatError, SessionError, SyncError
 from twoview.media.video import probe, read_slowdown, timeline
 from twoview.poses import Poses2D
 from twoview.progress import OnProgress
@@ -78,6 +79,19 @@ def sync_take(
     """
     with session.lock(take):
         return _sync_locked(session, take, config=config, reference=reference, options=options, on_progress=on_progress)
+
+
+def given_by_hand(session: Session, take: str) -> Sync | None:
+    """The clocks of a take that a person gave, or asked to be related in another way than by default; None else.
+
+    They are of the videos as they are now.
+    """
+    with suppress(SessionError, FormatError, KeyError, TypeError, AttributeError):
+        sync = load_sync(session, take)
+        known = records.read_header(session.sync_path(take))["settings"]
+        if any(known.get(name) for name in SyncOptions().settings) or known.get("reference") != next(iter(sync.clocks)):
+            return sync
+    return None
 
 
 def _sync_locked(
