@@ -153,8 +153,9 @@ They need neither gravity nor meters, and are the same from every view.
 
 ## Against gravity
 
-Only where up is known: `twoview angles --level` takes the phone as level, `twoview.angles(poses, up=...)` takes any
-direction in the poses' axes. With a tilted phone, `--level` makes leans wrong by as much as the phone is tilted.
+Only where up is known: poses of `twoview triangulate` [contain it](../explain/world.md), and the command says to how
+many degrees. `twoview angles --level` takes the phone as level instead, `twoview.angles(poses, up=...)` any direction
+in the poses' axes. With a tilted phone, `--level` makes leans wrong by as much as the phone is tilted.
 
 {upright}
 
@@ -172,11 +173,15 @@ direction in the poses' axes. With a tilted phone, `--level` makes leans wrong b
   degrees.
 - The ankle needs heel and toes, which Human3.6M's 17 joints lack.
 - `.mot` files hold the coordinates of the last column, with its sign, for models such as Rajagopal's whose knee is
-  positive in flexion. The pelvis's own coordinates are not in them.
+  positive in flexion. Where the [world](../explain/world.md) is known, the pelvis's six coordinates are in them too:
+  turns about z, x and y of the hip line and the trunk, and the middle of the hips (not of OpenSim's pelvis) in m.
 - Angular velocities are from the frame before to the frame after. Smooth the poses to read peaks:
   `twoview angles RESULT.npz --filter butterworth`.
 - The **top of a swing** is the hands' slowest moment in the second before they are fastest, relative to the hips. Other
   movements may have such a moment too.
+- Where the world is known: **contacts** of each foot, **jumps** (no foot on the floor for 0.12 s or more; the pelvis's
+  highest place above upright standing, the 90th percentile of its height with a foot on the floor) and the **way
+  travelled** by the pelvis, its noise above 3 Hz taken out.
 
 Errors against truth: [results](../results/angles.md).
 """

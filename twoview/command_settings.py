@@ -31,7 +31,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "detect": ("detect",),
     "plan": ("finetune", "triangulate"),
     "finetune": ("finetune", "triangulate", "sync", "detect"),
-    "triangulate": ("triangulate", "filter"),
+    "triangulate": ("triangulate", "filter", "world"),
     "infer": ("infer", "detect", "filter"),
     "angles": ("filter",),
     "reproduce": ("finetune", "triangulate", "detect"),

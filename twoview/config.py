@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from twoview.errors import ConfigError
 
 T = TypeVar("T")
+AXES = ("y-up", "z-up", "x-forward", "camera")  # of files for other programs
 FRAMINGS = ("auto", "screen", "box", "crop")  # the lifter's own rule, and all rules of `geometry.framing`
 
 
@@ -477,6 +478,20 @@ class FilterConfig(Checked):
         return self.kind != "none" or self.fill_s > 0
 
 
+@dataclass(frozen=True)
+class WorldConfig(Checked):
+    """In which axes files for other programs are, and what tells where up is."""
+
+    axes: str = setting(
+        "y-up",
+        "axes of files for other programs: y-up (x right, z to the camera), z-up (x right, y away), x-forward (x where "
+        "the athlete faces, y up: OpenSim's) or camera (x right, y down, z away)",
+        choices=AXES,
+        shapes=False,
+    )
+    level: bool = setting(False, "take the phones as level: the picture's up is up, whatever feet and balance say")
+
+
 # Old name or value -> the new one, for the error message.
 RENAMED = {
     "finetune.phones.steps": "finetune.phones.steps_per_epoch (times finetune.epochs)",
@@ -502,6 +517,7 @@ class Settings:
     infer: InferConfig = field(default_factory=InferConfig)
     triangulate: TriangulateConfig = field(default_factory=TriangulateConfig)
     filter: FilterConfig = field(default_factory=FilterConfig)
+    world: WorldConfig = field(default_factory=WorldConfig)
 
 
 SECTIONS: dict[str, type[Checked]] = typing.get_type_hints(Settings)

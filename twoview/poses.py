@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy import ndarray as Array
 
+from twoview.config import AXES
 from twoview.skeleton import H36M17, HIPS_TOO_HIGH, HeadRule, Skeleton, to_h36m
 
 LARGEST_SIDE = 65_535  # px of a picture; more than any video has
@@ -116,27 +117,91 @@ class Poses2D:
 
 
 @dataclass(frozen=True, eq=False)
+class World:
+    """Where up and the floor are, and where the athlete is on it, for T poses in one camera's axes.
+
+    up      (3,)            against gravity, of length 1, in camera axes
+    right   (3,)            level, of length 1: to the right as the first camera sees it, in camera axes
+    floor   (3,) m          a point of the floor in camera axes, the camera at 0: the origin of world axes
+    root    (T, 3) m        the root joint in camera axes, the camera at 0; NaN where unknown
+    contact (T, 2) bool     whether the right and the left foot stand on the floor
+    up_sigma_deg            root mean square of the angle between `up` and the true one
+    floor_sigma_m           standard deviation of the floor's height
+    root_sigma_m (T,) m     standard deviation of `root` along the floor, as seen from `floor`
+    source                  what it was found from, in words
+    """
+
+    up: Array
+    right: Array
+    floor: Array
+    root: Array
+    contact: Array
+    up_sigma_deg: float
+    floor_sigma_m: float
+    root_sigma_m: Array
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        for name, dtype, shape in (("up", np.float64, (3,)), ("right", np.float64, (3,)), ("floor", np.float64, (3,)),
+                                   ("root", np.float64, (None, 3)), ("contact", bool, (len(self.root), 2)),
+                                   ("root_sigma_m", np.float64, (len(self.root),))):  # fmt: skip
+            _freeze(self, name, dtype, shape)
+        pair = np.stack([self.up, self.right])
+        if not np.abs(pair @ pair.T - np.eye(2)).max() < 1e-6:
+            raise ValueError(f"World: expected two directions at a right angle, got {self.up} and {self.right}")
+        if not np.isfinite(self.floor).all() or np.isinf(self.root).any():
+            raise ValueError(f"World: expected finite places, got {self.floor}")
+
+    def __len__(self) -> int:
+        return len(self.root)
+
+    def pick(self, frames: Array) -> World:
+        """The same of some frames alone, by a mask (T,) or their numbers."""
+        return replace(
+            self, root=self.root[frames], contact=self.contact[frames], root_sigma_m=self.root_sigma_m[frames]
+        )
+
+    def at(self, old: Array, new: Array, *, max_gap: float) -> World:
+        """The same at other times (S,) s; `old` (T,) s are those of its frames. Contacts are the nearest frame's."""
+        known = np.isfinite(self.root).all(axis=-1)[:, None]
+        values = np.concatenate([self.root, self.root_sigma_m[:, None]], axis=1)[:, None]
+        moved = _interpolate(old, values, known, new, max_gap)[:, 0]
+        contact = np.zeros((len(new), 2), dtype=bool)
+        if len(old):
+            nearest = np.searchsorted((old[1:] + old[:-1]) / 2, new)
+            contact = self.contact[nearest] & np.isfinite(moved[:, :1])
+        return replace(self, root=moved[:, :3], contact=contact, root_sigma_m=moved[:, 3])
+
+
+Axes = Literal["camera", "y-up", "z-up", "x-forward"]
+
+
+@dataclass(frozen=True, eq=False)
 class Poses3D:
-    """One person in 3D over time, in the axes of one camera.
+    """One person in 3D over time, in the axes of one camera, or of the world.
 
     xyz   (T, J, 3) float32  camera-aligned: x right, y down, z away from the camera; NaN where unknown
     time  (T,)      float64  seconds on this view's own clock, strictly increasing
-    origin "root": the root joint is at 0 in every frame; "camera": the camera is at 0
+    origin "root": the root joint is at 0 in every frame; "camera": the camera is at 0; "world": a point on the floor
     unit   "m" only if a real length was given; "screen": half the picture's width at the root's depth
     adapted_share (T,) float32  0 to 1: how much of each frame's answer is the adapted lifter's, and not the unadapted
                                 one's, where a gate decides it; else None
     filter  what smoothed the poses and filled their gaps, in words; "" where nothing did
+    world   where up, the floor and the athlete are, in camera axes; None where it is not known
+    axes    "camera", or those of the world that `biomechanics.world.in_world` turned the poses to
     """
 
     xyz: Array
     time: Array
     skeleton: Skeleton = H36M17
-    origin: Literal["root", "camera"] = "root"
+    origin: Literal["root", "camera", "world"] = "root"
     unit: Literal["screen", "m"] = "screen"
     view: str = ""
     source: Source = field(default_factory=Source)
     adapted_share: Array | None = None
     filter: str = ""
+    world: World | None = None
+    axes: Axes = "camera"
 
     def __post_init__(self) -> None:
         _freeze(self, "time", np.float64, (None,))
@@ -146,8 +211,14 @@ class Poses3D:
         _check_time(self.time, "Poses3D")
         if np.isinf(self.xyz).any():
             raise ValueError("Poses3D.xyz: a position is infinite")
-        if self.origin not in ("root", "camera") or self.unit not in ("screen", "m"):
-            raise ValueError(f"Poses3D: expected origin root|camera, unit screen|m; got {self.origin}, {self.unit}")
+        if self.origin not in ("root", "camera", "world") or self.unit not in ("screen", "m"):
+            raise ValueError(
+                f"Poses3D: expected origin root|camera|world, unit screen|m; got {self.origin}, {self.unit}"
+            )
+        if self.axes not in AXES or (self.axes == "camera") == (self.origin == "world"):
+            raise ValueError(f"Poses3D: axes {self.axes} do not go with the origin {self.origin}")
+        if self.world is not None and len(self.world) != len(self.time):
+            raise ValueError(f"Poses3D: {len(self.time)} poses, and a world of {len(self.world)}")
 
     def __len__(self) -> int:
         return len(self.time)
@@ -156,16 +227,17 @@ class Poses3D:
         """The frames with start <= time <= end, in seconds of this view's clock."""
         keep = (self.time >= start) & (self.time <= end)
         adapted = None if self.adapted_share is None else self.adapted_share[keep]
-        return replace(self, xyz=self.xyz[keep], time=self.time[keep], adapted_share=adapted)
+        world = None if self.world is None else self.world.pick(keep)
+        return replace(self, xyz=self.xyz[keep], time=self.time[keep], adapted_share=adapted, world=world)
 
     def at(self, time: Array, *, max_gap: float = MAX_GAP_S) -> Poses3D:
         """Interpolated to other times (S,), NaN outside the poses' time and over gaps longer than `max_gap` seconds."""
         time = np.asarray(time, dtype=np.float64)
         seen = np.isfinite(self.xyz).all(axis=-1)
         adapted = None if self.adapted_share is None else np.interp(time, self.time, self.adapted_share)
-        return replace(
-            self, xyz=_interpolate(self.time, self.xyz, seen, time, max_gap), time=time, adapted_share=adapted
-        )
+        world = None if self.world is None else self.world.at(self.time, time, max_gap=max_gap)
+        xyz = _interpolate(self.time, self.xyz, seen, time, max_gap)
+        return replace(self, xyz=xyz, time=time, adapted_share=adapted, world=world)
 
 
 def _interpolate(old: Array, values: Array, seen: Array, new: Array, max_gap: float) -> Array:

@@ -189,6 +189,11 @@ def angles(poses: Poses3D, *, up: Sequence[float] | Array | None = None) -> Angl
     return Angles(poses.time, {name: np.degrees(values) for name, values in found.items()}, poses.view, poses.filter)
 
 
+def pelvis_frame(poses: Poses3D) -> tuple[Array, Array, Array]:
+    """Right, up and forward (T, 3) of the pelvis, by the line of the hips and the trunk; NaN where unknown."""
+    return _Body(poses, None).frame("hip")
+
+
 class _Body:
     """Points and directions of a body over time, (T, 3) each."""
 

@@ -1,19 +1,96 @@
-"""Moments of a movement, found in 3D poses: the top of a swing and its fastest moment, by the speed of the hands."""
+"""Moments of a movement, found in 3D poses: the top of a swing, feet on the floor, jumps, and the way travelled."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy import ndarray as Array
 
+from twoview.biomechanics.contacts import FEET, spans
 from twoview.biomechanics.filtering import filter_poses
 from twoview.config import FilterConfig
+from twoview.detection.smoothing import butterworth
 from twoview.poses import Poses3D
 
 LONGEST_DOWNSWING_S = 1.0  # between the top of a swing and the hands' greatest speed
 TURNS = 0.35  # at the top the hands are slower than this share of their greatest speed
 SMOOTH_HZ = 8.0  # cutoff for speeds, where the frame rate allows it
+
+SHORTEST_JUMP_S = 0.12  # both feet are off the floor for as long
+STANDING = 90  # percentile of the pelvis's height with a foot on the floor: standing upright, where somebody does
+STEADY_HZ = 3.0  # cutoff of the way travelled: steps count, the pelvis's noise does not
+
+
+@dataclass(frozen=True)
+class Contact:
+    """A foot, "right" or "left", on the floor from start to end, s on the view's clock."""
+
+    foot: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Jump:
+    """Both feet off the floor.
+
+    start, end  s on the view's clock, the last frame before and the first frame after
+    rise_m      highest place of the pelvis above where it is when the athlete stands upright
+    """
+
+    start: float
+    end: float
+    rise_m: float
+
+
+def find_contacts(poses: Poses3D) -> list[Contact]:
+    """Every time that a foot stands on the floor, in order; [] for poses without a world."""
+    if poses.world is None:
+        return []
+    found = [Contact(FEET[foot], float(poses.time[span[0]]), float(poses.time[span[-1]]))
+             for foot, span in spans(poses.world.contact)]  # fmt: skip
+    return sorted(found, key=lambda contact: contact.start)
+
+
+def find_jumps(poses: Poses3D) -> list[Jump]:
+    """Every time that no foot stands for a while, between two contacts; [] for poses without a world or meters."""
+    if poses.world is None or poses.unit != "m":
+        return []
+    height = _heights(poses)
+    down = poses.world.contact.any(axis=1)
+    stands = height[down & np.isfinite(height)]
+    if not len(stands):
+        return []
+    upright, at, jumps = float(np.percentile(stands, STANDING)), np.flatnonzero(down), []
+    for before, after in pairwise(at):
+        known = height[before : after + 1]
+        flies = poses.time[after] - poses.time[before] >= SHORTEST_JUMP_S and after - before > 1
+        if flies and np.isfinite(known).mean() > 0.5:
+            rise = float(np.nanmax(known)) - upright
+            jumps.append(Jump(float(poses.time[before]), float(poses.time[after]), rise))
+    return jumps
+
+
+def travelled(poses: Poses3D) -> float:
+    """Meters that the pelvis went along the floor; NaN for poses without a world or meters."""
+    if poses.world is None or poses.unit != "m":
+        return float("nan")
+    known = np.isfinite(poses.world.root).all(axis=-1)
+    time, root = poses.time[known], poses.world.root[known]
+    if len(time) < 2:
+        return 0.0 if len(time) else float("nan")
+    along = root - (root @ poses.world.up)[:, None] * poses.world.up
+    cutoff = min(STEADY_HZ, 0.4 / float(np.median(np.diff(time))))
+    steps = np.diff(butterworth(time, along, cutoff_hz=cutoff), axis=0)
+    return float(np.linalg.norm(steps, axis=-1).sum())
+
+
+def _heights(poses: Poses3D) -> Array:
+    """Height (T,) m of the root above the floor; NaN where unknown."""
+    assert poses.world is not None
+    return np.asarray((poses.world.root - poses.world.floor) @ poses.world.up)
 
 
 @dataclass(frozen=True)

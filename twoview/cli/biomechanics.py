@@ -18,7 +18,7 @@ def angles(
     filter: Annotated[str | None, flag("filter.kind", "--filter")] = None,
     level: Annotated[
         bool,
-        typer.Option("--level", help="Take the phone as level, and add the angles against gravity: lean and turn."),
+        typer.Option("--level", help="Take the phone as level where angles need up, whatever the poses say."),
     ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Path of the files without suffix (default: beside the poses).")
@@ -43,6 +43,10 @@ def angles(
             {
                 "filter": found.angles.filter,
                 "events": dict(found.events),
+                "contacts": [vars(contact) for contact in found.contacts],
+                "jumps": [vars(jump) for jump in found.jumps],
+                "travelled_m": found.travelled_m,
+                "up_sigma_deg": found.up_sigma_deg,
                 "angles": {
                     name: {"low_deg": one.low, "high_deg": one.high, "range_deg": one.range,
                            "peak_deg_per_s": one.speed, "peak_at_s": one.speed_at}
@@ -60,5 +64,16 @@ def angles(
     console.table(["angle (deg)", "lowest", "highest", "range", "peak velocity (deg/s)", "at (s)"], rows)
     for name, moment in found.events.items():
         console.result(f"{name} at {moment:.2f} s")
+    for foot in sorted({contact.foot for contact in found.contacts}):
+        spans = [f"{c.start:.2f} to {c.end:.2f}" for c in found.contacts if c.foot == foot]
+        console.result(f"{foot} foot on the floor, s: {', '.join(spans)}")
+    for jump in found.jumps:
+        console.result(f"in the air {jump.start:.2f} to {jump.end:.2f} s: hips {100 * jump.rise_m:.0f} cm up")
+    if not math.isnan(found.travelled_m):
+        console.result(f"travelled {found.travelled_m:.2f} m along the floor")
+    if math.isnan(found.up_sigma_deg):
+        console.result("angles against gravity: none, up is not known (--level takes the phone as level)")
+    elif found.up_sigma_deg:
+        console.result(f"angles against gravity: up is known to {found.up_sigma_deg:.1f} degrees")
     console.result(f"filter: {found.angles.filter or 'none (peak velocities hold noise; --filter butterworth)'}")
     console.saved(*found.files)

@@ -139,6 +139,8 @@ Trust = Annotated[
         "May be repeated.",
     ),
 ]
+AxesOption = Annotated[str | None, flag("world.axes", "--axes")]
+LevelOption = Annotated[bool | None, flag("world.level", "--level/--no-level")]
 Detector = Annotated[str | None, flag("detect.detector", "--detector")]
 Person = Annotated[
     str | None,

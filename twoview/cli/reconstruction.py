@@ -7,10 +7,13 @@ from typing import Annotated
 
 import typer
 
+from twoview.biomechanics.events import travelled
 from twoview.cli import console
 from twoview.cli.options import (
     DEFAULT_SESSION,
+    AxesOption,
     Json,
+    LevelOption,
     SessionFolder,
     Takes,
     Trust,
@@ -23,6 +26,7 @@ from twoview.cli.options import (
 )  # fmt: skip
 from twoview.command_settings import resolve
 from twoview.formats import FORMATS
+from twoview.poses import Poses3D
 from twoview.storage.session import open_session
 
 _LISTED = 3  # takes whose files are listed
@@ -34,6 +38,8 @@ def triangulate(
     without: Without = None,
     height: Annotated[float | None, flag("triangulate.height_m", "--height")] = None,
     format: Annotated[str | None, typer.Option(help=f"Additional formats to write: {','.join(FORMATS)}.")] = None,
+    axes: AxesOption = None,
+    level: LevelOption = None,
     filter: Annotated[str | None, flag("filter.kind", "--filter")] = None,
     picture: Annotated[bool, typer.Option(help="Draw the 3D over every video, and contact sheets.")] = True,
     model: Annotated[str, typer.Option(help="Lifter for the first estimate: a name or a file.")] = "twoview-small",
@@ -47,7 +53,8 @@ def triangulate(
     from twoview.workflow.remembered import keep
     from twoview.workflow.triangulation import triangulate_session
 
-    flags, trusted = {"height_m": height, "filter.kind": filter}, trust or ()
+    flags = {"height_m": height, "filter.kind": filter, "world.axes": axes, "world.level": level}
+    trusted = trust or ()
     settings = resolve("triangulate", file=config, flags=flags, sets=sets or (), trust=trusted)
     store = open_session(session)
     if height == 0:
@@ -55,8 +62,8 @@ def triangulate(
     with console.progress() as on_progress:
         made = triangulate_session(
             store, views=names(views), takes=names(take), without=names(without) or (), model=model,
-            config=settings.triangulate, filter=settings.filter, formats=names(format) or (), picture=picture,
-            trust=trusted, on_progress=on_progress,
+            config=settings.triangulate, filter=settings.filter, world=settings.world,
+            formats=names(format) or (), picture=picture, trust=trusted, on_progress=on_progress,
         )  # fmt: skip
     if json:
         console.as_json({"takes": [one.summary() for one in made]})
@@ -69,10 +76,12 @@ def triangulate(
         sigma = float(result.summary()["sigma_mm"])
         state = "" if one.fresh else "up to date"
         rows.append(
-            [result.take, f"{angle:.0f}", f"{result.reliable.mean():.0%}", f"{sigma:.0f}", f"{residual:.1%}", state]
-        )
+            [result.take, f"{angle:.0f}", f"{result.reliable.mean():.0%}", f"{sigma:.0f}", f"{residual:.1%}",
+             *_on_floor(one.poses[result.views[0]]), state]
+        )  # fmt: skip
         console.warn(*(f"{result.take}: {sentence}" for sentence in one.warnings))
-    titles = ["take", "angle (deg)", "reliable frames", "sigma (mm)", "residual (share of body)", ""]
+    titles = ["take", "angle (deg)", "reliable frames", "sigma (mm)", "residual (share of body)"]
+    titles += ["up known to (deg)", "travelled (m)", ""]
     console.table(titles, rows)
     for one in made[:_LISTED]:
         console.result(f"{console.short(one.folder)}: {', '.join(one.files)}")
@@ -80,3 +89,10 @@ def triangulate(
     said = console.saved if any(one.fresh for one in made) else console.still_saved
     poses = first.files[f"{first.result.views[0]}.npz"]
     said(*(one.folder for one in made), next=f"twoview show {console.short(poses)}")
+
+
+def _on_floor(poses: Poses3D) -> list[str]:
+    """How well up is known, and the way travelled, as cells of a table."""
+    if poses.world is None:
+        return ["not known", ""]
+    return [f"{poses.world.up_sigma_deg:.1f}", f"{travelled(poses):.2f}" if poses.unit == "m" else ""]

@@ -1,7 +1,8 @@
 """Files that other programs read: 3D poses as tables, as marker files and as a web page.
 
 A writer is any function `f(poses, path)` with a row in FORMATS. `write` adds what all formats need: a file is written
-whole or not at all, and formats whose readers expect meters refuse poses without a scale.
+whole or not at all, formats whose readers expect meters refuse poses without a scale, and poses whose world is known
+are put into its axes.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from twoview import plugins
+from twoview.biomechanics.world import in_world
 from twoview.errors import FormatError
 from twoview.formats.c3d import MOST_COUNTED
 from twoview.formats.even import at_even_rate
-from twoview.poses import Poses3D
+from twoview.poses import Axes, Poses3D
 from twoview.storage.records import atomic
 
 # Name (and file suffix) -> "module:function".
@@ -30,6 +32,8 @@ FORMATS: dict[str, str] = {
 }
 METRIC = ("trc", "c3d", "bvh")  # their readers expect meters
 EVEN = ("trc", "c3d", "bvh")  # they have one rate and no times
+IN_CAMERA = ("html",)  # they show poses as the camera sees them
+UPRIGHT = ("mot",)  # their readers expect y up
 NAMED = ("trc",)  # they contain their own name, which their writers take as `name`
 
 
@@ -55,6 +59,14 @@ def check(formats: Sequence[str], *, unit: str = "m") -> None:
             )
 
 
+def axes_note(poses: Poses3D, formats: Sequence[str], axes: Axes) -> tuple[str, ...]:
+    """That files in these formats are in camera axes although others were asked for, in a sentence."""
+    placed = [name for name in formats if name not in IN_CAMERA]
+    if poses.unit != "m" or poses.world is not None or axes == "camera" or not placed:
+        return ()
+    return (f"{', '.join(placed)}: in camera axes, since it is not known where the floor is",)
+
+
 def notes(poses: Poses3D, formats: Sequence[str]) -> tuple[str, ...]:
     """What files in these formats hold other than the poses, in plain sentences: other rows, bones of one length."""
     even = [name for name in formats if name in EVEN]
@@ -74,10 +86,11 @@ def notes(poses: Poses3D, formats: Sequence[str]) -> tuple[str, ...]:
     return tuple(said)
 
 
-def write(poses: Poses3D, path: Path | str, format: str = "", *, force: bool = False) -> Path:
+def write(poses: Poses3D, path: Path | str, format: str = "", *, axes: Axes = "y-up", force: bool = False) -> Path:
     """Write poses to a file and return its path.
 
     format  a name in FORMATS; default: the suffix of the path
+    axes    of the world, see `in_world`, where poses have one; else, and with "camera", those of the camera
     force   write screen units into a format whose readers expect meters
 
     Raises FormatError for an unknown format, no poses, or poses without a scale; StorageError when the disk is full;
@@ -88,6 +101,8 @@ def write(poses: Poses3D, path: Path | str, format: str = "", *, force: bool = F
     check([name], unit="m" if force else poses.unit)
     if not len(poses):
         raise FormatError(f"there is no pose to write to {path}", hint="was an athlete found in the video?")
+    if poses.world is not None and poses.unit == "m" and name not in IN_CAMERA:
+        poses = in_world(poses, "y-up" if axes == "z-up" and name in UPRIGHT else axes)
     writer = plugins.load(FORMATS[name], "format", FormatError)
     more = {"name": path.name} if name in NAMED else {}
     with atomic(path) as temporary:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from numpy import ndarray as Array
+from scipy.spatial.transform import Rotation
 
-from twoview.biomechanics.angles import ANGLES, SIDES, Angles, angles
+from twoview.biomechanics.angles import ANGLES, SIDES, Angles, angles, pelvis_frame
 from twoview.errors import FormatError
 from twoview.poses import Poses3D
 
@@ -23,16 +26,35 @@ def write_angles_csv(found: Angles, path: Path) -> None:
 
 
 def write_mot(poses: Poses3D, path: Path) -> None:
-    """Write the angles of poses as OpenSim's coordinates in degrees, see `write_angles_mot`."""
-    write_angles_mot(angles(poses), path)
+    """Write the angles of poses as OpenSim's coordinates in degrees, and of poses in a world the pelvis's place in m.
+
+    See `write_angles_mot`. The pelvis's axes are those of the hips and the trunk.
+    """
+    write_angles_mot(angles(poses), path, pelvis=_pelvis(poses) if poses.axes != "camera" else {})
 
 
-def write_angles_mot(found: Angles, path: Path) -> None:
+def _pelvis(poses: Poses3D) -> dict[str, Array]:
+    """OpenSim's six coordinates of the pelvis for poses in world axes with y up: turns about z, then x, then y."""
+    right, up, forward = pelvis_frame(poses)
+    axes = np.stack([forward, up, right], axis=-1)
+    known = np.isfinite(axes).all(axis=(1, 2))
+    turns = np.full((len(poses), 3), np.nan)
+    if known.any():
+        turns[known] = Rotation.from_matrix(axes[known]).as_euler("ZXY", degrees=True)
+    turns[known, 2] = np.degrees(np.unwrap(np.radians(turns[known, 2])))
+    names = ("pelvis_tilt", "pelvis_list", "pelvis_rotation", "pelvis_tx", "pelvis_ty", "pelvis_tz")
+    root = poses.xyz[:, poses.skeleton.root].astype(np.float64)
+    return dict(zip(names, np.concatenate([turns, root], axis=1).T, strict=True))
+
+
+def write_angles_mot(found: Angles, path: Path, *, pelvis: Mapping[str, Array] | None = None) -> None:
     """Write the angles that are coordinates of OpenSim's full-body models, in degrees; a gap is NaN.
+
+    pelvis  more coordinates by name, written first
 
     Raises FormatError where there are none.
     """
-    columns = {}
+    columns = dict(pelvis or {})
     for name, about in ANGLES.items():
         coordinate, sign = about.opensim
         for side in SIDES if about.sided else ("",):

@@ -22,7 +22,7 @@ from scipy.spatial.transform import Rotation
 
 from twoview.errors import FormatError
 from twoview.formats.even import at_even_rate
-from twoview.formats.markers import marker_names, y_up
+from twoview.formats.markers import marker_names, marker_places
 from twoview.poses import Poses3D
 from twoview.skeleton import Skeleton
 
@@ -36,13 +36,15 @@ _TURNS = ("Zrotation", "Xrotation", "Yrotation")
 
 
 def write_bvh(poses: Poses3D, path: Path) -> None:
-    """Write the skeleton and its turns in meters, y up, at the true rate. Raises FormatError where nothing is known.
+    """Write the skeleton and its turns in meters, in the world's axes or y up, at the true rate.
+
+    Raises FormatError where nothing is known.
 
     Bones have their median lengths. BVH has no gaps: unknown joints are interpolated, however long, and stay where
     they were before the first and after the last frame that knows them.
     """
     even = at_even_rate(poses)
-    body = _Body(y_up(even.poses.xyz.astype(np.float64)), even.poses.skeleton)
+    body = _Body(marker_places(even.poses).astype(np.float64), even.poses.skeleton)
     segments = _segments(body.skeleton, body.lengths)
     turns = _turns(body, segments)
     columns = [body.filled[:, body.skeleton.root], *(_degrees(turn) for turn in turns)]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy import ndarray as Array
 
 from twoview.formats.even import Even, at_even_rate
-from twoview.formats.markers import marker_names, y_up
+from twoview.formats.markers import marker_names, marker_places
 from twoview.poses import Poses3D
 
 MOST_COUNTED = 65_535  # frames that the header's two bytes count; readers that know no other place miss the rest
@@ -27,7 +27,7 @@ Value = str | int | float | Sequence[str] | Sequence[int]  # whole numbers have 
 
 
 def write_c3d(poses: Poses3D, path: Path) -> None:
-    """Write points in meters, y up, at the true rate; a gap has the residual -1.
+    """Write points in meters, in the world's axes or y up, at the true rate; a gap has the residual -1.
 
     More frames than the header can count are in POINT:LONG_FRAMES and TRIAL:ACTUAL_END_FIELD. When the
     first frame was, on the view's clock, is in TWOVIEW:START_S.
@@ -47,7 +47,7 @@ def _points(poses: Poses3D) -> Array:
     """Places and residuals (T, J, 4), little-endian."""
     known = np.isfinite(poses.xyz).all(axis=-1)
     points = np.zeros((*known.shape, 4), dtype="<f4")
-    points[..., :3] = np.where(known[..., None], y_up(poses.xyz), 0.0)
+    points[..., :3] = np.where(known[..., None], marker_places(poses), 0.0)
     points[..., 3] = np.where(known, 0.0, -1.0)
     return points
 
@@ -75,7 +75,7 @@ def _parameters(even: Even) -> dict[str, dict[str, Value]]:
         "DESCRIPTIONS": list(poses.skeleton.joints),
         "UNITS": "m",
         "X_SCREEN": "+X",
-        "Y_SCREEN": "+Y",
+        "Y_SCREEN": "+Z" if poses.axes == "z-up" else "+Y",
     }
     return {
         "POINT": point | ({"LONG_FRAMES": float(frames)} if long else {}),

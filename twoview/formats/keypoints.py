@@ -13,13 +13,14 @@ from scipy.io import netcdf_file
 
 from twoview.errors import FormatError
 from twoview.formats.even import at_even_rate
+from twoview.formats.markers import IN_WORDS
 from twoview.poses import Poses3D
 
 _INDIVIDUAL = "athlete"
 
 
 def write_dlc(poses: Poses3D, path: Path) -> None:
-    """Write one row per frame and columns x, y, z per joint, in camera axes and the poses' unit; a gap is empty.
+    """Write one row per frame and columns x, y, z per joint, in the poses' axes and unit; a gap is empty.
 
     The format has no times: its first column counts frames.
     """
@@ -38,7 +39,7 @@ def write_dlc(poses: Poses3D, path: Path) -> None:
 def write_netcdf(poses: Poses3D, path: Path) -> None:
     """Write movement's dataset of poses: `position` (time, space, keypoints, individuals) and `confidence`.
 
-    Camera axes, the poses' unit, and the frames' own times in seconds; `fps` only where these are even. No confidence
+    The poses' axes and unit, and the frames' own times in seconds; `fps` only where these are even. No confidence
     is known (NaN). netCDF 3, which xarray reads. Dimensions have the names of movement up to 0.16.
     """
     with netcdf_file(path, "w", version=2) as opened:
@@ -57,7 +58,7 @@ def write_netcdf(poses: Poses3D, path: Path) -> None:
         position = file.createVariable("position", "f4", ("time", "space", "keypoints", "individuals"))
         position[:] = poses.xyz.swapaxes(1, 2)[..., None]
         position.units = poses.unit.encode()
-        position.long_name = b"camera axes: x right, y down, z away"
+        position.long_name = IN_WORDS[poses.axes].encode()
         confidence = file.createVariable("confidence", "f4", ("time", "keypoints", "individuals"))
         confidence[:] = np.full((len(poses), len(poses.skeleton), 1), np.nan)
         file.ds_type, file.time_unit, file.source_software = b"poses", b"seconds", b"twoview"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from twoview.formats.markers import IN_WORDS
 from twoview.poses import Poses3D
 from twoview.storage.records import header
 
@@ -36,7 +37,7 @@ def write_json(poses: Poses3D, path: Path) -> None:
         "unit": poses.unit,
         "origin": poses.origin,
         "filter": poses.filter,
-        "axes": "camera: x right, y down, z away",
+        "axes": IN_WORDS[poses.axes],
         "skeleton": {
             "name": poses.skeleton.name,
             "joints": list(poses.skeleton.joints),

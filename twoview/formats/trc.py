@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from twoview.formats.even import at_even_rate, rate_text
-from twoview.formats.markers import marker_names, y_up
+from twoview.formats.markers import marker_names, marker_places
 from twoview.poses import Poses3D
 
 _KEYS = ("DataRate", "CameraRate", "NumFrames", "NumMarkers", "Units", "OrigDataRate", "OrigDataStartFrame",
@@ -15,7 +15,9 @@ _KEYS = ("DataRate", "CameraRate", "NumFrames", "NumMarkers", "Units", "OrigData
 
 
 def write_trc(poses: Poses3D, path: Path, *, name: str = "") -> None:
-    """Write markers in meters, y up, at the true rate; a gap is empty. Times are those of the view's clock.
+    """Write markers in meters, in the world's axes or y up, at the true rate; a gap is empty.
+
+    Times are those of the view's clock.
 
     name  of the file, for its first line; default: that of the path. Rate and number of the frames before they were
           made even are OrigDataRate and OrigNumFrames.
@@ -32,7 +34,7 @@ def write_trc(poses: Poses3D, path: Path, *, name: str = "") -> None:
         "Frame#\tTime\t" + "\t\t\t".join(names) + "\t\t",
         f"\t\t{axes}",
     ]
-    for number, (time, joints) in enumerate(zip(even.time, y_up(even.xyz), strict=True), 1):
+    for number, (time, joints) in enumerate(zip(even.time, marker_places(even), strict=True), 1):
         numbers = ("" if np.isnan(value) else f"{value:.6f}" for value in joints.ravel())
         lines.append(f"{number}\t{time:.6f}\t" + "\t".join(numbers))
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -27,7 +27,7 @@ import numpy as np
 from numpy import ndarray as Array
 
 from twoview.errors import FormatError, StorageError
-from twoview.poses import Poses2D, Poses3D, Source
+from twoview.poses import Poses2D, Poses3D, Source, World
 from twoview.skeleton import skeleton
 from twoview.storage.regular import regular_file
 from twoview.timeline import ClockMap, ClockQuality, Sync
@@ -323,14 +323,36 @@ def save(
         more = {key: getattr(value, key) for key in ("origin", "unit", "view")}
         more |= {"skeleton": value.skeleton.name, "source": asdict(value.source)}
         more |= {"filter": value.filter} if value.filter else {}
+        more |= {"axes": value.axes} if value.axes != "camera" else {}
+        more |= {} if value.world is None else {"world": {name: _plain(value.world, name) for name in _WORLD}}
         head = header("poses3d", inputs=inputs, settings=settings, **more)
         known = {name: a.astype(np.float32) if a.dtype.kind == "f" else a for name, a in (arrays or {}).items()}
         known |= {} if value.adapted_share is None else {"adapted_share": value.adapted_share}
+        known |= {} if value.world is None else {f"world_{n}": getattr(value.world, n) for n in _WORLD_BY_FRAME}
         write_npz(path, head, {"xyz": value.xyz, "time": value.time, **known})
     elif isinstance(value, Sync):
         write_json(path, {**header("sync", inputs=inputs, settings=settings), **sync_to_json(value)})
     else:
         raise TypeError(f"cannot save a {type(value).__name__}")
+
+
+_WORLD = ("up", "right", "floor", "up_sigma_deg", "floor_sigma_m", "source")  # in the header
+_WORLD_BY_FRAME = ("root", "contact", "root_sigma_m")  # arrays
+
+
+def _plain(world: World, name: str) -> Any:
+    value = getattr(world, name)
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
+def _world(head: Header, arrays: Mapping[str, Array]) -> World | None:
+    """The world of poses, where their file has one."""
+    if "world" not in head:
+        return None
+    row: dict[str, Any] = {name: head["world"][name] for name in _WORLD}
+    row |= {name: float(row[name]) for name in ("up_sigma_deg", "floor_sigma_m")} | {"source": str(row["source"])}
+    row |= {name: arrays[f"world_{name}"] for name in _WORLD_BY_FRAME}
+    return World(**row)
 
 
 def is_value(head: Header) -> bool:
@@ -411,7 +433,8 @@ def _poses3d(head: Header, arrays: dict[str, Array]) -> Poses3D:
     more = {key: head[key] for key in ("origin", "unit", "view")} | {"source": Source(**head["source"])}
     return Poses3D(
         arrays["xyz"], arrays["time"], skeleton(head["skeleton"]), **more,
-        adapted_share=arrays.get("adapted_share"), filter=str(head.get("filter", "")),
+        adapted_share=arrays.get("adapted_share"), filter=str(head.get("filter", "")), world=_world(head, arrays),
+        axes=head.get("axes", "camera"),
     )  # fmt: skip
 
 

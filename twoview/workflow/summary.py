@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from twoview.biomechanics.events import find_jumps, travelled
 from twoview.errors import FormatError
-from twoview.poses import Poses2D, Poses3D
+from twoview.poses import Poses2D, Poses3D, World
 from twoview.storage import records
 from twoview.storage.session import Session
 from twoview.timeline import Sync
@@ -169,7 +171,23 @@ def _describe_artefact(path: Path) -> Row:
         return {**start, "picture": f"{value.size[0]} x {value.size[1]} px", "joints detected": detected,
                 "detector": value.source.made_by}  # fmt: skip
     filtered = value.filter or "none"
-    return {**start, "unit": value.unit, "origin": value.origin, "model": value.source.made_by, "filter": filtered}
+    start |= {"unit": value.unit, "origin": value.origin, "model": value.source.made_by, "filter": filtered}
+    return start if value.world is None else {**start, **_describe_world(value, value.world)}
+
+
+def _describe_world(poses: Poses3D, world: World) -> Row:
+    """Where up is, how high the camera stands, and what the athlete does on the floor."""
+    x, y, z = world.up
+    tilt, roll = math.degrees(math.asin(min(max(-z, -1.0), 1.0))), math.degrees(math.atan2(x, -y))
+    rows: Row = {
+        "up": f"known to {world.up_sigma_deg:.1f} degrees, from {world.source}",
+        "camera": f"looks {tilt:.1f} degrees down, rolled by {roll:.1f} degrees",
+    }
+    if poses.unit == "m":
+        high = f"{-float(world.floor @ world.up):.2f} m below the camera, known to {world.floor_sigma_m:.2f} m"
+        rows |= {"floor": high, "travelled": f"{travelled(poses):.2f} m"}
+    jumps = [f"{jump.start:.2f} s: hips {100 * jump.rise_m:.0f} cm up" for jump in find_jumps(poses)]
+    return rows | ({"in the air": ", ".join(jumps)} if jumps else {})
 
 
 def _describe_solved(path: Path, head: records.Header) -> Row:

@@ -14,10 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from twoview.biomechanics.events import travelled
 from twoview.biomechanics.filtering import filter_poses
-from twoview.config import FilterConfig, TriangulateConfig, shaping
+from twoview.biomechanics.world import two_view_worlds
+from twoview.config import FilterConfig, TriangulateConfig, WorldConfig, shaping
 from twoview.errors import FormatError, MissingBackend, SessionError, VideoError
-from twoview.formats import FORMATS, check, notes, write
+from twoview.formats import FORMATS, axes_note, check, notes, write
 from twoview.poses import Poses3D
 from twoview.progress import OnProgress
 from twoview.storage import records
@@ -55,7 +57,17 @@ class Triangulated:
 
     def summary(self) -> dict[str, Any]:
         """The numbers and the files for a JSON file."""
-        more = {"unit": self.result.unit, "fresh": self.fresh, "files": {n: str(p) for n, p in self.files.items()}}
+        more: dict[str, Any] = {
+            "unit": self.result.unit,
+            "fresh": self.fresh,
+            "files": {n: str(p) for n, p in self.files.items()},
+        }
+        worlds = {view: own.world for view, own in self.poses.items() if own.world is not None}
+        more["world"] = {
+            view: {"up": world.up.tolist(), "up_sigma_deg": world.up_sigma_deg, "floor_m": world.floor.tolist(),
+                   "floor_sigma_m": world.floor_sigma_m, "travelled_m": travelled(self.poses[view])}
+            for view, world in worlds.items()
+        }  # fmt: skip
         return {**self.result.summary(), **more, "warnings": list(self.warnings)}
 
 
@@ -68,6 +80,7 @@ def triangulate_session(
     model: str = "twoview-small",
     config: TriangulateConfig | None = None,
     filter: FilterConfig | None = None,
+    world: WorldConfig | None = None,
     formats: Sequence[str] = (),
     picture: bool = True,
     trust: Collection[str] = (),
@@ -77,6 +90,7 @@ def triangulate_session(
 
     model    lifter for the first estimate, a name or a file; it is loaded only where something is solved
     filter   smoothing of the poses that are written, off by default; sigmas are those of the poses before it
+    world    axes of these formats, and whether the phones are level
     formats  names in FORMATS, written for every view
     picture  draw the reprojected 3D over every video, and contact sheets
     trust    lifters that are no part of twoview and may run, see `load_model`
@@ -85,7 +99,7 @@ def triangulate_session(
     together, so that one that is not up to date has all solved again.
     Raises FormatError for a format that is unknown or needs the height, before any work.
     """
-    config = remembered.with_height(session.folder, config or TriangulateConfig())
+    config, world = remembered.with_height(session.folder, config or TriangulateConfig()), world or WorldConfig()
     check(formats, unit="m" if config.height_m else "screen")
     loaded = load_takes(session, views, takes=takes, without=without)
     made = []
@@ -113,12 +127,12 @@ def triangulate_session(
                 remove_triangulated(session, take.name)  # all at once: the files belong together
                 folder.save(fresh[take.name], config.height_m)
             result = fresh.get(take.name) or current[take.name]
-            poses = folder.write_poses(result, filter or FilterConfig())
+            poses = folder.write_poses(result, filter or FilterConfig(), world)
             folder.write_all_joints(take, result, filter or FilterConfig(), config)
             folder.write_cameras(result, config.height_m)
-            folder.write_formats(poses, formats)
+            folder.write_formats(poses, formats, world)
             missing = folder.draw(result, poses, on_progress) if picture else []
-            said = (*result.warnings, *_notes(poses, formats), *missing)
+            said = (*result.warnings, *_notes(poses, formats, world), *missing)
             made.append(
                 Triangulated(result, poses, folder.path, folder.files(result, formats), take.name in fresh, said)
             )
@@ -127,9 +141,11 @@ def triangulate_session(
     return made
 
 
-def _notes(poses: Mapping[str, Poses3D], formats: Sequence[str]) -> tuple[str, ...]:
+def _notes(poses: Mapping[str, Poses3D], formats: Sequence[str], world: WorldConfig) -> tuple[str, ...]:
     """What files in these formats hold other than the poses, once for all views."""
-    return tuple(dict.fromkeys(sentence for own in poses.values() for sentence in notes(own, formats)))
+    axes: Any = world.axes
+    every = ((*axes_note(own, formats, axes), *notes(own, formats)) for own in poses.values())
+    return tuple(dict.fromkeys(sentence for sentences in every for sentence in sentences))
 
 
 def _heads(session: Session, takes: Sequence[Take], model: str, config: TriangulateConfig) -> dict[str, records.Header]:
@@ -194,11 +210,14 @@ class _Folder:
 
         save_triangulation(self.solution, result, self.head, height_m=height_m)
 
-    def write_poses(self, result: Triangulation, filter: FilterConfig) -> dict[str, Poses3D]:
-        """Write those of the views' poses that are not up to date; all of them, filtered."""
-        settings = self._settings(filter)
+    def write_poses(self, result: Triangulation, filter: FilterConfig, world: WorldConfig) -> dict[str, Poses3D]:
+        """Write those of the views' poses that are not up to date; all of them, filtered, with their world."""
+        settings = {**self._settings(filter), "world": shaping(world)}
         wanted = records.header("poses3d", inputs=self.head["inputs"], settings=settings)
-        poses = {view: filter_poses(result.poses(view), filter) for view in result.views}
+        worlds = two_view_worlds(result, level=world.level)
+        poses = {
+            view: replace(filter_poses(result.poses(view), filter), world=worlds.get(view)) for view in result.views
+        }
         for view, own in poses.items():
             path = self.path / f"{view}.npz"
             if not _is_current(path, wanted):
@@ -254,16 +273,19 @@ class _Folder:
                 with records.atomic(path) as temporary:
                     temporary.write_bytes(content)
 
-    def write_formats(self, poses: Mapping[str, Poses3D], formats: Sequence[str]) -> None:
+    def write_formats(self, poses: Mapping[str, Poses3D], formats: Sequence[str], world: WorldConfig) -> None:
         """Write the formats asked for, and again those that were there and were made from other poses."""
         for view, own in poses.items():
-            source = records.fingerprint(self.path / f"{view}.npz")
+            fingerprint = records.fingerprint(self.path / f"{view}.npz")
             for format in FORMATS:
                 name, file = f"{view}.{format}", self.path / f"{view}.{format}"
-                if format not in formats and self.made.get(name, source) == source:
+                made, _, known = self.made.get(name, "").partition(" ")
+                if format not in formats and made in ("", fingerprint):
                     continue
+                axes: Any = world.axes if format in formats else known or world.axes
+                source = f"{fingerprint} {axes}"
                 try:
-                    write(own, file, format)
+                    write(own, file, format, axes=axes)
                 except (FormatError, MissingBackend) as error:
                     file.unlink(missing_ok=True)
                     self._record(name, None)
