@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
@@ -43,10 +43,15 @@ class VideoWriter:
         rotation: int = 0,
         codec: str = "libx264",
         quality: int = 20,
+        options: Mapping[str, str] | None = None,
     ) -> None:
-        """rotation: display matrix, degrees counterclockwise; quality: constant rate factor, lower is better."""
+        """rotation: display matrix, degrees counterclockwise; quality: constant rate factor, lower is better.
+
+        options: more of the encoder's own
+        """
         self.path, self.size, self.rate = Path(path), size, Fraction(rate).limit_denominator(100000)
-        self._audio, self._rotation, self._codec, self._quality = audio, rotation, codec, quality
+        self._audio, self._rotation, self._codec = audio, rotation, codec
+        self._options = {"crf": str(quality), "preset": "veryfast", **(options or {})}
         self._count = self._sound_written = 0
         self._last = -1
 
@@ -59,9 +64,7 @@ class VideoWriter:
                 self._container = cast(Any, av.open(str(temporary), "w", format="mp4", options=options))
             stack.callback(self._abandon)
             stack.push(self._finish)
-            self._stream = self._container.add_stream(
-                self._codec, rate=self.rate, options={"crf": str(self._quality), "preset": "veryfast"}
-            )
+            self._stream = self._container.add_stream(self._codec, rate=self.rate, options=self._options)
             width, height = self.size
             self._stream.width, self._stream.height = width + width % 2, height + height % 2
             self._stream.pix_fmt = "yuv420p"
