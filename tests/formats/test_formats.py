@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
 import warnings
 from dataclasses import replace
 
@@ -13,7 +12,6 @@ import pandas as pd
 import pytest
 from scenes import swinging_person
 
-from twoview.errors import MissingBackend
 from twoview.formats import FORMATS, notes, write
 from twoview.formats.markers import marker_names, y_up
 from twoview.poses import Poses3D
@@ -180,12 +178,3 @@ def test_files_of_one_rate_say_that_their_rows_are_not_the_frames(tmp_path, pose
     assert said.startswith(f"trc, c3d: {note}")
     assert notes(uneven, ["csv", "json", "html"]) == ()
     assert notes(poses, [name for name in FORMATS if name != "bvh"]) == ()
-
-
-@pytest.mark.parametrize(("name", "package"), [("html", "plotly")])
-def test_a_missing_package_is_named_with_its_command(tmp_path, poses, monkeypatch, name, package):
-    monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(MissingBackend, match=package) as error:
-        write(poses, tmp_path / f"a.{name}")
-    assert error.value.hint == f"pip install {package}"
-    assert list(tmp_path.iterdir()) == []

@@ -120,7 +120,7 @@ def contents(folder, *suffixes: str) -> dict[str, bytes]:
 
 
 def test_files_beside_a_result_are_made_again_with_it_asked_for_or_not(folder, other):
-    shown = (".csv", ".json", ".mp4", ".png")
+    shown = (".csv", ".json", ".mp4", ".png", ".html")
     infer(folder, formats=("csv", "json"))
     first = contents(folder, *shown)
     infer(folder, other)
@@ -132,6 +132,7 @@ def test_files_beside_a_result_are_made_again_with_it_asked_for_or_not(folder, o
     infer(folder, other, picture=False)
     assert not (folder / "out.mp4").exists()  # it would show the first model's poses
     assert not (folder / "out.png").exists()
+    assert not (folder / "out.html").exists()
     assert contents(folder, ".csv")[".csv"] == second[".csv"]
 
 
@@ -141,7 +142,7 @@ def test_a_kill_leaves_no_file_that_shows_other_poses(folder, other, monkeypatch
     from twoview.workflow import inference
 
     infer(folder, formats=("csv",))
-    first = contents(folder, ".csv", ".mp4", ".png")
+    first = contents(folder, ".csv", ".mp4", ".png", ".html")
     homes = {"save": inference._Lifting, "write": inference}
 
     def killed(*_, **__):

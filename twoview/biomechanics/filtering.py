@@ -32,7 +32,7 @@ def filter_poses(poses: Poses3D, config: FilterConfig | None = None) -> Poses3D:
     if config.kind == "butterworth" and len(poses) > 1:
         _check_rate(1.0 / float(np.median(np.diff(poses.time))), config.cutoff_hz)
     xyz = poses.xyz.astype(np.float64)
-    rise = config.rise * BODY_M / _body_size(poses)
+    rise = config.rise * BODY_M / body_size(poses)
     known_frames = np.asarray(np.isfinite(xyz).all(axis=-1))
     for joint in range(len(poses.skeleton)):
         for run, wanted in _runs(known_frames[:, joint], poses.time, config.fill_s):
@@ -78,7 +78,7 @@ def _runs(known: Array, time: Array, fill_s: float) -> Iterator[tuple[Array, Arr
         yield run, np.unique(np.concatenate([run, *filled]))
 
 
-def _body_size(poses: Poses3D) -> float:
+def body_size(poses: Poses3D) -> float:
     """Summed bone lengths in the poses' unit, the median frame of each; 1 where no bone is known."""
     with np.errstate(invalid="ignore"):
         bones = np.stack([poses.xyz[:, a] - poses.xyz[:, b] for a, b in poses.skeleton.bones], axis=1)

@@ -57,7 +57,7 @@ def infer(
         ),
     ] = None,
     filter: Annotated[str | None, flag("filter.kind", "--filter")] = None,
-    picture: Annotated[bool, typer.Option(help="Draw the overlay video and the contact sheet.")] = True,
+    picture: Annotated[bool, typer.Option(help="Draw the overlay video, the contact sheet and the page.")] = True,
     compare: Annotated[
         str | None, typer.Option(help="Second model to draw beside this one, for example twoview-small.")
     ] = None,

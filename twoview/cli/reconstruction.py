@@ -41,7 +41,7 @@ def triangulate(
     axes: AxesOption = None,
     level: LevelOption = None,
     filter: Annotated[str | None, flag("filter.kind", "--filter")] = None,
-    picture: Annotated[bool, typer.Option(help="Draw the 3D over every video, and contact sheets.")] = True,
+    picture: Annotated[bool, typer.Option(help="Draw the 3D over every video, contact sheets and the page.")] = True,
     model: Annotated[str, typer.Option(help="Lifter for the first estimate: a name or a file.")] = "twoview-small",
     session: SessionFolder = DEFAULT_SESSION,
     config: Annotated[Path | None, config_file("triangulate")] = None,

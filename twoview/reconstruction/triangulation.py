@@ -96,6 +96,15 @@ class Triangulation:
         """
         return self.in_unit(self.points[view], view, origin=origin)
 
+    def placed(self) -> Poses3D:
+        """Where the athlete is, in the first view's camera axes and on the session clock, with the camera at 0.
+
+        Without a height lengths are those of a body of common size, and the unit is "screen": there is no scale.
+        """
+        first = self.views[0]
+        points = np.where(self.reliable[:, None, None], self.points[first], np.nan)
+        return Poses3D(points, self.time, H36M17, "camera", self.unit, first)
+
     def in_unit(
         self, points: Array, view: str, skeleton: Skeleton = H36M17, *, origin: Literal["root", "camera"] = "root"
     ) -> Poses3D:

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PICTURES = {".mp4": "overlay", ".png": "contact sheet"}
+PAGE = "html"  # the format that shows the video too, and is made with the pictures
+PICTURES = {".mp4": "overlay", ".png": "contact sheet", f".{PAGE}": "page"}
 ANGLE_FILES = (".angles.csv", ".angles.mot", ".angles.png")  # of `twoview angles`, beside a result
 Load = Callable[[Path | str], "Model"]
 NEW = 0.2  # share of a video answered by the unadapted lifter from which on a person is warned
@@ -210,9 +211,9 @@ def _infer_alone(
     if compare is None and other.exists():  # the pictures show a comparison that nobody asks for any more
         other.unlink()
         fresh = True
-    asked = {"poses": path} | {format: _beside(out, f".{format}") for format in formats}
-    if picture and view is not None:
-        asked |= {"overlay": _beside(out, ".mp4"), "contact sheet": _beside(out, ".png")}
+    asked = {"poses": path} | {format: _beside(out, f".{format}") for format in formats if format != PAGE}
+    drawn = {".mp4", ".png", f".{PAGE}"} if picture and view is not None else {f".{name}" for name in formats}
+    asked |= {key: _beside(out, suffix) for suffix, key in PICTURES.items() if suffix in drawn}
     said = (*warnings(poses), *notes(poses, formats))
     found = Inferred(poses, before, poses2d, asked, fresh, said, athlete)
     derived.write_formats(found, formats)
@@ -303,7 +304,7 @@ class _Derived:
     def write_formats(self, found: Inferred, formats: Sequence[str]) -> None:
         """Write the formats asked for, and again those that were there and were made from other poses."""
         source = records.fingerprint(found.files["poses"])
-        for format in FORMATS:
+        for format in (name for name in FORMATS if name != PAGE):
             suffix = f".{format}"
             file = _beside(self.out, suffix)
             if format in formats or self.made.get(suffix, source) != source:
@@ -332,9 +333,20 @@ class _Derived:
 
                 if suffix == ".mp4":
                     render(video, found.detections, found.poses, file, before=found.before, on_progress=on_progress)
+                elif suffix == f".{PAGE}":
+                    self._write_page(video, found, file, on_progress)
                 else:
                     contact_sheet(video, found.detections, found.poses, file, before=found.before)
                 self._record(suffix, source)
+
+    def _write_page(self, video: Path, found: Inferred, file: Path, on_progress: OnProgress | None) -> None:
+        from twoview.visualization.viewer import ShownVideo, write_page
+
+        shown = [ShownVideo(video.name, video, poses=found.detections)] if video.suffix != ".npz" else []
+        write_page(
+            found.poses, file, before=found.before, videos=shown, title=self.out.name, notes=found.warnings,
+            on_progress=on_progress,
+        )  # fmt: skip
 
     def _record(self, suffix: str, source: str | None) -> None:
         if source is None and suffix not in self.made:

@@ -33,7 +33,7 @@ from twoview.storage.regular import real_path
 from twoview.storage.session import Session, ViewFile, open_session
 from twoview.timeline import Sync
 from twoview.workflow import remembered
-from twoview.workflow.inference import Load, infer_file, loader, result_of
+from twoview.workflow.inference import PAGE, Load, infer_file, loader, result_of
 from twoview.workflow.models import run_in_use
 from twoview.workflow.stages import adding, detect_views, finetune_session, load_takes, new_views
 from twoview.workflow.synchronization import NotDetectedError, given_by_hand, sync_take
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PAGE = "html"
 OF_ONE_PART = (VideoError, SyncError, DetectorError, FormatError, SessionError, LifterError, TrainingError)
 State = Literal["new", "up to date", "left out", "failed"]
 

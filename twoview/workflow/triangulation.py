@@ -25,7 +25,7 @@ from twoview.progress import OnProgress
 from twoview.storage import records
 from twoview.storage.session import Session
 from twoview.workflow import remembered
-from twoview.workflow.inference import ANGLE_FILES
+from twoview.workflow.inference import ANGLE_FILES, PAGE
 from twoview.workflow.stages import load_takes, present, remove_triangulated
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 SOLVED = "solved"  # folder of the whole solution and the cameras
 ALL = "all_joints"  # folder of the poses with all joints of the detector
+THE_PAGE = f"page.{PAGE}"  # one for all views
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,8 @@ def triangulate_session(
             folder.write_cameras(result, config.height_m)
             folder.write_formats(poses, formats, world)
             missing = folder.draw(result, poses, on_progress) if picture else []
+            if picture or PAGE in formats or THE_PAGE in folder.made:
+                folder.write_page(result, poses, filter or FilterConfig(), on_progress)
             said = (*result.warnings, *_notes(poses, formats, world), *missing)
             made.append(
                 Triangulated(result, poses, folder.path, folder.files(result, formats), take.name in fresh, said)
@@ -226,6 +229,7 @@ class _Folder:
                         (self.path / f"{view}.{ending}").unlink(missing_ok=True)
                 for suffix in ANGLE_FILES:
                     (self.path / f"{view}{suffix}").unlink(missing_ok=True)
+                (self.path / THE_PAGE).unlink(missing_ok=True)
                 arrays = {
                     "sigma": result.sigma_of(view),
                     "reliable": result.reliable,
@@ -277,7 +281,7 @@ class _Folder:
         """Write the formats asked for, and again those that were there and were made from other poses."""
         for view, own in poses.items():
             fingerprint = records.fingerprint(self.path / f"{view}.npz")
-            for format in FORMATS:
+            for format in (name for name in FORMATS if name != PAGE):
                 name, file = f"{view}.{format}", self.path / f"{view}.{format}"
                 made, _, known = self.made.get(name, "").partition(" ")
                 if format not in formats and made in ("", fingerprint):
@@ -320,11 +324,34 @@ class _Folder:
                 self._record(name, source)
         return missing
 
+    def write_page(
+        self, result: Triangulation, poses: Mapping[str, Poses3D], filter: FilterConfig, on_progress: OnProgress | None
+    ) -> None:
+        """Write the page of all views where it is not up to date; a video that is gone is not on it."""
+        from twoview.visualization.viewer import ShownVideo, write_page
+
+        files = self.session.take(self.take)
+        parts = [records.fingerprint(self.path / f"{view}.npz") for view in poses]
+        source = " ".join([*parts, records.fingerprint(self.solution), *(files[view].fingerprint for view in poses)])
+        if self._is_current(THE_PAGE, source):
+            return
+        shown = []
+        for view in result.views:
+            with suppress(SessionError, VideoError):
+                video, camera = present(files[view], view, self.take), result.cameras[view]
+                shown.append(ShownVideo(view, video, camera.clock, result.reprojected(view), camera))
+        placed = replace(filter_poses(result.placed(), filter), world=poses[result.views[0]].world)
+        write_page(
+            placed, self.path / THE_PAGE, videos=shown, sigma=result.sigma,
+            title=f"{self.take}: 3D from {len(result.views)} views", notes=result.warnings, on_progress=on_progress,
+        )  # fmt: skip
+        self._record(THE_PAGE, source)
+
     def files(self, result: Triangulation, formats: Sequence[str]) -> dict[str, Path]:
         """Name -> file, of those that are there: poses, asked for formats, pictures, cameras."""
         from twoview.reconstruction.solved_cameras import TOMLS
 
-        names = [f"{view}.npz" for view in result.views]
+        names = [THE_PAGE, *(f"{view}.npz" for view in result.views)]
         names += [f"{view}.{format}" for view in result.views for format in formats]
         names += [f"{view}{suffix}" for view in result.views for suffix in (".mp4", ".png")]
         names += [f"{ALL}/{view}.npz" for view in result.views]
