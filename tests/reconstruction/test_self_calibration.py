@@ -10,7 +10,7 @@ from bodies import error_mm, moving_body, turn_error_deg, two_views
 from scipy.spatial.transform import Rotation
 
 from twoview.reconstruction.bundle_adjustment import Noise, linearize, moved
-from twoview.reconstruction.self_calibration import LIMBS, _prepare, behind_trunk, solve
+from twoview.reconstruction.self_calibration import LIMBS, _prepare, behind_trunk, find_swaps, solve
 from twoview.skeleton import H36M17, swap_sides
 
 FOCAL = np.array([1500.0, 1500.0]) * 1.12  # the first guess is 12 % off
@@ -66,6 +66,21 @@ def test_swapped_limbs_are_found_and_put_back():
     (found,) = solve([wrong_sides], FOCAL)
     assert (found.swapped == wrong).mean() > 0.98
     assert error_mm(found.joints[0], truth[0]) < 15
+
+
+@pytest.mark.parametrize(("off", "swaps"), [(0.009, False), (0.04, True)])
+def test_what_a_detector_is_usually_off_is_no_reason_to_swap(off, swaps):
+    """Hands on one club: both arms are one above the other, and constant errors of two views contradict each other."""
+    body, frames = 1000.0, 40
+    rows = np.array([[0.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # x_b^T F x_a = y_a - y_b: rows of the pictures correspond
+    uv = np.zeros((2, frames, 17, 2))
+    for left, right in LIMBS["arms"]:
+        for view, sign in enumerate((1, -1)):
+            uv[view, :, left, 1], uv[view, :, right, 1] = sign * off * body, -sign * off * body
+    found = find_swaps(uv, np.ones((2, frames, 17), bool), np.full((2, frames), body),
+                       np.stack([np.stack([0 * rows, rows]), np.stack([rows.T, 0 * rows])]))  # fmt: skip
+    assert found[..., 1].any() == swaps
+    assert not found[..., 0].any()
 
 
 def test_outliers_and_missing_joints_cost_little():

@@ -32,10 +32,10 @@ LIMBS = {
 }
 HIDEABLE = np.array([j.split("_")[-1] in ("knee", "ankle", "elbow", "wrist") for j in H36M17.joints])
 COVER_M, BEHIND_M = 0.05, 0.1  # a ray that passes the trunk's plane this near, so far before the joint, meets the trunk
-DISAGREEMENT = 0.02  # sigma of a joint's distance from its epipolar line, of the body's size
+DISAGREEMENT = 0.03  # sigma of a joint's distance from its epipolar line, of the body's size
 MOVEMENT = 0.05  # sigma of a joint's movement between two frames, of the body's size
 CAP = 9.0  # squared distances, in sigmas, count at most this much
-SWAP_COST = 0.05  # cost of a swapped frame: without evidence nothing is swapped
+SWAP_COST = 5.0  # of a swapped frame: what the detector's usual errors gain by a swap must not pay for it
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,7 @@ def solve(
     takes: Sequence[TakeArrays],
     focal: Array,
     *,
+    focal_sigma: Array | None = None,
     noise: Noise | None = None,
     window: int = 0,
     sample: int = 60,
@@ -96,17 +97,22 @@ def solve(
     """Every take in 3D; focal lengths and bones are those of all takes together.
 
     focal   (V,) px  first guess
+    focal_sigma  (V,) of its log; default: that of `noise`
     window  frames during which cameras are taken to be still; 0: the whole take
     sample  least number of frames to find the cameras from, spread over all takes
     done    called with the number of finished takes
     """
     noise = noise or Noise()
     prepared = [_prepare(take, focal, noise, window) for take in takes]
+    if focal_sigma is not None:
+        prepared = [(replace(own, focal_sigma=focal_sigma), guess) for own, guess in prepared]
     whole, state = _join(prepared)
     picked = _spread(whole.group, max(sample, WINDOW_FRAMES * len(state.rotation)))
     state, delay = replace(state, joints=state.joints[picked]), np.zeros_like(state.delay)
-    for blurs in ((8.0, 3.0, 1.0), (1.0,)):  # the second time with the delays that were found taken out
+    for blurs in ((8.0, 3.0, 1.0), (1.0,)):  # the second time with the delays and hidden joints that were found
         problem = _without_delay(whole, delay).at(picked)
+        if len(blurs) == 1:
+            problem = _hidden_count_less(problem, state)
         for blur in blurs:
             state = minimize(problem, state, blur=blur, steps=20 if blur == 1.0 else 5)
         delay, state = delay + state.delay, replace(state, delay=np.zeros_like(delay))
@@ -296,16 +302,21 @@ def _refine(problem: Problem, found: State, group: int) -> tuple[State, Array]:
     problem = replace(problem.at(at), group=np.zeros(int(at.sum()), dtype=int))
     state = State(found.joints[at], found.rotation[one], found.translation[one], found.delay[one],
                   found.log_focal, found.log_bones)  # fmt: skip
-    smooth, weight = len(problem.group) > 2, problem.weight
+    smooth, plain = len(problem.group) > 2, problem
     for blur, steps in ((6.0, 4), (1.0, 6)):
-        hidden = np.stack([behind_trunk(points) for points in bundle_adjustment.in_cameras(state, problem.group)])
-        problem = replace(problem, weight=np.where(hidden, weight / problem.noise.hidden**2, weight))
+        problem = _hidden_count_less(plain, state)
         state = minimize(problem, state, blur=blur, steps=steps, smooth=smooth, cameras=False)
     _, residual = bundle_adjustment.reprojection(problem, state)
     seen = problem.weight > 0
     misfit = np.median(np.sqrt(problem.weight[seen]) * np.linalg.norm(residual[seen], axis=-1)) if seen.any() else 1.0
     variance = covariance(bundle_adjustment.linearize(problem, state)) / 3
     return state, np.sqrt(variance) * misfit / MISFIT
+
+
+def _hidden_count_less(problem: Problem, state: State) -> Problem:
+    """The problem with larger sigmas for joints that, by the state's 3D, the trunk hides in a view."""
+    hidden = np.stack([behind_trunk(points) for points in bundle_adjustment.in_cameras(state, problem.group)])
+    return replace(problem, weight=np.where(hidden, problem.weight / problem.noise.hidden**2, problem.weight))
 
 
 def behind_trunk(points: Array) -> Array:
