@@ -167,7 +167,12 @@ class TriangulateConfig(Checked):
     same_athlete: bool = setting(
         True, "all takes show one athlete by the same phones: bones and focal lengths are solved from all takes"
     )
-    focal: float = setting(0.0, "focal length where it is known; 0: estimated", low=0.0, unit="px")
+    focal: str | float = setting(
+        0.0,
+        "focal length where it is known, for all views or for each: 1200 (px), 26mm (35 mm equivalent), a=1200,b=26mm; "
+        "0: what the video file says, else estimated",
+        low=0.0,
+    )
     moving_s: float = setting(
         0.0, "time over which hand-held cameras count as still; 0: cameras on tripods", low=0.0, unit="s"
     )

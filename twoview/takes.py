@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ class Take:
 
     truth  3D labels of each view in camera axes (origin "camera", meters), if there are any; no phone gives them
     focal  px, of the cameras that the truth belongs to; default: `framing.DEFAULT_FOCAL`
+    focal_mm  35 mm equivalent, of the views whose file says it
     """
 
     name: str
@@ -28,6 +29,7 @@ class Take:
     sync: Sync
     truth: Mapping[str, Poses3D] | None = None
     focal: Mapping[str, float] | None = None
+    focal_mm: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def views(self) -> tuple[str, ...]:

@@ -100,10 +100,10 @@ def test_a_video_that_is_gone_does_not_stop_the_detection_of_the_others(tmp_path
 # --- names of views ---------------------------------------------------------------------------------------------
 
 
-def filmed_by(path: Path, model: str) -> Path:
+def filmed_by(path: Path, model: str, **more: str) -> Path:
     """A short film whose file names the phone as an iPhone's does."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    tags = {"com.apple.quicktime.make": "Apple", "com.apple.quicktime.model": model} if model else {}
+    tags = {"com.apple.quicktime.make": "Apple", "com.apple.quicktime.model": model, **more} if model else {}
     with av.open(str(path), "w", format="mp4", options={"movflags": "use_metadata_tags"}) as film:
         film.metadata.update(tags)
         stream = film.add_stream("mpeg4", rate=30)
@@ -142,8 +142,13 @@ def test_files_of_one_name_are_called_by_their_folders(tmp_path):
 
 
 def test_a_take_of_an_older_version_knows_its_videos_though_not_the_phones(tmp_path):
-    videos = [filmed_by(tmp_path / f"{view}.mp4", f"iPhone {view}") for view in "ab"]
+    lens = {"com.apple.quicktime.camera.focal_length.35mm_equivalent": "26"}
+    videos = [filmed_by(tmp_path / f"{view}.mp4", f"iPhone {view}", **lens) for view in "ab"]
     session, take = add_videos(tmp_path / "session", videos)
-    forgotten = {view: ViewFile(**{**vars(file), "phone": ""}) for view, file in session.take(take).items()}
+    forgotten = {
+        view: ViewFile(**{**vars(file), "phone": "", "focal_mm": 0.0}) for view, file in session.take(take).items()
+    }
     Session(session.folder).add_take(take, forgotten)
-    assert list(add_videos(tmp_path / "session", videos)[0].takes) == [take]
+    again = add_videos(tmp_path / "session", videos)[0]
+    assert list(again.takes) == [take]
+    assert [file.focal_mm for file in again.take(take).values()] == [26, 26]

@@ -37,6 +37,7 @@ def triangulate(
     take: Takes = None,
     without: Without = None,
     height: Annotated[float | None, flag("triangulate.height_m", "--height")] = None,
+    focal: Annotated[str | None, flag("triangulate.focal", "--focal", metavar="LENGTH")] = None,
     format: Annotated[str | None, typer.Option(help=f"Additional formats to write: {','.join(FORMATS)}.")] = None,
     axes: AxesOption = None,
     level: LevelOption = None,
@@ -53,7 +54,7 @@ def triangulate(
     from twoview.workflow.remembered import keep
     from twoview.workflow.triangulation import triangulate_session
 
-    flags = {"height_m": height, "filter.kind": filter, "world.axes": axes, "world.level": level}
+    flags = {"height_m": height, "focal": focal, "filter.kind": filter, "world.axes": axes, "world.level": level}
     trusted = trust or ()
     settings = resolve("triangulate", file=config, flags=flags, sets=sets or (), trust=trusted)
     store = open_session(session)

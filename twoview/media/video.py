@@ -24,6 +24,7 @@ from twoview.media.containers import (
     capture_rate,
     decoded_pictures,
     decoded_sound,
+    focal_35mm,
     opened,
     packets,
     phone,
@@ -52,6 +53,7 @@ class VideoInfo:
     rotation       degrees counterclockwise that make the stored picture upright: 0, 90, 180 or 270
     audio_start_s  time of the first sound, seconds on the clock of the frames; NaN without sound
     phone          maker and model of the phone that filmed it; "" where the file does not say
+    focal_mm       focal length, 35 mm equivalent, that the phone wrote; 0 where the file does not say
     warnings       sentences about what is unusual
     """
 
@@ -65,6 +67,7 @@ class VideoInfo:
     has_audio: bool
     audio_start_s: float = math.nan
     phone: str = ""
+    focal_mm: float = 0.0
     warnings: tuple[str, ...] = ()
 
 
@@ -100,6 +103,7 @@ def probe(path: Path | str) -> VideoInfo:
             has_audio=sound_start is not None,
             audio_start_s=math.nan if sound_start is None else sound_start,
             phone=phone(container),
+            focal_mm=focal_35mm(container, path),
             warnings=tuple(_unusual(container, stream, first)),
         )
 

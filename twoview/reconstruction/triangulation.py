@@ -21,6 +21,7 @@ from twoview.geometry.similarity import rooted
 from twoview.poses import Poses2D, Poses3D
 from twoview.progress import OnProgress, Progress, report
 from twoview.reconstruction.bundle_adjustment import Noise
+from twoview.reconstruction.focal_lengths import KnownFocal, known_focals, start_of
 from twoview.reconstruction.self_calibration import Solution, TakeArrays, solve
 from twoview.reconstruction.solved_cameras import SolvedCamera
 from twoview.skeleton import BODY_M, H36M17, Skeleton, stature
@@ -33,7 +34,6 @@ Lift = Callable[[Poses2D], Poses3D]
 MIN_FRAMES = 8
 UNRELIABLE_M = 0.08  # a frame is unreliable if the median of its joints' sigmas is larger
 DOUBTFUL = 0.1  # score of a joint in `reprojected` that is not accurate enough
-KNOWN_FOCAL = 0.02  # sigma of the log of a focal length that the user gave
 
 # When to warn.
 SHARP_DEG, WIDE_DEG = 30.0, 150.0  # depth is uncertain for views nearer than this, or nearly opposite
@@ -41,6 +41,7 @@ FAR_DEG = 45.0  # a rotation this far from the lifter's guess may be wrong
 LARGE_RESIDUAL = 0.02  # of the body's size: the median reprojection distance of one body seen twice is smaller
 LONG_DELAY_S = 0.02
 ODD_LENS = 1.6  # a focal length so many times the usual one, or smaller by as much
+FAR_FROM_KNOWN = 3.0  # sigmas of a focal length that the file or the user says
 MANY_SWAPS, FEW_RELIABLE = 0.15, 0.9  # shares
 
 
@@ -199,21 +200,21 @@ def solve_takes(
             raise ValueError(
                 f"take {grid.take.name}: expected at least two views, got {', '.join(grid.views) or 'none'}"
             )
-        key = (grid.views, grid.size.tobytes(), grid.rate, None if config.same_athlete else index)
+        lenses = tuple(sorted(known_focals(grid, config).items(), key=lambda pair: pair[0]))
+        key = (grid.views, grid.size.tobytes(), grid.rate, lenses, None if config.same_athlete else index)
         groups.setdefault(key, []).append(index)
     noise = Noise(pixel=config.pixel_noise, delay_s=max(config.sync_sigma_s, 1e-4))
-    noise = replace(noise, focal=KNOWN_FOCAL) if config.focal else noise
     found: dict[int, Triangulation] = {}
     for indices in groups.values():
         arrays = [_take_arrays(grids[i], lift) for i in indices]
         window = round(config.moving_s * grids[indices[0]].rate)
-        focal = np.array([config.focal or DEFAULT_FOCAL * max(size) for size in arrays[0].size], dtype=np.float64)
+        focal, focal_sigma = start_of(grids[indices[0]], config, noise.focal)
         before = len(found)
 
         def finished(n: int, before: int = before) -> None:
             report(on_progress, Progress("triangulate", before + n, len(grids), "takes"))
 
-        solutions = solve(arrays, focal, noise=noise, window=window, done=finished)
+        solutions = solve(arrays, focal, focal_sigma=focal_sigma, noise=noise, window=window, done=finished)
         for i, solution, start in zip(indices, solutions, (own.start for own in arrays), strict=True):
             found[i] = _triangulation(grids[i], solution, start, config)
     return [found[i] for i in range(len(grids))]
@@ -304,10 +305,10 @@ def _triangulation(grid: ResampledTake, solution: Solution, start: Array, config
         bones_m=solution.bones * scale, cameras=cameras,
         unit="m" if config.height_m else "screen", warnings=(),
     )  # fmt: skip
-    return replace(result, warnings=tuple(_warnings(result)))
+    return replace(result, warnings=tuple(_warnings(result, known_focals(grid, config))))
 
 
-def _warnings(found: Triangulation) -> Iterator[str]:
+def _warnings(found: Triangulation, focals: Mapping[str, KnownFocal]) -> Iterator[str]:
     first, *others = found.views
     for view in others:
         angle, pair = found.angle_deg[view], f"views {first} and {view}"
@@ -331,7 +332,15 @@ def _warnings(found: Triangulation) -> Iterator[str]:
                 "below 1 % is good: check that it shows the same person and that the sync is right"
             )
         lens = found.focal_px[view] / (DEFAULT_FOCAL * max(found.size[view]))
-        if not 1 / ODD_LENS < lens < ODD_LENS:
+        if view in focals:
+            known = focals[view].in_px(np.array(found.size[view]))
+            if abs(np.log(found.focal_px[view] / known)) > FAR_FROM_KNOWN * focals[view].sigma:
+                yield (
+                    f"the focal length of view {view} was estimated as {found.focal_px[view]:.0f} px, and "
+                    f"{focals[view].value:g} {focals[view].unit} are {known:.0f} px: was the video cropped, or does "
+                    "the length belong to another lens? --focal says it otherwise"
+                )
+        elif not 1 / ODD_LENS < lens < ODD_LENS:
             yield (
                 f"the focal length of view {view} was estimated as {lens:.1f} times a phone's: if it did not zoom, the "
                 "views do not show the same event"

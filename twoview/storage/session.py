@@ -7,6 +7,7 @@ own, `takes/<take>/take.json`, so that commands that work on different takes at 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +32,7 @@ class ViewFile:
     path  of the video; kept relative to the session folder and absolute
     size  (width, height) of the upright picture in pixels; rate is the nominal frames per second, as "30000/1001"
     phone maker and model of the phone; "" where the file does not say
+    focal_mm  focal length, 35 mm equivalent, that the phone wrote; 0 where the file does not say
     """
 
     path: Path
@@ -38,6 +40,7 @@ class ViewFile:
     rate: str
     fingerprint: str
     phone: str = ""
+    focal_mm: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -284,7 +287,10 @@ def _video(folder: Path, row: Mapping[str, Any]) -> ViewFile:
     phone = row.get("phone", "")
     if not all(isinstance(text, str) for text in (fingerprint, rate, phone)):
         raise TypeError("fingerprint, rate and phone are text")
-    return ViewFile(_located(folder, row, fingerprint), (width, height), rate, fingerprint, phone)
+    focal = float(row.get("focal_mm", 0.0))
+    if not 0 <= focal < math.inf:
+        raise ValueError(f"focal_mm is {focal}")
+    return ViewFile(_located(folder, row, fingerprint), (width, height), rate, fingerprint, phone, focal)
 
 
 def _located(folder: Path, row: Mapping[str, Any], fingerprint: str) -> Path:
@@ -309,8 +315,14 @@ def _take_to_json(folder: Path, videos: Mapping[str, ViewFile]) -> dict[str, Any
 
 def _row(folder: Path, video: ViewFile) -> dict[str, Any]:
     path = Path(os.path.abspath(video.path))
-    row = {"absolute": str(path), "size": list(video.size), "rate": video.rate, "fingerprint": video.fingerprint}
+    row: dict[str, Any] = {
+        "absolute": str(path),
+        "size": list(video.size),
+        "rate": video.rate,
+        "fingerprint": video.fingerprint,
+    }
     row |= {"phone": video.phone} if video.phone else {}
+    row |= {"focal_mm": video.focal_mm} if video.focal_mm else {}
     with suppress(ValueError):  # on another drive than the session there is no relative path
         row["path"] = Path(os.path.relpath(path, real_path(folder))).as_posix()
     return row

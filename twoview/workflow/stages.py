@@ -93,7 +93,7 @@ def _probed(session: Session, videos: Sequence[Path], views: Sequence[str] | Non
     if twice:
         raise SessionError(f"two views would both be called {twice[0]!r}", hint="name them with --views left,right")
     return {
-        name: ViewFile(path, info.size, str(info.rate), records.fingerprint(path), info.phone)
+        name: ViewFile(path, info.size, str(info.rate), records.fingerprint(path), info.phone, info.focal_mm)
         for name, (path, info) in zip(names, found, strict=True)
     }
 
@@ -125,7 +125,7 @@ def _holding(session: Session, files: Mapping[str, ViewFile]) -> str | None:
         with suppress(FormatError):
             held = session.takes[name]
             if all(
-                view in held and replace(held[view], path=file.path, phone=file.phone) == file
+                view in held and replace(held[view], path=file.path, phone=file.phone, focal_mm=file.focal_mm) == file
                 for view, file in files.items()
             ):
                 return name
@@ -331,7 +331,7 @@ def _loaded(session: Session, name: str, wanted: Sequence[str]) -> Take:
             hint=f"check its clocks in sync.png, or leave it out: --without {quote(name)}",
         )
     later = LoadedLater(own, lambda view: records.load_as(paths[view], Poses2D))
-    return Take(name, later, sync)
+    return Take(name, later, sync, focal_mm={view: files[view].focal_mm for view in own if files[view].focal_mm})
 
 
 def _leave_out(problems: Sequence[TwoViewError], *, unless: bool) -> None:

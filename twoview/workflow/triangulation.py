@@ -102,6 +102,7 @@ def triangulate_session(
     """
     config, world = remembered.with_height(session.folder, config or TriangulateConfig()), world or WorldConfig()
     check(formats, unit="m" if config.height_m else "screen")
+    _check_focal(config, session.check_views(views))
     loaded = load_takes(session, views, takes=takes, without=without)
     made = []
     with ExitStack() as held:
@@ -144,6 +145,14 @@ def triangulate_session(
     return made
 
 
+def _check_focal(config: TriangulateConfig, views: Sequence[str]) -> None:
+    """Raises ConfigError for focal lengths that are none, or are of no view."""
+    if config.focal:
+        from twoview.reconstruction.focal_lengths import given
+
+        given(config.focal, views)
+
+
 def _notes(poses: Mapping[str, Poses3D], formats: Sequence[str], world: WorldConfig) -> tuple[str, ...]:
     """What files in these formats hold other than the poses, once for all views."""
     axes: Any = world.axes
@@ -159,6 +168,7 @@ def _heads(session: Session, takes: Sequence[Take], model: str, config: Triangul
     for take in takes:
         views = {view: records.fingerprint(session.detection_path(take.name, view)) for view in take.views}
         own[take.name] = {"views": views, "sync": records.fingerprint(session.sync_path(take.name))}
+        own[take.name] |= {"focal_mm": dict(take.focal_mm)} if take.focal_mm else {}
     used = {"model": records.fingerprint(model) if Path(model).exists() else model}
     if config.same_athlete and len(own) > 1:  # all of them shaped each solution
         used["takes"] = hashlib.sha256(records.json_text(own).encode()).hexdigest()[:24]
