@@ -153,9 +153,9 @@ They need neither gravity nor meters, and are the same from every view.
 
 ## Against gravity
 
-Only where up is known: poses of `twoview triangulate` [contain it](../explain/world.md), and the command says to how
-many degrees. `twoview angles --level` takes the phone as level instead, `twoview.angles(poses, up=...)` any direction
-in the poses' axes. With a tilted phone, `--level` makes leans wrong by as much as the phone is tilted.
+Only where up is known: poses of `triangulate` and `infer` [contain it](../explain/world.md), and the command says to
+how many degrees. `twoview angles --level` takes the phone as level instead, `twoview.angles(poses, up=...)` any
+direction in the poses' axes. With a tilted phone, `--level` makes leans wrong by as much as the phone is tilted.
 
 {upright}
 
@@ -180,7 +180,7 @@ in the poses' axes. With a tilted phone, `--level` makes leans wrong by as much 
 - The **top of a swing** is the hands' slowest moment in the second before they are fastest, relative to the hips. Other
   movements may have such a moment too.
 - Where the world is known: **contacts** of each foot, **jumps** (no foot on the floor for 0.12 s or more; the pelvis's
-  highest place above upright standing, the 90th percentile of its height with a foot on the floor) and the **way
+  highest place above upright standing, the 75th percentile of its height with a foot on the floor) and the **way
   travelled** by the pelvis, its noise above 3 Hz taken out.
 
 Errors against truth: [results](../results/angles.md).

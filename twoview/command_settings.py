@@ -32,7 +32,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "plan": ("finetune", "triangulate"),
     "finetune": ("finetune", "triangulate", "sync", "detect"),
     "triangulate": ("triangulate", "filter", "world"),
-    "infer": ("infer", "detect", "filter"),
+    "infer": ("infer", "detect", "filter", "world"),
     "angles": ("filter",),
     "reproduce": ("finetune", "triangulate", "detect"),
     "pretrain": ("pretrain",),

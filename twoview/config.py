@@ -495,6 +495,11 @@ class WorldConfig(Checked):
         shapes=False,
     )
     level: bool = setting(False, "take the phones as level: the picture's up is up, whatever feet and balance say")
+    camera: str = setting(
+        "",
+        "view, or take/view, of a triangulated take whose phone filmed this video from the same place: its up and "
+        "focal length are used; read by infer only",
+    )
 
 
 # Old name or value -> the new one, for the error message.

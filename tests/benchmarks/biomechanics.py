@@ -2,8 +2,8 @@
 
 python tests/benchmarks/biomechanics.py [--quick] [--detector movenet] [--work work/pixels] [--only golf,karate]
 
-Every scene goes through sync, detect and triangulate with default settings and the athlete's height. The page is
-written by a run of all scenes. Columns:
+Every scene goes through sync and detect, then triangulate (two views) or infer with the shipped lifter (one view), with
+default settings and the athlete's height. The page is written by a run of all scenes. Columns:
 
 up           angle between the found and the true direction against gravity, with its sigma in brackets
 floor        error of the pelvis's mean height above the floor
@@ -31,9 +31,10 @@ from two_view_3d import Filmed, session_of
 
 from twoview.biomechanics.contacts import ankles, spans, standing
 from twoview.biomechanics.events import find_jumps, travelled
-from twoview.biomechanics.world import in_world, two_view_worlds
-from twoview.config import TriangulateConfig
+from twoview.biomechanics.world import in_world, one_view_world, two_view_worlds
+from twoview.config import InferConfig, TriangulateConfig
 from twoview.datasets.rendered import Scene
+from twoview.lifting.inference import infer
 from twoview.lifting.model import Model, load_model
 from twoview.poses import Poses3D, World
 from twoview.reconstruction.triangulation import triangulate_takes
@@ -73,6 +74,17 @@ def two_view(session: Sequence[Filmed], model: Model) -> list[dict[str, Poses3D]
     worlds = [two_view_worlds(one) for one in found]
     return [{view: replace(one.poses(view), world=own[view]) for view in own}
             for one, own in zip(found, worlds, strict=True)]  # fmt: skip
+
+
+def one_view(session: Sequence[Filmed], model: Model) -> list[dict[str, Poses3D]]:
+    """Poses with their world as `twoview infer` writes them for a video that no take knows, by view, for every take."""
+    config = InferConfig(height_m=session[0].scene.height_m)
+    every = []
+    for one in session:
+        lifted = {view: infer(seen, model, config=config) for view, seen in one.take.poses.items()}
+        worlds = {view: one_view_world(poses, one.take.poses[view]) for view, poses in lifted.items()}
+        every.append({view: replace(poses, world=worlds[view]) for view, poses in lifted.items()})
+    return every
 
 
 def true_poses(scene: Scene, view: str, time: Array) -> Poses3D:
@@ -209,13 +221,17 @@ def main() -> None:
     names = given.only.split(",") if given.only else ["hop_field"] if given.quick else [*SINGLE, *SESSIONS]
     model = load_model("twoview-small")
     sessions = {name: session_of(name, given.work, given.detector) for name in names}
-    both = {name: two_view(session, model) for name, session in sessions.items()}
-    measured = {
-        name: [measure(poses, one.scene, view) for own, one in zip(both[name], session, strict=True)
-               for view, poses in own.items()]
-        for name, session in sessions.items()
-    }  # fmt: skip
-    lines = ["## Two views", "", *world_table(measured), "", "## Sizes", "", *size_table(sessions, both, measured)]
+    lines, sizes = [], []
+    for title, way in (("Two views", two_view), ("One view", one_view)):
+        found = {name: way(session, model) for name, session in sessions.items()}
+        measured = {
+            name: [measure(poses, one.scene, view) for own, one in zip(found[name], session, strict=True)
+                   for view, poses in own.items()]
+            for name, session in sessions.items()
+        }  # fmt: skip
+        lines += [f"## {title}", "", *world_table(measured), ""]
+        sizes = sizes or ["## Sizes", "", *size_table(sessions, found, measured)]
+    lines += sizes
     print("\n".join(lines))
     if not given.quick and not given.only:
         text = HEAD.format(detector=given.detector)

@@ -10,9 +10,10 @@ from scipy.spatial.transform import Rotation
 
 from twoview.biomechanics.contacts import spans, standing
 from twoview.biomechanics.events import find_contacts, find_jumps, travelled
-from twoview.biomechanics.world import ANKLE_M, center_of_mass, find_ground, in_world
+from twoview.biomechanics.world import ANKLE_M, KnownCamera, center_of_mass, find_ground, in_world, one_view_world
 from twoview.errors import FormatError
-from twoview.poses import Poses3D, World
+from twoview.geometry.framing import DEFAULT_FOCAL
+from twoview.poses import Poses2D, Poses3D, World
 from twoview.skeleton import H36M17
 from twoview.storage import records
 
@@ -196,3 +197,39 @@ def test_a_world_is_checked():
         Poses3D(points[:5], time[:5], world=world)
     with pytest.raises(ValueError, match="do not go"):
         Poses3D(points[:5], time[:5], axes="y-up")
+
+
+@pytest.mark.parametrize("focal", [0.0, 1300.0])
+def test_one_view_places_the_athlete_where_the_body_is_on_its_pixels(focal):
+    time, points, _ = walk()
+    camera = phone(15, pitch=12)
+    own = seen(points, camera, noise=0.0)
+    size, true_focal = (1920, 1080), focal or DEFAULT_FOCAL * 1920
+    xy = own[..., :2] / own[..., 2:] * true_focal + np.array(size) / 2
+    poses = Poses3D(own - own[:, :1], time, unit="m")
+    score = np.ones(xy.shape[:2])
+    xy[40:45], score[40:45] = np.nan, 0.0
+    world = one_view_world(poses, Poses2D(xy, score, time, H36M17, size), focal_px=focal)
+    known = np.isfinite(world.root[:, 0])
+    assert (~known).sum() == 5
+    assert np.abs(world.root - own[:, 0])[known].max() < 0.05, "smoothing rounds the corner off a little"
+    assert degrees_between(world.up, camera[:, 2]) < 5
+    assert travelled(replace(poses, world=world)) == pytest.approx(STEP_M * 6.0 / STEP_S, rel=0.05)
+    solved = KnownCamera(camera[:, 2], 0.2, true_focal)
+    told = one_view_world(poses, Poses2D(xy, score, time, H36M17, size), known=solved)
+    assert degrees_between(told.up, camera[:, 2]) < 0.5 > told.up_sigma_deg
+    assert "solved take" in told.source
+    assert np.abs(told.root - own[:, 0])[known].max() < 0.05
+
+
+def test_nobody_or_no_feet_have_no_world():
+    time, points, _ = walk(1.0)
+    own = seen(points, phone(0))
+    seen_2d = Poses2D(np.full((30, 17, 2), np.nan), np.zeros((30, 17)), time, H36M17, (640, 480))
+    assert one_view_world(Poses3D(own - own[:, :1], time, unit="m"), seen_2d) is None
+    assert one_view_world(Poses3D(np.full(own.shape, np.nan), time, unit="m"), seen_2d) is None
+    for frames in (1, 2):
+        few = Poses2D(own[:frames, :, :2] * 300 + 320, np.ones((frames, 17)), time[:frames], H36M17, (640, 480))
+        world = one_view_world(Poses3D(own[:frames] - own[:frames, :1], time[:frames], unit="m"), few)
+        assert np.isfinite(world.up).all()
+        assert world.up_sigma_deg > 10

@@ -12,8 +12,8 @@ import pytest
 from blobs import film
 from scenes import small_scene
 
-from twoview.config import DetectConfig, InferConfig
-from twoview.errors import ConfigError, DetectorError, FormatError, LifterError
+from twoview.config import DetectConfig, InferConfig, WorldConfig
+from twoview.errors import ConfigError, DetectorError, FormatError, LifterError, SessionError
 from twoview.storage import records
 from twoview.workflow.inference import infer_file
 
@@ -60,6 +60,28 @@ def test_what_is_stale_is_computed_and_a_bad_model_is_refused_before_detection(f
     with pytest.raises(LifterError, match="other"):
         infer_file(video, "other.pt", out, detect_config=scored, picture=False)
     assert not (folder / "out.2d.npz").exists()
+
+
+def test_a_result_has_its_world_and_formats_its_axes(folder):
+    video, out, meters = folder / "a.mp4", folder / "out", InferConfig(height_m=1.8)
+    options = {"config": meters, "detect_config": MARKERS, "picture": False}
+    made = infer_file(video, "start.pt", out, formats=("csv",), **options)
+    world = made.poses.world
+    assert (made.poses.axes, world.up_sigma_deg < 15) == ("camera", True)
+    first = (folder / "out.csv").read_text()
+    infer_file(video, "start.pt", out, formats=("csv",), world=WorldConfig(axes="z-up"), **options)
+    turned = (folder / "out.csv").read_text()
+    values = [np.array(text.split()[1].split(",")[3:], float) for text in (first, turned)]
+    assert values[1] == pytest.approx(values[0][[0, 2, 1]] * [1, -1, 1], abs=1e-4)
+    infer_file(video, "start.pt", out, **options)
+    assert (folder / "out.csv").read_text() == turned, "what nobody asks for again stays as it was made"
+    level = infer_file(video, "start.pt", out, world=WorldConfig(level=True), **options)
+    assert level.fresh
+    assert np.degrees(np.arccos(-level.poses.world.up[1])) < 1
+    plain = infer_file(video, "start.pt", out, detect_config=MARKERS, picture=False)
+    assert plain.poses.world is not None, "up is known without a height too"
+    with pytest.raises(SessionError, match="no session that knows view b"):
+        infer_file(video, "start.pt", out, world=WorldConfig(camera="b"), **options)
 
 
 def test_the_athlete_is_whom_the_settings_name(folder):

@@ -14,8 +14,8 @@ from scenes import small_scene
 from session_takes import put_take
 
 import twoview
-from twoview.config import FilterConfig, TriangulateConfig
-from twoview.errors import FormatError, LifterError
+from twoview.config import FilterConfig, TriangulateConfig, WorldConfig
+from twoview.errors import ConfigError, FormatError, LifterError, SessionError
 from twoview.formats import FORMATS
 from twoview.poses import Poses2D
 from twoview.reconstruction.solved_cameras import cameras_from_json
@@ -23,6 +23,7 @@ from twoview.skeleton import H36M17, HALPE26, single_joints
 from twoview.storage import records
 from twoview.storage.session import Session, open_session
 from twoview.timeline import ClockMap, Sync
+from twoview.workflow.known_cameras import known_camera
 from twoview.workflow.remembered import keep
 from twoview.workflow.stages import add_videos, save_sync
 from twoview.workflow.summary import describe_file
@@ -316,3 +317,28 @@ def test_the_3d_is_drawn_over_both_videos_once(tmp_path, start):
     solve(session, start, picture=True, filter=FilterConfig(kind="butterworth", cutoff_hz=2.0))
     last = {name: (folder / name).stat().st_mtime_ns for name in names}
     assert all(last[name] != after[name] for name in names)
+
+
+def test_the_world_of_a_take_is_one_for_all_views_and_tells_about_its_cameras(session, start):
+    one, _ = solve(session, start, formats=("csv",))
+    a, b = (one.poses[view].world for view in "ab")
+    camera = one.result.cameras["b"]
+    assert camera.rotation[0] @ a.up == pytest.approx(b.up)
+    assert camera.rotation[0] @ a.floor + camera.translation[0] == pytest.approx(b.floor)
+    assert one.summary()["world"]["a"]["up_sigma_deg"] == a.up_sigma_deg < 15
+    (known, path) = known_camera(session, named="b")
+    assert path.name == "b.npz"
+    assert known.focal_px > 0
+    own = session.take("t1")["a"].fingerprint
+    (known, path) = known_camera(session, fingerprint=own)
+    assert (path, known.up) == (one.folder / "a.npz", pytest.approx(a.up))
+    assert known_camera(session, fingerprint="another") is None
+    with pytest.raises(SessionError, match="how the phone of view t3/b stood"):
+        known_camera(session, named="t3/b")
+    with pytest.raises(ConfigError, match="one view"):
+        solve(session, start, world=WorldConfig(camera="a"))
+    (level, _) = solve(session, start, world=WorldConfig(level=True))
+    assert not level.fresh, "cameras need no solving again"
+    assert level.poses["a"].world.source == "the phones, taken as level"
+    (hand, _) = solve(session, start, config=replace(METERS, moving_s=0.4))
+    assert hand.poses["a"].world is None

@@ -25,12 +25,13 @@ def ankles(points: Array, skeleton: Skeleton = H36M17) -> Array:
     return points[:, [skeleton.index(f"{side}_ankle") for side in FEET]]
 
 
-def standing(time: Array, feet: Array, up: Array, level: float) -> Array:
+def standing(time: Array, feet: Array, up: Array, level: float, *, blur: float = 1.0) -> Array:
     """Whether each foot stands on the floor (T, 2).
 
     feet   (T, 2, 3) m  the ankles, in any axes that stand still; NaN where unknown
     up     (3,)         against gravity, of length 1
     level  m            height of a standing ankle, along `up`
+    blur   factor to the sigmas, for feet that are known less well
 
     The most probable course: a standing ankle is slow and near its level, and feet do not change in every frame.
     """
@@ -39,6 +40,7 @@ def standing(time: Array, feet: Array, up: Array, level: float) -> Array:
     for foot in range(2):
         high = feet[:, foot] @ up - level
         down = (pace[:, foot] / SPEED) ** 2 + (np.where(high > 0, high, high / 2) / HEIGHT_M) ** 2
+        down = down / blur**2
         down = np.where(np.isfinite(down), np.minimum(down, LEAST), LEAST)
         cost = np.stack([np.full(len(down), FLIES), down], axis=1)
         change = np.array([[0.0, CHANGES], [CHANGES, 0.0]])
@@ -50,22 +52,30 @@ def standing(time: Array, feet: Array, up: Array, level: float) -> Array:
 def speed(time: Array, feet: Array) -> Array:
     """Speed (T, F) m/s of points (T, F, 3), smoothed; NaN where it is not known."""
     pace = np.full(feet.shape[:2], np.nan)
-    if len(time) < 3:
-        return pace
-    rate = 1 / float(np.median(np.diff(time)))
     for foot in range(feet.shape[1]):
-        known = np.flatnonzero(np.isfinite(feet[:, foot]).all(axis=-1))
-        for run in runs(known, time, 3 / rate):
+        smooth = smoothed(time, feet[:, foot])
+        for run in _runs(smooth, time):
             if len(run) > 3:
-                smooth = butterworth(time[run], feet[run, foot], cutoff_hz=min(SMOOTH_HZ, 0.4 * rate))
-                pace[run, foot] = np.linalg.norm(np.gradient(smooth, time[run], axis=0), axis=-1)
+                pace[run, foot] = np.linalg.norm(np.gradient(smooth[run], time[run], axis=0), axis=-1)
     return pace
 
 
-def runs(frames: Array, time: Array, longest_s: float) -> Iterator[Array]:
-    """Frame numbers cut where more than `longest_s` lies between two of them."""
-    if len(frames):
-        yield from np.split(frames, np.flatnonzero(np.diff(time[frames]) > longest_s) + 1)
+def smoothed(time: Array, places: Array, cutoff_hz: float = SMOOTH_HZ) -> Array:
+    """Places (T, 3) without what is faster than the cutoff, where the frame rate allows it; gaps stay."""
+    result = places.copy()
+    for run in _runs(places, time):
+        if len(run) > 3:
+            rate = 1 / float(np.median(np.diff(time[run])))
+            result[run] = butterworth(time[run], places[run], cutoff_hz=min(cutoff_hz, 0.4 * rate))
+    return result
+
+
+def _runs(places: Array, time: Array) -> Iterator[Array]:
+    """Numbers of the frames that know a place (T, 3), cut where more than two are missing."""
+    known = np.flatnonzero(np.isfinite(places).all(axis=-1))
+    if len(known):
+        usual = float(np.median(np.diff(time))) if len(time) > 1 else 0.0
+        yield from np.split(known, np.flatnonzero(np.diff(time[known]) > 3 * usual) + 1)
 
 
 def spans(contact: Array) -> Iterator[tuple[int, Array]]:

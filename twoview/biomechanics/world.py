@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy import ndarray as Array
 
-from twoview.biomechanics.contacts import FEET, ankles, spans, speed, standing
+from twoview.biomechanics.contacts import FEET, ankles, smoothed, spans, speed, standing
 from twoview.config import AXES
 from twoview.errors import FormatError
-from twoview.poses import Axes, Poses3D, World
-from twoview.skeleton import H36M17, Skeleton
+from twoview.geometry.cameras import principal_point
+from twoview.poses import Axes, Poses2D, Poses3D, World
+from twoview.skeleton import H36M17, STATURE_M, Skeleton, stature
 
 if TYPE_CHECKING:
     from twoview.reconstruction.triangulation import Triangulation
@@ -37,7 +38,23 @@ ANKLE_SIGMA_M = 0.03
 TOES_AHEAD_M = 0.04  # of the ankle: the middle of a foot's pressure
 SLOW = 0.4  # m/s: ankles slower than this may stand
 ROUNDS = 4
+ONE_VIEW_BLUR = 2.0  # of heights of feet and of balance that a lifter places; contacts count a quarter of the excess
+ONE_VIEW_M, ONE_VIEW_SHARE = 0.05, 0.1  # sigma of a path from one view, and its growth with the distance from its start
+LEAST_SEEN = 5  # joints of 17
 SCALE_SIGMA = 0.02  # of a length that comes from the athlete's height
+
+
+@dataclass(frozen=True, eq=False)
+class KnownCamera:
+    """What a solved take tells about a phone that stands where it stood then.
+
+    up        (3,) of length 1, in its camera axes, with its sigma
+    focal_px  of the picture's size
+    """
+
+    up: Array
+    up_sigma_deg: float
+    focal_px: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,8 +81,10 @@ def find_ground(
     cameras: Sequence[Array],
     *,
     skeleton: Skeleton = H36M17,
-    stature_m: float = 1.75,
+    stature_m: float = STATURE_M,
     level: bool = False,
+    known: KnownCamera | None = None,
+    blur: float = 1.0,
 ) -> Ground | None:
     """Where up and the floor are, for an athlete before cameras that stand still; None where no foot is seen.
 
@@ -73,6 +92,8 @@ def find_ground(
     time     (T,) s
     cameras  rotations (3, 3) from these axes to those of every camera
     level    the cameras are level: the picture's up is up, whatever the body says
+    known    what is known of the first camera; its sigma counts
+    blur     factor to the sigmas of feet and balance, for points that are known less well
     """
     feet = ankles(points, skeleton)
     if not np.isfinite(feet).any():
@@ -84,24 +105,28 @@ def find_ground(
     ankle = float(np.median(slow @ up)) if len(slow) else float(np.nanmin(feet @ up))
     contact, places, found = np.zeros(feet.shape[:2], dtype=bool), np.empty((0, 3)), _Normal(up)
     for _ in range(ROUNDS):
-        contact = standing(time, feet, up, ankle)
+        contact = standing(time, feet, up, ankle, blur=(3 + blur) / 4)
         places = np.array([feet[span, foot].mean(axis=0) for foot, span in spans(contact)]).reshape(-1, 3)
         ankle = float(np.median(places @ up)) if len(places) else ankle
         found = _Normal(up)
         for phone in phones:
             phone.add(found)
+        if known is not None:
+            found.add_direction(known.up, np.radians(known.up_sigma_deg))
         if not level:
-            found.add_floor(places, ankle)
-            found.add_balance(_above_feet(points, contact, up, skeleton), step_s)
+            found.add_floor(places, ankle, FLOOR_M * blur)
+            found.add_balance(_above_feet(points, contact, up, skeleton), step_s, BALANCE_M * blur)
         up = found.solved()
         lowest = places if len(places) else slow if len(slow) else feet[np.isfinite(feet).all(axis=-1)]
         ankle = float(np.median(lowest @ up))
     spread = float(np.std(places @ up)) / max(len(places), 1) ** 0.5 if len(places) > 1 else FLOOR_M
-    below = ANKLE_M * stature_m / 1.75
+    below = ANKLE_M * stature_m / STATURE_M
     sigma = float(np.hypot(ANKLE_SIGMA_M, spread)) if len(places) else 0.1
     source = "the phones, taken as level" if level else "how phones are held"
     if not level and len(places):
         source = "how phones are held, standing feet and balance"
+    if known is not None and not level:
+        source = f"the camera of a solved take, {source}"
     return Ground(up, ankle - below, contact, found.sigma_deg, sigma, source)
 
 
@@ -144,12 +169,10 @@ def two_view_worlds(found: Triangulation, *, level: bool = False) -> dict[str, W
     if any(camera.moves for camera in found.cameras.values()) or not len(known):
         return {}
     turns = [found.cameras[view].rotation[0] for view in found.views]
-    ground = find_ground(points, found.time, turns, level=level)
+    ground = find_ground(points, found.time, turns, stature_m=float(stature(found.bones_m)), level=level)
     if ground is None:
         return {}
-    start = points[known[0], H36M17.root]
-    floor = start - (start @ ground.up - ground.level) * ground.up
-    right = _unit(_level(np.array([1.0, 0.0, 0.0]), ground.up))
+    floor, right = _under(points[known[0], H36M17.root], ground), _right(ground.up)
     hips = [H36M17.index(f"{side}_hip") for side in FEET]
     worlds = {}
     for view, turn in zip(found.views, turns, strict=True):
@@ -162,6 +185,55 @@ def two_view_worlds(found: Triangulation, *, level: bool = False) -> dict[str, W
             sigma, ground.source,
         )  # fmt: skip
     return worlds
+
+
+def one_view_world(
+    poses: Poses3D, seen: Poses2D, *, focal_px: float = 0.0, level: bool = False, known: KnownCamera | None = None
+) -> World | None:
+    """The world of poses from one view: where the body, in meters, projects onto its pixels; None where it is unseen.
+
+    poses     root-relative, in meters; of a body of common size where the athlete's height is not known
+    seen      the same frames in pixels
+    focal_px  of the camera; 0: that of `known`, else a phone's usual one
+    known     what is known of a camera that has not moved since
+
+    The path is smoothed (6 Hz). The distance from the camera grows with the focal length, the way to the side does not.
+    """
+    from twoview.geometry.framing import DEFAULT_FOCAL
+    from twoview.reconstruction.self_calibration import root_positions
+
+    flat = seen.to(H36M17)
+    flat = flat if np.array_equal(flat.time, poses.time) else flat.at(poses.time)
+    pose = poses.xyz.astype(np.float64)
+    pose = pose - pose[:, [poses.skeleton.root]]
+    lifted = np.isfinite(pose).all(axis=(1, 2)) & ((flat.score > 0).sum(axis=1) >= LEAST_SEEN)
+    if not lifted.any():
+        return None
+    focal = focal_px or (known.focal_px if known is not None else DEFAULT_FOCAL * max(seen.size))
+    uv = np.nan_to_num(flat.xy[lifted].astype(np.float64) - principal_point(np.array(seen.size, dtype=np.float64)))
+    root = np.full((len(poses), 3), np.nan)
+    root[lifted] = root_positions(uv, flat.score[lifted].astype(np.float64), pose[lifted], focal)
+    root = smoothed(poses.time, root)
+    bones = np.linalg.norm([pose[lifted, child] - pose[lifted, parent] for parent, child in H36M17.bones], axis=-1)
+    tall = float(stature(np.median(bones, axis=-1)))
+    points = pose + root[:, None]
+    ground = find_ground(points, poses.time, [np.eye(3)], stature_m=tall, level=level, known=known, blur=ONE_VIEW_BLUR)
+    if ground is None:
+        return None
+    start = root[lifted][0]
+    sigma = np.hypot(ONE_VIEW_M, ONE_VIEW_SHARE * np.linalg.norm(root - start, axis=-1))
+    return World(ground.up, _right(ground.up), _under(start, ground), root, ground.contact, ground.up_sigma_deg,
+                 ground.floor_sigma_m, sigma, ground.source)  # fmt: skip
+
+
+def _under(place: Array, ground: Ground) -> Array:
+    """The point of the floor (3,) under a place."""
+    return np.asarray(place - (place @ ground.up - ground.level) * ground.up)
+
+
+def _right(up: Array) -> Array:
+    """Level, and to the right as the camera sees it (3,)."""
+    return _unit(_level(np.array([1.0, 0.0, 0.0]), up))
 
 
 def in_world(poses: Poses3D, axes: Axes = "y-up") -> Poses3D:
@@ -236,14 +308,19 @@ class _Normal:
         self.left += weight * np.outer(row, row)
         self.right += weight * row * (wanted - float(direction @ self.up)) / sigma
 
-    def add_floor(self, places: Array, ankle: float) -> None:
+    def add_direction(self, up: Array, sigma: float) -> None:
+        """`up` is that one, but for `sigma` on each axis together."""
+        for axis in self.tangent:
+            self.add(axis, float(axis @ up), sigma / 2**0.5)
+
+    def add_floor(self, places: Array, ankle: float, sigma: float) -> None:
         """Standing feet at places (N, 3) have one height; those that do not count less."""
         share = min(1.0, FLOORS / max(len(places), 1))
         for place in places:
-            off = (place @ self.up - ankle) / FLOOR_M
-            self.add(place, ankle, FLOOR_M, level=1.0, weight=share / (1 + (off / 2) ** 2))
+            off = (place @ self.up - ankle) / sigma
+            self.add(place, ankle, sigma, level=1.0, weight=share / (1 + (off / 2) ** 2))
 
-    def add_balance(self, above: Array, step_s: float) -> None:
+    def add_balance(self, above: Array, step_s: float, sigma: float) -> None:
         """The center of mass is above the feet, but for what the athlete's speed changed; `above` (N, 3) m, frames."""
         if len(above) < 2:
             return
@@ -251,9 +328,9 @@ class _Normal:
         height = float(rise @ self.up)
         if height > LOWEST_CENTER_M:
             pushed = SPEED_CHANGE * height / GRAVITY / (len(above) * step_s)
-            sigma = float(np.hypot(BALANCE_M, pushed)) / height
-            self.left[:2, :2] += np.eye(2) / sigma**2
-            self.right[:2] += self.tangent @ rise / height / sigma**2
+            turned = float(np.hypot(sigma, pushed)) / height
+            self.left[:2, :2] += np.eye(2) / turned**2
+            self.right[:2] += self.tangent @ rise / height / turned**2
 
     def solved(self) -> Array:
         """The direction (3,) that fits best."""

@@ -8,9 +8,11 @@ from typing import Annotated
 
 import typer
 
+from twoview.biomechanics.events import find_jumps, travelled
 from twoview.cli import console
 from twoview.cli.options import Json, config_file, flag, set_option
 from twoview.command_settings import resolve
+from twoview.poses import Poses3D
 
 
 def angles(
@@ -77,3 +79,21 @@ def angles(
         console.result(f"angles against gravity: up is known to {found.up_sigma_deg:.1f} degrees")
     console.result(f"filter: {found.angles.filter or 'none (peak velocities hold noise; --filter butterworth)'}")
     console.saved(*found.files)
+
+
+def up_and_way(poses: Poses3D) -> list[str]:
+    """To how many degrees up is known, and the way travelled, as cells of a table."""
+    if poses.world is None:
+        return ["not known", ""]
+    return [f"{poses.world.up_sigma_deg:.1f}", f"{travelled(poses):.2f}" if poses.unit == "m" else ""]
+
+
+def on_floor(poses: Poses3D) -> str:
+    """What is known of up, the way travelled and jumps, in a sentence."""
+    known, way = up_and_way(poses)
+    if poses.world is None:
+        return "where up and the floor are is not known: no feet are seen"
+    jumps = find_jumps(poses)
+    highest = max((jump.rise_m for jump in jumps), default=0.0)
+    jumped = f", {len(jumps)} times in the air, hips {100 * highest:.0f} cm up at most" if jumps else ""
+    return f"up known to {known} degrees" + (f", travelled {way} m along the floor" if way else "") + jumped

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from twoview.cli import console
+from twoview.cli.biomechanics import on_floor, up_and_way
 from twoview.cli.detection import athlete_flags, show_athlete
 from twoview.cli.options import (
     DEFAULT_SESSION,
+    AxesOption,
     Detector,
     Json,
+    LevelOption,
     Model,
     Person,
     SessionFolder,
@@ -56,6 +59,9 @@ def infer(
             "session's results)."
         ),
     ] = None,
+    axes: AxesOption = None,
+    level: LevelOption = None,
+    camera: Annotated[str | None, flag("world.camera", "--camera")] = None,
     filter: Annotated[str | None, flag("filter.kind", "--filter")] = None,
     picture: Annotated[bool, typer.Option(help="Draw the overlay video, the contact sheet and the page.")] = True,
     compare: Annotated[
@@ -76,7 +82,7 @@ def infer(
     from twoview.workflow.remembered import keep
 
     flags = {"height_m": height, "device": device, "detect.detector": detector, **athlete_flags(person, "detect.")}
-    flags["filter.kind"] = filter
+    flags |= {"filter.kind": filter, "world.axes": axes, "world.level": level, "world.camera": camera}
     flat = all(video.suffix == ".npz" for video in videos)
     unread = {"detect": f"{', '.join(map(str, videos))} holds 2D poses"} if flat else {}
     if not unread:
@@ -87,6 +93,7 @@ def infer(
         keep(session, height_m=0.0)
     wanted: dict[str, Any] = {
         "session": session, "config": settings.infer, "detect_config": settings.detect, "filter": settings.filter,
+        "world": settings.world,
         "formats": names(format) or (), "picture": picture, "compare": compare, "trust": trust or (),
     }  # fmt: skip
     made: list[tuple[Path, Inferred]] = []
@@ -135,6 +142,7 @@ def _show_result(video: Path, result: Inferred, model: str) -> None:
     console.result(
         f"{len(poses)} frames, {span}, {unit}, model {model}{filtered}" + ("" if result.fresh else "  (up to date)")
     )
+    console.result(on_floor(poses))
     _show_people("", video, result)
     console.warn(*result.warnings)
 
@@ -145,9 +153,11 @@ def _show_results(made: Sequence[tuple[Path, Inferred]], model: str, *, of: int)
     for video, result in made:
         poses, state = result.poses, "new" if result.fresh else "up to date"
         span = f"{poses.time[0]:.2f} to {poses.time[-1]:.2f}" if len(poses) else "none"
-        rows.append([console.short(video), len(poses), span, poses.unit, result.files["poses"].stem, state])
+        known, way = up_and_way(poses)
+        rows.append([console.short(video), len(poses), span, poses.unit, known, way, result.files["poses"].stem, state])
     if rows:
-        console.table(["video", "frames", "seconds", "unit", "result", ""], rows)
+        titles = ["video", "frames", "seconds", "unit", "up known to (deg)", "travelled (m)", "result", ""]
+        console.table(titles, rows)
     for video, result in made:
         _show_people(f"{console.short(video)}: ", video, result)
         console.warn(*(f"{console.short(video)}: {sentence}" for sentence in result.warnings))

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from twoview.biomechanics.events import travelled
 from twoview.cli import console
+from twoview.cli.biomechanics import up_and_way
 from twoview.cli.options import (
     DEFAULT_SESSION,
     AxesOption,
@@ -26,7 +26,6 @@ from twoview.cli.options import (
 )  # fmt: skip
 from twoview.command_settings import resolve
 from twoview.formats import FORMATS
-from twoview.poses import Poses3D
 from twoview.storage.session import open_session
 
 _LISTED = 3  # takes whose files are listed
@@ -78,7 +77,7 @@ def triangulate(
         state = "" if one.fresh else "up to date"
         rows.append(
             [result.take, f"{angle:.0f}", f"{result.reliable.mean():.0%}", f"{sigma:.0f}", f"{residual:.1%}",
-             *_on_floor(one.poses[result.views[0]]), state]
+             *up_and_way(one.poses[result.views[0]]), state]
         )  # fmt: skip
         console.warn(*(f"{result.take}: {sentence}" for sentence in one.warnings))
     titles = ["take", "angle (deg)", "reliable frames", "sigma (mm)", "residual (share of body)"]
@@ -90,10 +89,3 @@ def triangulate(
     said = console.saved if any(one.fresh for one in made) else console.still_saved
     poses = first.files[f"{first.result.views[0]}.npz"]
     said(*(one.folder for one in made), next=f"twoview show {console.short(poses)}")
-
-
-def _on_floor(poses: Poses3D) -> list[str]:
-    """How well up is known, and the way travelled, as cells of a table."""
-    if poses.world is None:
-        return ["not known", ""]
-    return [f"{poses.world.up_sigma_deg:.1f}", f"{travelled(poses):.2f}" if poses.unit == "m" else ""]

@@ -7,18 +7,21 @@ import logging
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from twoview.biomechanics.events import travelled
 from twoview.biomechanics.filtering import filter_poses
-from twoview.config import DetectConfig, FilterConfig, InferConfig, shaping
+from twoview.biomechanics.world import KnownCamera, one_view_world
+from twoview.config import DetectConfig, FilterConfig, InferConfig, WorldConfig, shaping
 from twoview.errors import FormatError, MissingBackend, SessionError, StorageError
-from twoview.formats import FORMATS, check, notes, write
+from twoview.formats import FORMATS, axes_note, check, notes, write
 from twoview.poses import Poses2D, Poses3D
 from twoview.progress import OnProgress
+from twoview.skeleton import STATURE_M
 from twoview.storage import records
 from twoview.storage.locks import locked
 from twoview.storage.names import name_from
@@ -26,6 +29,7 @@ from twoview.storage.regular import real_path
 from twoview.storage.session import Session
 from twoview.workflow import remembered
 from twoview.workflow.detection import ANEW, Athlete, View, detect_alone
+from twoview.workflow.known_cameras import known_camera
 
 if TYPE_CHECKING:
     from twoview.lifting.model import Model
@@ -65,6 +69,8 @@ class Inferred:
             "end_s": float(poses.time[-1]) if len(poses) else None,
             "unit": poses.unit,
             "filter": poses.filter,
+            "up_sigma_deg": None if poses.world is None else poses.world.up_sigma_deg,
+            "travelled_m": travelled(poses),
             "fresh": self.fresh,
             "athlete": asdict(self.athlete) if self.athlete else None,
             "files": {name: str(path) for name, path in self.files.items()},
@@ -101,6 +107,7 @@ def infer_file(
     config: InferConfig | None = None,
     detect_config: DetectConfig | None = None,
     filter: FilterConfig | None = None,
+    world: WorldConfig | None = None,
     formats: Sequence[str] = (),
     picture: bool = True,
     compare: Path | str | None = None,
@@ -114,8 +121,10 @@ def infer_file(
 
     out      path without suffix (.npz is taken off); files are `<out>.npz`, `<out>.<format>`, `<out>.mp4`, `<out>.png`
     filter   smoothing of the poses before they are written, off by default
+    world    axes of the formats, and what is known of up
     compare  another model, drawn beside; its poses are in `<out>.before.npz`
-    session  folder of a session that remembers the detector and the athlete's height, for where none is named
+    session  folder of a session that remembers the detector and the athlete's height, for where none is named; its
+             triangulated takes tell about the cameras of their own videos
     detections  file of the athlete's Poses2D in the video, to be lifted instead of detecting the athlete again
     load     loads a model by name or file, for results of several videos; default: `load_model`, anew
     trust    names of lifters that are no part of twoview and may run, see `load_model`
@@ -139,7 +148,8 @@ def infer_file(
             detect_config = found if current else remembered.decided(found, detect_config, where, trust=trust)
         result = _infer_alone(
             source, model, out, config=config, detect_config=detect_config, filter=filter or FilterConfig(),
-            formats=formats, picture=picture, compare=compare, given=detections, load=load, on_progress=on_progress,
+            world=world or WorldConfig(), session=folder, formats=formats, picture=picture, compare=compare,
+            given=detections, load=load, on_progress=on_progress,
         )  # fmt: skip
     if folder is not None:
         known, used = remembered.recall(folder), detect_config.detector
@@ -158,6 +168,8 @@ def _infer_alone(
     config: InferConfig,
     detect_config: DetectConfig,
     filter: FilterConfig,
+    world: WorldConfig,
+    session: Path | None,
     formats: Sequence[str],
     picture: bool,
     compare: Path | str | None,
@@ -176,11 +188,13 @@ def _infer_alone(
         with records.atomic(view.path) as temporary:
             shutil.copyfile(given, temporary)
     files = {path: model} if compare is None else {path: model, other: compare}
-    settings = shaping(config) | ({"filter": shaping(filter)} if filter.is_on else {})
+    settings = shaping(config) | ({"filter": shaping(filter)} if filter.is_on else {}) | {"world": shaping(world)}
+    camera = _camera(session, fingerprint, world.camera)
+    solved = {} if camera is None else {"camera": records.fingerprint(camera[1])}
     marks = {path: _mark(model) for path, model in files.items()}
 
     def lifted() -> list[_Lifting]:
-        known = {"clip": fingerprint, "poses2d": records.fingerprint(detections)}
+        known = {"clip": fingerprint, "poses2d": records.fingerprint(detections), **solved}
         heads = (records.header("poses3d", inputs={**known, "model": marks[path]}, settings=settings) for path in files)
         return [_Lifting(*one) for one in zip(files.values(), files, heads, strict=True)]
 
@@ -202,7 +216,8 @@ def _infer_alone(
         from twoview.lifting.inference import infer
 
         lifts = (infer(poses2d, loaded, config=config, on_progress=on_progress) for loaded in models)
-        made = [filter_poses(one, filter) for one in lifts]
+        known = None if camera is None else camera[0]
+        made = [filter_poses(_placed(one, poses2d, config, world, known), filter) for one in lifts]
         derived.remove()  # before what they were made from is replaced, so that a kill leaves nothing that does not fit
         for one, poses in zip(stale, made, strict=True):
             one.save(poses)
@@ -214,11 +229,32 @@ def _infer_alone(
     asked = {"poses": path} | {format: _beside(out, f".{format}") for format in formats if format != PAGE}
     drawn = {".mp4", ".png", f".{PAGE}"} if picture and view is not None else {f".{name}" for name in formats}
     asked |= {key: _beside(out, suffix) for suffix, key in PICTURES.items() if suffix in drawn}
-    said = (*warnings(poses), *notes(poses, formats))
+    axes: Any = world.axes
+    said = (*warnings(poses), *axes_note(poses, formats, axes), *notes(poses, formats))
     found = Inferred(poses, before, poses2d, asked, fresh, said, athlete)
-    derived.write_formats(found, formats)
+    derived.write_formats(found, formats, world)
     derived.draw(source, found, [detections, *files], on_progress)
     return found
+
+
+def _camera(session: Path | None, fingerprint: str, named: str) -> tuple[KnownCamera, Path] | None:
+    """What the session's takes tell about the camera of a file, and where it is kept."""
+    if session is None or not (session / "session.json").exists():
+        if named:
+            raise SessionError(f"there is no session that knows view {named}", hint="--session FOLDER")
+        return None
+    return known_camera(Session(session), fingerprint=fingerprint, named=named)
+
+
+def _placed(
+    poses: Poses3D, seen: Poses2D, config: InferConfig, world: WorldConfig, known: KnownCamera | None
+) -> Poses3D:
+    """The poses with their world; where no height is known, that of a body of common size."""
+    from twoview.lifting.inference import in_meters
+
+    metric = poses if poses.unit == "m" else in_meters(poses, STATURE_M)
+    found = one_view_world(metric, seen, focal_px=config.focal, level=world.level, known=known)
+    return replace(poses, world=found)
 
 
 def warnings(poses: Poses3D) -> tuple[str, ...]:
@@ -301,15 +337,18 @@ class _Derived:
         for suffix in ANGLE_FILES:  # nothing here makes these again
             self._record(suffix, None)
 
-    def write_formats(self, found: Inferred, formats: Sequence[str]) -> None:
+    def write_formats(self, found: Inferred, formats: Sequence[str], world: WorldConfig) -> None:
         """Write the formats asked for, and again those that were there and were made from other poses."""
-        source = records.fingerprint(found.files["poses"])
+        fingerprint = records.fingerprint(found.files["poses"])
         for format in (name for name in FORMATS if name != PAGE):
             suffix = f".{format}"
             file = _beside(self.out, suffix)
-            if format in formats or self.made.get(suffix, source) != source:
+            made, _, known = self.made.get(suffix, "").partition(" ")
+            if format in formats or made not in ("", fingerprint):
+                axes: Any = world.axes if format in formats else known or world.axes
+                source = f"{fingerprint} {axes}"
                 try:
-                    write(found.poses, file, format)
+                    write(found.poses, file, format, axes=axes)
                 except (FormatError, MissingBackend) as error:
                     file.unlink(missing_ok=True)  # it would show poses that are gone
                     self._record(suffix, None)

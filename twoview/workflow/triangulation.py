@@ -18,7 +18,7 @@ from twoview.biomechanics.events import travelled
 from twoview.biomechanics.filtering import filter_poses
 from twoview.biomechanics.world import two_view_worlds
 from twoview.config import FilterConfig, TriangulateConfig, WorldConfig, shaping
-from twoview.errors import FormatError, MissingBackend, SessionError, VideoError
+from twoview.errors import ConfigError, FormatError, MissingBackend, SessionError, VideoError
 from twoview.formats import FORMATS, axes_note, check, notes, write
 from twoview.poses import Poses3D
 from twoview.progress import OnProgress
@@ -100,6 +100,8 @@ def triangulate_session(
     together, so that one that is not up to date has all solved again.
     Raises FormatError for a format that is unknown or needs the height, before any work.
     """
+    if world is not None and world.camera:
+        raise ConfigError("world.camera is for a video from one view, and triangulate finds every camera")
     config, world = remembered.with_height(session.folder, config or TriangulateConfig()), world or WorldConfig()
     check(formats, unit="m" if config.height_m else "screen")
     _check_focal(config, session.check_views(views))
