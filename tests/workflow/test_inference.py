@@ -224,6 +224,17 @@ def test_a_video_that_changes_while_it_is_detected_is_noticed(folder, monkeypatc
     assert not list(folder.glob("out*.npz"))
 
 
+def test_a_folder_in_the_poses_place_costs_none_of_the_files_beside_it(folder):
+    from twoview.errors import StorageError
+
+    infer(folder, formats=("csv",), picture=False)
+    (folder / "out.npz").unlink()
+    (folder / "out.npz").mkdir()
+    with pytest.raises(StorageError, match=r"out\.npz is a folder"):
+        infer(folder, formats=("csv",), picture=False)
+    assert (folder / "out.csv").exists()
+
+
 def test_a_model_that_is_replaced_while_it_is_loaded_makes_no_result(folder, other, monkeypatch):
     from twoview.errors import SessionError
     from twoview.lifting import model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import logging
+import os
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -25,7 +26,7 @@ from twoview.skeleton import STATURE_M
 from twoview.storage import records
 from twoview.storage.locks import locked
 from twoview.storage.names import name_from
-from twoview.storage.regular import real_path
+from twoview.storage.regular import real_path, regular_file
 from twoview.storage.session import Session
 from twoview.workflow import remembered
 from twoview.workflow.detection import ANEW, Athlete, View, detect_alone
@@ -181,6 +182,9 @@ def _infer_alone(
     written = [path, _beside(out, ".mp4")] if picture else [path]
     if real_path(source) in map(real_path, written):
         raise FormatError(f"the results would be written over {source}", hint=f"another name: --out {out.name}_3d")
+    for place in (path, other):
+        if os.path.lexists(place):  # by a folder in its place nothing could be replaced once the rest is removed
+            regular_file(place, StorageError)
     fingerprint = records.fingerprint(source)
     view = None if source.suffix == ".npz" else _view(source, fingerprint, out, detect_config)
     detections = source if view is None else view.path
