@@ -39,13 +39,13 @@ def test_four_commands_make_a_model_that_needs_one_view(twoview, tmp_path, filme
     assert answer.code == 0, answer.err
     assert re.search(r"share of the loss: pseudo-labels \d.*rehearsal \d.*the paper's consistency \d", answer.out)
     assert (tmp_path / "session/model.pt").exists()
-    assert (tmp_path / "session/runs/run1/report.html").read_text().startswith("<!doctype html>")
+    assert "data:image/jpeg" in (tmp_path / "session/runs/run1/report.html").read_text()  # held-out takes, drawn
 
     answer = twoview("infer", "a.mp4", *DETECTOR, "--height", "1.75")
     assert answer.code == 0, answer.err
     poses = records.load_as(tmp_path / "session/results/a.npz", Poses3D)
     assert (poses.unit, poses.origin) == ("m", "root")
-    for name in ("a.mp4", "a.png"):
+    for name in ("a.mp4", "a.png", "a.html"):
         assert (tmp_path / "session/results" / name).stat().st_size > 1000
 
     before = {path: path.stat().st_mtime_ns for path in Path(tmp_path, "session").rglob("*") if path.is_file()}

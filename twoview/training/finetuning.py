@@ -32,6 +32,7 @@ from twoview.training.clips import Clip, cut, hold_out
 from twoview.training.gate import Reach, gated, reach, widened
 from twoview.training.method_paper import Objective, Paper
 from twoview.training.movements import compare
+from twoview.training.pictures import Pictures, Videos, held_out_pictures
 from twoview.training.runs import RunFolder, RunState, Snapshot
 from twoview.visualization.report import loss_shares, write_report
 
@@ -74,6 +75,7 @@ def finetune(
     out: Path | str,
     views: Sequence[str] | None = None,
     triangulation: TriangulateConfig | None = None,
+    videos: Videos | None = None,
     trust: Collection[str] = (),
     on_progress: OnProgress | None = None,
 ) -> Run:
@@ -85,6 +87,7 @@ def finetune(
 
     views          views to use; default: all of each take
     triangulation  how the method `phones` triangulates the takes; no other method reads these settings
+    videos         take -> view -> video, for the pictures of held-out takes in the report; else skeletons alone
     trust          names of lifters that are no part of twoview and may run, see `load_model`
 
     The same folder and settings continue a run that was stopped, and only load one that was finished.
@@ -95,7 +98,8 @@ def finetune(
     config, triangulation, out = config or FinetuneConfig(), triangulation or TriangulateConfig(), Path(out)
     with runs.run_alone(out):
         return _finetune_alone(
-            takes, config, out=out, views=views, triangulation=triangulation, trust=trust, on_progress=on_progress
+            takes, config, out=out, views=views, triangulation=triangulation, videos=videos or {}, trust=trust,
+            on_progress=on_progress,
         )  # fmt: skip
 
 
@@ -106,6 +110,7 @@ def _finetune_alone(
     out: Path,
     views: Sequence[str] | None,
     triangulation: TriangulateConfig,
+    videos: Videos,
     trust: Collection[str],
     on_progress: OnProgress | None,
 ) -> Run:
@@ -177,7 +182,8 @@ def _finetune_alone(
         views_seen = dict.fromkeys(view for take in takes for view in take.views)
         about = {"takes": len(takes), "views": ",".join(views_seen), "clips": len(train), "weights": config.weights}
         about["judged_on"] = folder.judged_on(held_out)
-        _write_model(out, state, made, config, {**about, "held_out_clips": len(held_out)})
+        pictures = held_out_pictures(takes, held_out, model, made, videos)
+        _write_model(out, state, made, config, {**about, "held_out_clips": len(held_out)}, pictures=pictures)
     folder.save(state)
     fabric.barrier()
     shutil.rmtree(temporary, ignore_errors=True)
@@ -343,7 +349,9 @@ def _reach_warnings(found: Reach, config: FinetuneConfig, alone: float, whole: f
         )
 
 
-def _write_model(out: Path, state: RunState, model: Model, config: FinetuneConfig, about: Mapping[str, Any]) -> None:
+def _write_model(
+    out: Path, state: RunState, model: Model, config: FinetuneConfig, about: Mapping[str, Any], *, pictures: Pictures
+) -> None:
     """Write the model with a card, and the report page."""
     best = state.best
     card = {
@@ -362,7 +370,7 @@ def _write_model(out: Path, state: RunState, model: Model, config: FinetuneConfi
     write_report(
         out / "report.html", state.log, title=f"Run {out.name}", before=state.before, after=best.held_out,
         best_epoch=best.epoch, warnings=state.warnings, about={**card, **to_plain(config)["finetune"]},
-        reach=state.reach,
+        reach=state.reach, pictures=pictures,
     )  # fmt: skip
 
 

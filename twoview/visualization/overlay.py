@@ -91,12 +91,29 @@ def contact_sheet(
     Raises as `render` does.
     """
     path = Path(path)
-    content = _Content.of(Path(video), poses2d, poses3d, before)
+    page = draw_sheet(Path(video), poses2d, poses3d, before=before, count=count, on_progress=on_progress)
+    with atomic(path) as temporary:
+        temporary.write_bytes(cv2.imencode(path.suffix, page[..., ::-1])[1].tobytes())
+    return path
+
+
+def draw_sheet(
+    video: Path | None,
+    poses2d: Poses2D,
+    poses3d: Poses3D,
+    *,
+    before: Poses3D | None = None,
+    count: int = 7,
+    on_progress: OnProgress | None = None,
+) -> Array:
+    """The picture of `contact_sheet` (H, W, 3); without a video its first row has the skeletons alone."""
+    content = _Content.of(video, poses2d, poses3d, before)
     moments = content.moments(count)
     rows = 1 + len(content.figures)
     page = blank((len(moments) * CELL[0], rows * CELL[1] + _MARGIN))
     for index, moment in enumerate(moments):
-        frame = next(frames(video, start=moment), None)
+        empty = Frame(moment, blank(content.flat.size))
+        frame = empty if video is None else next(frames(video, start=moment), None)
         if frame is None:
             continue  # the file ends before this moment
         left = slice(index * CELL[0], (index + 1) * CELL[0])
@@ -109,9 +126,7 @@ def contact_sheet(
     for row, figure in enumerate(content.figures, 1):
         write_text(page, figure.title, (10, _MARGIN + row * CELL[1] + 20), size=0.45)
     _write_corner(page, content.space.note)
-    with atomic(path) as temporary:
-        temporary.write_bytes(cv2.imencode(path.suffix, page[..., ::-1])[1].tobytes())
-    return path
+    return page
 
 
 def _write_corner(page: Array, text: str) -> None:
@@ -140,8 +155,8 @@ class _Content:
     space: FigureSpace
 
     @classmethod
-    def of(cls, video: Path, poses2d: Poses2D, poses3d: Poses3D, before: Poses3D | None) -> _Content:
-        times = timeline(video).seconds
+    def of(cls, video: Path | None, poses2d: Poses2D, poses3d: Poses3D, before: Poses3D | None) -> _Content:
+        times = poses2d.time if video is None else timeline(video).seconds
         flat = poses2d.to(H36M17) if poses2d.skeleton != H36M17 else poses2d
         if not len(flat) or not len(poses3d) or poses3d.time[0] > times[-1] or poses3d.time[-1] < times[0]:
             raise VideoError(

@@ -6,32 +6,85 @@ names that it knows.
 
 from __future__ import annotations
 
+import base64
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from twoview.storage.records import atomic
 from twoview.visualization.drawing import LEFT, css
+from twoview.visualization.page import write_html
 
 Row = Mapping[str, Any]
 
-# Meaning of a number, and whether lower is better.
-_MEANING: dict[str, tuple[str, bool]] = {
-    "criterion": ("selects the epoch; needs no 3D truth", True),
-    "two_view_mm": ("distance from the two-view 3D of the held-out takes, mm", True),
-    "reprojection": ("distance between the 3D seen from its camera and the 2D keypoints", True),
-    "consistency": ("distance between the 3D of the two views after one fit per clip", True),
-    "disagreement": ("consistency as a fraction of the body's size", True),
-    "bone_spread": ("variation of bone lengths over a clip, as a fraction", True),
-    "radius": ("size of the body; falls when the poses collapse", False),
-    "depth_to_width": ("depth of the body over its width; falls when the body becomes flat", False),
-    "movement": ("movement of the joints within a clip", False),
-    "angle_deg": ("angle between the two phones according to the poses", False),
-    "scale": ("size of the body in one view relative to the other", False),
-    "mirrored": ("fraction of clips whose views are mirror images of each other", True),
+_SCREEN = "screen units"
+
+
+@dataclass(frozen=True)
+class _Number:
+    """A number on held-out clips: what it is called, in which unit, what it means, whether lower is better."""
+
+    name: str
+    unit: str
+    meaning: str
+    lower: bool = False
+
+    @property
+    def titled(self) -> str:
+        """Name and unit, for a curve."""
+        return f"{self.name}, {self.unit}" if self.unit else self.name
+
+    def shown(self, value: float) -> str:
+        """A value with its unit."""
+        if not math.isfinite(value):
+            return ""
+        if self.unit == "%":
+            return f"{100 * value:.1f} %"
+        return f"{value:.1f} {self.unit}" if self.unit in ("mm", "degrees") else f"{value:.4g}"
+
+    @property
+    def row(self) -> str:
+        """The name in a table whose cells are `shown`."""
+        return self.titled if self.unit == _SCREEN else self.name
+
+
+# What chooses the epoch, by the method.
+_CRITERION = {
+    "phones": _Number(
+        "error on held-out takes", "mm",
+        "mean distance of the joints from the two-view 3D of these takes, for a body 1.75 m tall; it chooses the epoch",
+        True,
+    ),
+    "paper": _Number(
+        "disagreement on held-out takes", "%",
+        "of the body's size: how far the views disagree, bones change and keypoints are missed, together; it chooses "
+        "the epoch", True,
+    ),
+    "": _Number("criterion", "", "it chooses the epoch, without 3D truth", True),
+}  # fmt: skip
+_MEANING = {
+    "two_view_mm": _Number(
+        "distance from two-view 3D", "mm", "of the joints, on held-out takes, for a body 1.75 m tall", True
+    ),
+    "reprojection": _Number(
+        "reprojection", _SCREEN, "distance between the 3D seen from its camera and the 2D keypoints", True
+    ),
+    "consistency": _Number(
+        "consistency", _SCREEN, "distance between the 3D of the two views after one fit per clip", True
+    ),
+    "disagreement": _Number("disagreement", "%", "consistency, of the body's size", True),
+    "bone_spread": _Number("bone spread", "%", "variation of bone lengths over a clip", True),
+    "radius": _Number("radius", _SCREEN, "size of the body; falls when the poses collapse"),
+    "depth_to_width": _Number(
+        "depth to width", "", "depth of the body over its width; falls when the body becomes flat"
+    ),
+    "movement": _Number("movement", _SCREEN, "of the joints within a clip"),
+    "angle_deg": _Number("angle", "degrees", "between the two phones according to the poses"),
+    "scale": _Number("scale", "", "size of the body in one view relative to the other"),
+    "mirrored": _Number("mirrored", "%", "of the clips, whose views are mirror images of each other", True),
 }
 # First word of a loss term in the log -> what the term is, for those terms that belong together.
 _SOURCES = {
@@ -55,6 +108,7 @@ def write_report(
     warnings: Sequence[str] = (),
     about: Mapping[str, Any] | None = None,
     reach: Mapping[str, float] | None = None,
+    pictures: Sequence[tuple[str, bytes]] = (),
 ) -> Path:
     """Write the html page of a run.
 
@@ -62,21 +116,25 @@ def write_report(
     before, after  numbers on the held-out clips of the unadapted and of the adapted lifter, by name
     best_epoch     the epoch that was kept; 0: none
     warnings       sentences for the top of the page
-    about          settings and facts, shown folded
+    about          settings and facts, shown folded; its `method` says what the criterion is
     reach          where the adapted lifter answers, see `reach_sentence`
+    pictures       of held-out takes before and after, caption and jpeg
 
     Raises StorageError when the disk is full.
     """
-    before, after = before or {}, after or {}
+    before, after, about = before or {}, after or {}, about or {}
+    numbers = {**_MEANING, "criterion": _CRITERION.get(str(about.get("method", "")), _CRITERION[""])}
+    held_out, losses = _names(rows, losses=False), _names(rows, losses=True)
     parts = [
-        f"<p class=lead>{escape(_verdict(rows, before, after, best_epoch))}</p>",
+        f"<p class=lead>{escape(_verdict(rows, before, after, best_epoch, numbers['criterion']))}</p>",
+        _pictures(pictures),
         _warnings(warnings),
-        _sentence(shares_sentence(loss_shares(rows))),
         _sentence(reach_sentence(reach or {})),
-        _before_and_after(before, after),
-        _section("Losses", _curves(rows, _names(rows, losses=True), {}, best_epoch)),
-        _section("Held-out clips by epoch", _curves(rows, _names(rows, losses=False), before, best_epoch)),
-        _facts(about or {}),
+        _before_and_after(before, after, numbers),
+        _section("Held-out clips by epoch", _curves(rows, held_out, before, best_epoch, numbers), _CURVES),
+        _sentence(shares_sentence(loss_shares(rows))),
+        _section("Losses by epoch", _curves(rows, losses, {}, best_epoch, numbers)),
+        _facts(about),
     ]
     return _write_page(path, title, parts)
 
@@ -127,18 +185,38 @@ def write_tables(
     return _write_page(path, title, parts)
 
 
-def _verdict(rows: Sequence[Row], before: Mapping[str, float], after: Mapping[str, float], best: int | None) -> str:
+def _verdict(
+    rows: Sequence[Row], before: Mapping[str, float], after: Mapping[str, float], best: int | None, number: _Number
+) -> str:
+    """The run in two sentences."""
     if not rows:
         return "No epoch was finished."
-    start = f"{len(rows)} epochs"
+    start = f"{len(rows)} {'epoch' if len(rows) == 1 else 'epochs'}"
     seconds = sum(float(row.get("seconds", 0.0)) for row in rows)
     start += f" in {seconds / 60:.1f} min" if seconds >= 90 else f" in {seconds:.0f} s" if seconds else ""
     if best == 0:
-        return f"{start}; no epoch was better on the held-out clips than the unadapted lifter, which was kept."
+        return f"{start}. No epoch was better on the held-out clips than the unadapted lifter, which was kept."
     if best is None or not _is_number(before.get("criterion")) or not _is_number(after.get("criterion")):
         return f"{start}."
     change = after["criterion"] / before["criterion"] - 1 if before["criterion"] else 0.0
-    return f"{start}; epoch {best} was kept: its criterion on the held-out clips changed by {change:+.0%}."
+    return (
+        f"{start}. Epoch {best} was kept: {number.name} {number.shown(before['criterion'])} before, "
+        f"{number.shown(after['criterion'])} after ({change:+.0%})."
+    )
+
+
+def _pictures(pictures: Sequence[tuple[str, bytes]]) -> str:
+    """Pictures of held-out takes, with a link of each to its full size within the page."""
+    if not pictures:
+        return ""
+    shown = "".join(
+        f'<figure><img alt="{escape(caption)}: the athlete, and the 3D before and after" '
+        f'src="data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+        for caption, jpeg in pictures
+    )
+    why = "Not used in training. From above: the 2D keypoints, the 3D of the unadapted lifter, that of the adapted one."
+    return _section("Held-out takes, before and after", shown, why)
 
 
 def _warnings(sentences: Sequence[str]) -> str:
@@ -153,23 +231,22 @@ def _sentence(sentence: str) -> str:
     return f"<p>{escape(sentence[:1].upper() + sentence[1:])}.</p>" if sentence else ""
 
 
-def _before_and_after(before: Mapping[str, float], after: Mapping[str, float]) -> str:
-    names = [name for name in (*before, *after) if _is_number(before.get(name, after.get(name)))]
+def _before_and_after(before: Mapping[str, float], after: Mapping[str, float], numbers: Mapping[str, _Number]) -> str:
+    names = [name for name in dict.fromkeys((*before, *after)) if _is_number(before.get(name, after.get(name)))]
     if not names:
         return ""
     lines = []
-    for name in dict.fromkeys(names):
-        meaning, lower = _MEANING.get(name, ("", False))
+    for name in sorted(names, key=lambda name: name != "criterion"):  # what chooses the epoch comes first
+        number = numbers.get(name, _Number(_label(name), "", ""))
         first, second = before.get(name, math.nan), after.get(name, math.nan)
         change = (second - first) / abs(first) if first and math.isfinite(first + second) else math.nan
-        judged = (
-            "" if not lower or not math.isfinite(change) or abs(change) < 0.005 else "good" if change < 0 else "bad"
-        )
-        cells = (f"<td>{_number(first)}</td><td>{_number(second)}</td>"
+        known = number.lower and math.isfinite(change) and abs(change) >= 0.005
+        judged = "" if not known else "good" if change < 0 else "bad"
+        cells = (f"<td>{number.shown(first)}</td><td>{number.shown(second)}</td>"
                  f"<td class='{judged}'>{'' if math.isnan(change) else f'{change:+.0%}'}</td>")  # fmt: skip
-        lines.append(_row((f"<th>{escape(_label(name))}</th>", cells, f"<td class=why>{escape(meaning)}</td>")))
+        lines.append(_row((f"<th>{escape(number.row)}</th>", cells, f"<td class=why>{escape(number.meaning)}</td>")))
     head = _row(("<th>on held-out clips</th>", "<td>before</td><td>after</td><td>change</td><td></td>"))
-    return _section("Before and after", _table(head, *lines))
+    return _section("Numbers before and after", f"<div class=wide>{_table(head, *lines)}</div>")
 
 
 def _names(rows: Sequence[Row], *, losses: bool) -> list[str]:
@@ -179,26 +256,41 @@ def _names(rows: Sequence[Row], *, losses: bool) -> list[str]:
     return [name for name in known if name.startswith("loss") == losses]
 
 
-def _curves(rows: Sequence[Row], names: Sequence[str], start: Mapping[str, float], best: int | None) -> str:
+_CURVES = "Dashed: before adaptation. Dotted: the epoch that was kept."
+
+
+def _curves(
+    rows: Sequence[Row],
+    names: Sequence[str],
+    start: Mapping[str, float],
+    best: int | None,
+    numbers: Mapping[str, _Number],
+) -> str:
     """Inline svg with one small plot per name; dashed: the value at the start, dotted: the epoch that was kept."""
     if not rows or not names:
         return ""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     style: Any = {"svg.fonttype": "none", "svg.hashsalt": "twoview", "font.size": 8, "axes.edgecolor": _PALE,
-                  "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 8.5}  # fmt: skip
+                  "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 8.5, "text.color": _PALE,
+                  "axes.titlecolor": _PALE, "xtick.color": _PALE, "ytick.color": _PALE}  # fmt: skip
     epochs = [float(row.get("epoch", row.get("step", index + 1))) for index, row in enumerate(rows)]
+    names = sorted(names, key=lambda name: name != "criterion")
     with rc_context(style):
         lines = -(-len(names) // _COLUMNS)
         figure = Figure(figsize=(9.6, 1.75 * lines), layout="constrained")
         plots = figure.subplots(lines, _COLUMNS, squeeze=False).ravel()
         for name, plot in zip(names, plots, strict=False):
-            values = [float(row[name]) if _is_number(row.get(name)) else math.nan for row in rows]
+            number = numbers.get(name, _Number(_label(name), "", ""))
+            share = 100.0 if number.unit == "%" else 1.0
+            values = [share * float(row[name]) if _is_number(row.get(name)) else math.nan for row in rows]
             plot.plot(epochs, values, color=_LINE, linewidth=1.6, marker="o" if len(rows) < 3 else None, markersize=3)
-            plot.set_title(_label(name), loc="left")
+            plot.set_title(number.titled, loc="left")
+            plot.xaxis.set_major_locator(MaxNLocator(5, integer=True))
             if _is_number(start.get(name)):
-                plot.axhline(start[name], color=_PALE, linewidth=1, linestyle="--")
+                plot.axhline(share * start[name], color=_PALE, linewidth=1, linestyle="--")
             if best:
                 plot.axvline(best, color=_PALE, linewidth=0.8, linestyle=":")
         for plot in plots[len(names) :]:
@@ -206,7 +298,7 @@ def _curves(rows: Sequence[Row], names: Sequence[str], start: Mapping[str, float
         text = io.StringIO()
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     svg = text.getvalue()
-    return svg[svg.index("<svg") :]
+    return f"<div class=wide>{svg[svg.index('<svg') :]}</div>"
 
 
 def _facts(about: Mapping[str, Any]) -> str:
@@ -217,8 +309,9 @@ def _facts(about: Mapping[str, Any]) -> str:
     return f"<details><summary>Settings and facts</summary>{_table(*lines)}</details>"
 
 
-def _section(title: str, content: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{content}</section>" if content else ""
+def _section(title: str, content: str, why: str = "") -> str:
+    hint = f"<p class=hint>{escape(why)}</p>" if why else ""
+    return f"<section><h2>{escape(title)}</h2>{hint}{content}</section>" if content else ""
 
 
 def _table(*rows: str) -> str:
@@ -242,26 +335,5 @@ def _number(value: float) -> str:
 
 
 def _write_page(path: Path | str, title: str, parts: Sequence[str]) -> Path:
-    body = "\n".join((f"<h1>{escape(title)}</h1>", *parts))
-    with atomic(path) as temporary:
-        temporary.write_text(_PAGE.format(title=escape(title), body=body), encoding="utf-8")
-    return Path(path)
-
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{title}</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; color: #282c34; background: #fff; max-width: 60rem; margin: 2rem auto;
-  padding: 0 1rem }}
-h1 {{ font-size: 1.5rem; margin-bottom: 0 }} h2 {{ font-size: 1.05rem; margin: 1.8rem 0 .4rem }}
-.lead {{ font-size: 1.05rem; color: #555c69 }} .warnings {{ background: #fff4e5; border-left: 4px solid #ec7022;
-  padding: .1rem 1rem .4rem; margin-top: 1rem }} .warnings h2 {{ margin-top: .6rem }}
-table {{ border-collapse: collapse }} td, th {{ padding: .2rem .8rem .2rem 0; text-align: left; font-weight: normal;
-  border-bottom: 1px solid #e6e8ec; vertical-align: top }} td {{ font-variant-numeric: tabular-nums }}
-.good {{ color: #1c7c46 }} .bad {{ color: #b3261e }} .why {{ color: #7b8291; font-size: .9em }}
-svg {{ width: 100%; height: auto }} details {{ margin-top: 1.8rem }} summary {{ cursor: pointer }}
-</style></head><body>
-{body}
-</body></html>
-"""
+    body = "\n".join((f"<h1>{escape(title)}</h1>", *filter(None, parts)))
+    return write_html(path, title, f"<main>\n{body}\n</main>", styles=("report.css",))

@@ -369,8 +369,8 @@ def finetune_session(
 
     found = load_takes(session, views, takes=takes, without=without)
     result = finetune(
-        found, config, out=session.run_folder(run), views=views, triangulation=triangulation, trust=trust,
-        on_progress=on_progress,
+        found, config, out=session.run_folder(run), views=views, triangulation=triangulation,
+        videos=_videos(session, found), trust=trust, on_progress=on_progress,
     )  # fmt: skip
     if is_first():
         if use:
@@ -378,6 +378,16 @@ def finetune_session(
         else:
             keep_better(session, run)
     return result
+
+
+def _videos(session: Session, takes: Sequence[Take]) -> dict[str, dict[str, Path]]:
+    """Take -> view -> video, of those that are where the session knows them."""
+    found: dict[str, dict[str, Path]] = {}
+    for take in takes:
+        for view in take.views:
+            with suppress(SessionError):
+                found.setdefault(take.name, {})[view] = present(session.take(take.name)[view], view, take.name)
+    return found
 
 
 def plan_session(
