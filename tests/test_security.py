@@ -22,10 +22,10 @@ from terminal import type_command
 
 from twoview.command_settings import resolve
 from twoview.config import DetectConfig
-from twoview.datasets.recordings import read_objects, read_pickle
 from twoview.errors import ConfigError, FormatError, LifterError, SessionError, TwoViewError
 from twoview.lifting.model import Model, load_model, save_model
 from twoview.storage import torch_files, weights
+from twoview.storage.objects import read_objects, read_pickle
 from twoview.storage.session import Session, open_session
 from twoview.workflow import remembered
 
@@ -152,8 +152,8 @@ def test_7_trust_is_for_one_name_and_one_command(folder):
 def readers() -> dict[str, Callable[[Path], object]]:
     """Suffix of a file from a stranger -> how it is opened."""
     from twoview.datasets.motion_capture import read_bvh
-    from twoview.datasets.recordings import read_array
     from twoview.detectors.onnx_runtime import open_session
+    from twoview.storage.objects import read_array
 
     return {
         ".pt": torch_files.read, ".onnx": lambda path: open_session(path, device="cpu"), ".pkl": read_pickle,

@@ -19,11 +19,13 @@ from bodies import moving_body
 from data_set_files import FRAMES, write_aspset, write_human36m, write_sportspose
 from motion_files import UNIT, write_acclaim, write_bvh
 
-from twoview.datasets import aspset, human36m, motion_capture, mpi_inf_3dhp, recordings, sportspose
+from twoview.datasets import aspset, human36m, motion_capture, mpi_inf_3dhp, sportspose
 from twoview.datasets.motion import Motion, read_motions, write_motions
-from twoview.datasets.recordings import Recording, read_array, read_arrays, read_objects, read_pickle
+from twoview.datasets.recordings import Recording
 from twoview.datasets.rendered import read_scene
 from twoview.errors import FormatError
+from twoview.storage import objects
+from twoview.storage.objects import read_array, read_arrays, read_objects, read_pickle
 
 ROOM = 400_000  # KiB that reading a damaged file may take
 
@@ -170,7 +172,7 @@ def test_arrays_that_are_not_there(tmp_path, monkeypatch):
         file.write(head.getvalue())
         for _ in range(20):
             file.write(bytes(1 << 20))
-    monkeypatch.setattr(recordings, "MOST_BYTES", 1 << 24)
+    monkeypatch.setattr(objects, "MOST_BYTES", 1 << 24)
     assert "unpacks to 0.0 GiB" in in_one_line(lambda: read_arrays(tmp_path / "a.npz"))
 
 

@@ -11,11 +11,11 @@ from bodies import around
 from data_set_files import FRAMES, to_3dhp, write_aspset, write_c3d, write_human36m, write_sportspose
 
 from twoview.datasets import aspset, human36m, mpi_inf_3dhp, sportspose
-from twoview.datasets.recordings import read_objects, read_pickle
 from twoview.errors import FormatError, MissingBackend
 from twoview.geometry.cameras import Camera, turned
 from twoview.poses import Poses2D
 from twoview.skeleton import COCO17, to_h36m
+from twoview.storage.objects import read_objects, read_pickle
 
 # --- SportsPose ----------------------------------------------------------------------------------------------------
 

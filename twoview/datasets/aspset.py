@@ -18,9 +18,10 @@ from pathlib import Path
 import numpy as np
 from numpy import ndarray as Array
 
-from twoview.datasets.recordings import DAMAGE, Recording, read_text, seen_by
+from twoview.datasets.recordings import Recording, read_text, seen_by
 from twoview.errors import FormatError, MissingBackend
 from twoview.geometry.cameras import Camera
+from twoview.storage.objects import DAMAGE
 from twoview.storage.regular import regular_file
 
 VIEWS = ("left", "mid", "right")

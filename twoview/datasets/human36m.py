@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 from numpy import ndarray as Array
 
-from twoview.datasets.recordings import DAMAGE, Recording, read_pickle, texts
+from twoview.datasets.recordings import Recording
 from twoview.errors import FormatError
 from twoview.geometry.cameras import Camera, principal_point
 from twoview.poses import Poses2D, Poses3D
 from twoview.skeleton import H36M17
+from twoview.storage.objects import DAMAGE, read_pickle, texts
 
 RATE = 50.0
 

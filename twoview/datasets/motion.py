@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy import ndarray as Array
 
-from twoview.datasets.recordings import DAMAGE, read_arrays, read_text
+from twoview.datasets.recordings import read_text
 from twoview.errors import FormatError
 from twoview.storage import records
+from twoview.storage.objects import DAMAGE, read_arrays
 
 
 @dataclass(frozen=True, eq=False)

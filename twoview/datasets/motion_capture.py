@@ -15,9 +15,10 @@ from numpy import ndarray as Array
 from scipy.spatial.transform import Rotation
 
 from twoview.datasets.motion import Motion
-from twoview.datasets.recordings import DAMAGE, MOST_BYTES, read_text
+from twoview.datasets.recordings import read_text
 from twoview.errors import FormatError
 from twoview.skeleton import H36M17
+from twoview.storage.objects import DAMAGE, MOST_BYTES
 
 MOST_JOINTS = 1000  # of a skeleton with fingers and props
 _JOINT_BYTES = 24 * 8  # a joint's turn, shift and place in one frame, and what is made on the way

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 from numpy import ndarray as Array
 
-from twoview.datasets.recordings import DAMAGE, Recording, read_objects
+from twoview.datasets.recordings import Recording
 from twoview.errors import FormatError
 from twoview.geometry.cameras import Camera
 from twoview.poses import Poses2D, Poses3D
 from twoview.skeleton import H36M17
+from twoview.storage.objects import DAMAGE, read_objects
 
 VIEWS = ("0", "1", "2", "4", "5", "6", "7", "8")
 SIZE = (2048, 2048)

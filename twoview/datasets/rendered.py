@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy import ndarray as Array
 
-from twoview.datasets.recordings import DAMAGE, read_arrays, read_text
+from twoview.datasets.recordings import read_text
 from twoview.errors import FormatError
 from twoview.poses import Poses2D, Poses3D
 from twoview.skeleton import COCO17, H36M17, HeadRule, to_h36m
+from twoview.storage.objects import DAMAGE, read_arrays
 from twoview.timeline import ClockMap
 
 

@@ -18,10 +18,11 @@ import numpy as np
 from numpy import ndarray as Array
 from scipy.spatial.transform import Rotation
 
-from twoview.datasets.recordings import DAMAGE, Recording, read_array, read_pickle, seen_by
+from twoview.datasets.recordings import Recording, seen_by
 from twoview.errors import ConfigError, FormatError
 from twoview.geometry.cameras import Camera, turned
 from twoview.skeleton import COCO17, HeadRule, to_h36m
+from twoview.storage.objects import DAMAGE, read_array, read_pickle
 
 VIEWS = ("front-right", "right", "back-right", "back", "back-left", "left", "front-left")
 SPLITS = {  # paper section 4.1; all others are for training
