@@ -20,6 +20,7 @@ PACKAGE = Path(twoview.__file__).parent
 # The floors of the house, lowest first: a file imports from its own floor and from those above in this list.
 ORDER = [
     "errors",
+    "texts",
     "progress",
     "machine",
     "plugins",

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from twoview.config import IGNORED, RENAMED, SECTIONS, Settings, TriangulateConfig, checked, hints_of, refuse_ignored
 from twoview.errors import ConfigError
 from twoview.plugins import check_trust, is_code
+from twoview.texts import decoded
 
 T = TypeVar("T")
 PRESETS = Path(__file__).parent / "assets" / "presets"  # files that --config finds by name: paper_sportspose, l2d, ...
@@ -120,7 +121,7 @@ def read_file(path: Path | str) -> dict[str, Any]:
     if path.exists() and not path.is_file():
         raise ConfigError(f"{path} is a folder, a pipe or a device, and a file with settings was expected")
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = decoded(path.read_bytes())
         content = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error

@@ -96,6 +96,11 @@ class DetectConfig(Checked):
     )
     people_every: int = setting(10, "frames between two searches of the whole picture for people", low=1)
     score: float = setting(0.1, "score below which a joint counts as unseen", low=0.0, high=1.0)
+    check: bool = setting(
+        True,
+        "compare imported detections with what movenet sees in a few frames; false: import them unchecked",
+        shapes=False,
+    )
     repair: bool = setting(True, "undo swapped left and right joints, and drop single-frame jumps")
     smooth: str = setting("none", "smoothing over time; none for training", choices=("none", "butterworth", "one-euro"))
     smooth_hz: float = setting(

@@ -326,6 +326,22 @@ def detect_in_parallel(place, monkeypatch):
     assert 2 in counts
 
 
+@tries("detect", "--skeleton", "--first-frame", "--from-size")
+def what_other_tools_files_do_not_say(place, _):
+    place("detect", *MARKERS, "--format", "coco")
+    file = ("--from", "session/takes/{take}/detections/{view}_coco.json", "--set", "check=false")
+    place("detect", *file, "--skeleton", "coco17", "--first-frame", "0")
+    assert "frames 0 to " in place("detect", *file).out
+    place.refused("detect", *file, "--from-size", "8x6", because="lie outside the picture")
+    place.refused(
+        "detect", *file, "--skeleton", example("detect --skeleton", "h36m17"), because="not in the order h36m17"
+    )
+    place.refused("detect", *file, "--first-frame", "1", because="counted from 1")
+    place.refused("detect", *file, "--skeleton", "kinect", because="known: coco17")
+    place.refused("detect", *file, "--from-size", "large", because="--from-size 1280x720")
+    place.refused("detect", "--from-size", "640x480", because="name the file or folder with --from")
+
+
 @tries("detect", "--from", "--format")
 def detections_of_other_tools(place, _):
     formats = example("detect --format", "openpose,alphapose,coco,mmpose,deeplabcut")
@@ -334,7 +350,7 @@ def detections_of_other_tools(place, _):
     for tool in formats.split(","):
         assert len(list(folder.glob(f"?_{tool}*"))) == 2, tool
     example("detect --from", "{view}")
-    place("detect", "--from", "session/takes/{take}/detections/{view}_coco.json")
+    place("detect", "--from", "session/takes/{take}/detections/{view}_coco.json", "--set", "check=false")
     assert place.head("session/takes/take1/detections/b.npz")["settings"]["imported"].endswith("b_coco.json")
 
 

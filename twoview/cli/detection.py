@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,6 +29,7 @@ from twoview.errors import ConfigError, DetectorError, TwoViewError, VideoError
 from twoview.storage.session import open_session
 
 if TYPE_CHECKING:
+    from twoview.detection.other_tools import Layout
     from twoview.workflow.detection import Athlete
 
 
@@ -44,9 +47,25 @@ def detect(
         str | None,
         typer.Option(
             "--from",
-            help="Import the detections in this file of AlphaPose, MMPose, COCO or DeepLabCut, or in this folder of "
-            "OpenPose, instead of detecting; {take} and {view} in the path stand for their names.",
+            help="Import the detections in this file of AlphaPose, MMPose, COCO, DeepLabCut, SLEAP, Sports2D or "
+            "VideoPose3D, or in this folder of OpenPose, Pose2Sim or rtmlib, instead of detecting; {take} and {view} "
+            "in the path stand for their names.",
             metavar="PATH",
+        ),
+    ] = None,
+    skeleton: Annotated[
+        str | None,
+        typer.Option(help="Order of the imported joints, where the file does not name them, for instance h36m17."),
+    ] = None,
+    first_frame: Annotated[
+        int | None, typer.Option(help="Number that the imported file gives the video's first frame.", min=0, max=1)
+    ] = None,
+    from_size: Annotated[
+        str | None,
+        typer.Option(
+            help="Size of the pictures that the other tool detected in, where it is not the video's; 1x1: the file "
+            "holds shares of the picture.",
+            metavar="WIDTHxHEIGHT",
         ),
     ] = None,
     format: Annotated[
@@ -65,17 +84,19 @@ def detect(
     flags = {"detector": detector, "device": device, **athlete_flags(person)}
     settings = resolve("detect", file=config, flags=flags, sets=sets or (), trust=trust or ()).detect
     formats = check_formats(names(format) or ())
+    layout = _layout(source, skeleton, first_frame, from_size)
     store = open_session(session)
     rows: list[list[Any]] = []
     several: list[tuple[str, str, Athlete]] = []
     written: list[Path] = []
+    remarks: list[str] = []
     missing: TwoViewError | None = None
     with console.progress() as on_progress:
         try:
             for found in detect_views(
                 store, views=names(views), takes=names(take), without=names(without) or (), config=settings,
-                source=source, jobs=jobs, choose_again=person == "auto", detect_again=detector is not None,
-                trust=trust or (), on_progress=on_progress,
+                source=source, layout=layout, jobs=jobs, choose_again=person == "auto",
+                detect_again=detector is not None, trust=trust or (), on_progress=on_progress,
             ):  # fmt: skip
                 poses, state = found.poses, "new" if found.fresh else "up to date"
                 seen = (poses.score > 0).any(axis=1).mean()
@@ -83,14 +104,18 @@ def detect(
                 rows.append([found.take, found.view, len(poses), f"{seen:.1%}", round(score, 2), state])
                 if found.athlete and found.athlete.people > 1:
                     several.append((found.take, found.view, found.athlete))
+                remarks += [f"{found.take}/{found.view}: {sentence}" for sentence in found.remarks]
                 written += write_formats(poses, store.detection_path(found.take, found.view), formats)
         except (DetectorError, VideoError) as error:
             missing = error  # the other views have their results
     if rows:
         console.table(["take", "view", "frames", "athlete found", "mean score", ""], rows)
+    for remark in remarks:
+        console.result(remark)
     for take_name, view, athlete in several:
         picture = store.detection_path(take_name, view).with_suffix(".people.png")
         other = f"twoview detect --take {take_name} --views {view} --person N"
+        other += f" --from {shlex.quote(source)}" if source else ""
         show_athlete(f"{take_name}/{view}: ", athlete, picture, other)
     if missing:
         raise missing
@@ -100,6 +125,26 @@ def detect(
             console.result(f"{take_name}/{view}: kept as imported from {file}    to detect it here: {here}")
     wanted = ",".join(names(views) or store.views)
     console.saved(store.folder / "takes", *written, next=f"twoview finetune --views {wanted}")
+
+
+def _layout(source: str | None, skeleton: str | None, first_frame: int | None, size: str | None) -> Layout:
+    """What a person says about another tool's file. Raises ConfigError where there is no such file, or no such size."""
+    from twoview.detection.joint_orders import order
+    from twoview.detection.other_tools import Layout
+
+    if source is None and any(value is not None for value in (skeleton, first_frame, size)):
+        raise ConfigError(
+            "--skeleton, --first-frame and --from-size say what another tool's file does not, and none is imported",
+            hint="name the file or folder with --from",
+        )
+    if skeleton:
+        order(skeleton)
+    if size is None:
+        return Layout(skeleton or "", first_frame)
+    found = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", size.strip().lower())
+    if not found:
+        raise ConfigError(f"--from-size {size!r} is no size", hint="width and height in pixels: --from-size 1280x720")
+    return Layout(skeleton or "", first_frame, (int(found[1]), int(found[2])))
 
 
 def athlete_flags(person: str | None, prefix: str = "") -> dict[str, Any]:

@@ -29,7 +29,7 @@ from numpy import ndarray as Array
 from twoview.errors import FormatError, StorageError
 from twoview.poses import Poses2D, Poses3D, Source, World
 from twoview.skeleton import skeleton
-from twoview.storage.regular import regular_file
+from twoview.storage.regular import read_text, regular_file
 from twoview.timeline import ClockMap, ClockQuality, Sync
 
 Header = dict[str, Any]
@@ -258,12 +258,10 @@ def read_json(path: Path | str) -> Header:
 
 def load_json(path: Path | str, *, most: int = MOST_TEXT) -> Any:
     """The content of any JSON file in UTF-8. Raises FormatError where there is none, or one of over `most` bytes."""
-    path = regular_file(path)
+    text = read_text(path, most=most)
     try:
-        if path.stat().st_size > most:
-            raise ValueError(f"it has {path.stat().st_size / _MIB:.0f} MiB; the most read is {most / _MIB:.0f}")
-        return parse_json(path.read_bytes().decode("utf-8-sig"))
-    except (OSError, ValueError) as error:
+        return parse_json(text)
+    except ValueError as error:
         raise FormatError(f"{path} is damaged or not JSON: {error}", hint=_MAKE_AGAIN) from error
 
 

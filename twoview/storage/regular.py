@@ -7,6 +7,9 @@ import stat
 from pathlib import Path
 
 from twoview.errors import FormatError, TwoViewError
+from twoview.texts import SAVE_AS, decoded
+
+MOST_TEXT = 4 << 30  # bytes of a text file
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -38,3 +41,19 @@ def regular_file(path: Path | str, error: type[TwoViewError] = FormatError) -> P
         kind = _KINDS.get(stat.S_IFMT(mode), "something else")
         raise error(f"{path} is {kind}; expected a file", hint="give the path of a file")
     return path
+
+
+def read_text(path: Path | str, *, most: int = MOST_TEXT, error: type[TwoViewError] = FormatError) -> str:
+    """A text file in UTF-8. Raises `error` for what is no file, for over `most` bytes, and for another encoding."""
+    path = regular_file(path, error)
+    try:
+        size = path.stat().st_size
+        data = path.read_bytes() if size <= most else b""
+    except OSError as reason:
+        raise error(f"cannot read {path}: {reason.strerror}", hint="check the path and its permissions") from reason
+    if size > most:
+        raise error(f"{path} has {size / 2**20:.0f} MiB; the most read is {most / 2**20:.0f}")
+    try:
+        return decoded(data)
+    except ValueError as reason:
+        raise error(f"{path} is {reason}", hint=SAVE_AS) from reason

@@ -18,6 +18,8 @@ from twoview.storage import records
 from twoview.timeline import Sync
 
 if TYPE_CHECKING:
+    from twoview.detection.athlete import Choice
+    from twoview.detection.other_tools import Layout
     from twoview.detection.pipeline import Everyone
 
 
@@ -28,7 +30,8 @@ SURE = 0.95  # sureness of the choice of an athlete below which a person is warn
 class ViewPoses:
     """The athlete in one view of a take; fresh: detected, chosen or imported now, not loaded.
 
-    athlete  how the athlete was chosen; None in files of older versions, and where another tool's file was imported
+    athlete  how the athlete was chosen; None in files of older versions
+    remarks  what was found out about another tool's file
     """
 
     take: str
@@ -36,6 +39,7 @@ class ViewPoses:
     poses: Poses2D
     fresh: bool
     athlete: Athlete | None = None
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -281,18 +285,21 @@ def _choose(
         except DetectorError as error:
             failed.extend([] if kept else [_question(view, error)])
             continue
-        athlete = Athlete(choice.track, choice.people, choice.sureness, choice.together, choice.by_hand)
+        athlete = _how(choice)
         poses = view.save(one.poses(choice.track, config, view.name), athlete)
         chosen[view.name] = ViewPoses(view.take, view.name, poses, True, athlete)
     return chosen
 
 
-def _question(view: View, error: DetectorError) -> DetectorError:
-    """The same error with the picture and the command that answers it."""
+def _how(choice: Choice) -> Athlete:
+    return Athlete(choice.track, choice.people, choice.sureness, choice.together, choice.by_hand)
+
+
+def _question(view: View, error: DetectorError, more: str = "") -> DetectorError:
+    """The same error with the picture and the command that answers it, with `more` words."""
     picture = view.people_path.with_suffix(".png")
-    return DetectorError(
-        f"{view.label}: {error.message}", hint=f"look for the athlete's number in {picture}, then: {view.command_for()}"
-    )
+    hint = f"look for the athlete's number in {picture}, then: {view.command_for()}{more}"
+    return DetectorError(f"{view.label}: {error.message}", hint=hint)
 
 
 def detect_alone(view: View, *, config: DetectConfig, on_progress: OnProgress | None = None) -> ViewPoses:
@@ -322,12 +329,15 @@ def _check_person(views: Sequence[View], person: int | None, *, detect_again: bo
         )
 
 
-def import_views(source: str, views: Sequence[View], *, config: DetectConfig) -> Iterator[ViewPoses]:
-    """Other tools' detections of the views, see `other_tools.import_poses`.
+def import_views(
+    source: str, views: Sequence[View], *, config: DetectConfig, layout: Layout | None = None
+) -> Iterator[ViewPoses]:
+    """Other tools' detections of the views, see `other_tools.import_athlete`.
 
     source  a file or folder; {take} and {view} in it stand for their names, where there are several videos
+    layout  what the files do not say
     """
-    from twoview.detection.other_tools import import_poses
+    from twoview.detection.other_tools import import_athlete
 
     paths = {view.label: Path(source.replace("{take}", view.take).replace("{view}", view.name)) for view in views}
     if len(set(paths.values())) < len(paths):
@@ -337,15 +347,19 @@ def import_views(source: str, views: Sequence[View], *, config: DetectConfig) ->
         )
     for view in views:
         path = paths[view.label]
-        poses = import_poses(path, view.video, config=config, view=view.name)
-        settings = {**view.head["settings"], "detector": poses.source.made_by, "imported": str(path)}
-        saved = replace(view, head={**view.head, "settings": settings}).save(poses)
-        yield ViewPoses(view.take, view.name, saved, fresh=True)
+        picture = view.people_path.with_suffix(".png")
+        try:
+            found = import_athlete(path, view.video, config=config, view=view.name, layout=layout, picture=picture)
+        except DetectorError as error:
+            raise _question(view, error, f" --from {shlex.quote(str(path))}") from error
+        settings = {**view.head["settings"], "detector": found.poses.source.made_by, "imported": str(path)}
+        saved = replace(view, head={**view.head, "settings": settings}).save(found.poses, athlete := _how(found.choice))
+        yield ViewPoses(view.take, view.name, saved, fresh=True, athlete=athlete, remarks=found.remarks)
 
 
 def check_formats(tools: Sequence[str]) -> Sequence[str]:
     """The same formats, if all of them can be written. Raises FormatError otherwise, before anything is computed."""
-    from twoview.detection.other_tools import check_tool
+    from twoview.detection.writers import check_tool
 
     for tool in tools:
         check_tool(tool)
@@ -354,7 +368,7 @@ def check_formats(tools: Sequence[str]) -> Sequence[str]:
 
 def write_formats(poses: Poses2D, path: Path, tools: Iterable[str]) -> list[Path]:
     """Write the poses of a view in other tools' formats, beside its own file `path`; the files or folders written."""
-    from twoview.detection.other_tools import write_detections
+    from twoview.detection.writers import write_detections
 
     written, known = [], _tools_beside(path)
     for tool in tools:
@@ -369,7 +383,7 @@ def write_formats(poses: Poses2D, path: Path, tools: Iterable[str]) -> list[Path
 
 def _target(path: Path, tool: str) -> Path:
     """The file, or folder, of a view's poses in another tool's format."""
-    from twoview.detection.other_tools import SUFFIXES
+    from twoview.detection.writers import SUFFIXES
 
     return path.with_name(f"{path.stem}_{tool}{SUFFIXES.get(tool, '')}")
 
@@ -380,7 +394,7 @@ def _record(path: Path) -> Path:
 
 def _tools_beside(path: Path) -> list[str]:
     """The tools in whose formats a view's poses were written beside them; files of others are not ours."""
-    from twoview.detection.other_tools import SUFFIXES
+    from twoview.detection.writers import SUFFIXES
 
     with suppress(FormatError, TypeError):
         made = records.read_json(_record(path)).get("made", ()) if _record(path).exists() else ()

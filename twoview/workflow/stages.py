@@ -27,6 +27,7 @@ from twoview.timeline import Sync
 from twoview.workflow.models import keep_better, use_run
 
 if TYPE_CHECKING:
+    from twoview.detection.other_tools import Layout
     from twoview.takes import Take
     from twoview.training.finetuning import Run
     from twoview.training.planning import Plan
@@ -188,6 +189,7 @@ def detect_views(
     without: Sequence[str] = (),
     config: DetectConfig | None = None,
     source: str | None = None,
+    layout: Layout | None = None,
     jobs: int = 1,
     choose_again: bool = False,
     detect_again: bool = False,
@@ -199,6 +201,7 @@ def detect_views(
     takes         names of takes; default: all but those `without`, and those whose video is gone or has changed, which
                   the log names once
     source        file of another tool whose detections are imported instead, see `detection.import_views`
+    layout        what that file does not say
     jobs          videos detected in parallel
     choose_again  also where a person was chosen by hand before
     detect_again  also where another tool's detections were imported before
@@ -254,7 +257,7 @@ def detect_views(
         every = [row for rows in own.values() for row in rows]
         left = {take: len(rows) for take, rows in own.items()}
         if source is not None:
-            made = detection.import_views(source, every, config=settings)
+            made = detection.import_views(source, every, config=settings, layout=layout)
         else:
             others = [
                 (t, v, f) for t in own for v, f in session.take(t).items() if v not in {row.name for row in own[t]}

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 
-from twoview.detection.other_tools import SUFFIXES
+from twoview.detection.writers import SUFFIXES
 from twoview.errors import FormatError, SessionError, StorageError
 from twoview.storage import records
 from twoview.storage.names import check_name
