@@ -61,6 +61,7 @@ _NAMES = {
     "filter_poses": "biomechanics.filtering",
     "render": "visualization.overlay",
     "demo": "workflow.demo",
+    "doctor": "workflow.checkup",
     "run": "workflow.main_job",
     "load_model": "lifting.model",
     "convert": "lifting.model",

@@ -27,7 +27,7 @@ METHODS = {"paper": "paper_sportspose"}
 
 # Command -> the sections that its stages read, its main one first: a bare key of `--set` is of that one.
 COMMANDS: dict[str, tuple[str, ...]] = {
-    "run": ("finetune", "sync", "detect", "triangulate", "infer", "filter"),
+    "run": ("finetune", "sync", "detect", "triangulate", "infer", "filter", "world"),
     "sync": ("sync",),
     "detect": ("detect",),
     "plan": ("finetune", "triangulate"),

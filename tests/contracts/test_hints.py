@@ -22,7 +22,8 @@ from twoview.cli.commands import app
 FILLED = {"command": "sync"}  # value that is filled in -> a real one, where `a` is none
 CLI = get_command(app)
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef)
-NAMES = {"hint", "next"}  # arguments that hold what to do next
+NAMES = {"hint", "next", "following"}  # arguments and values that hold what to do next
+OF_OTHERS = {"--upgrade", "--no-deps", "--keypoint_scale"}  # options of pip and of OpenPose
 LONG = {"demo", "reproduce", "pretrain"}  # commands that would run for minutes
 WORDS = {"first", "and", "or", "with", "shows", "lists", "then", "again"}  # prose that a command must not run into
 
@@ -135,8 +136,8 @@ def test_commands_stand_apart_from_the_prose_of_a_hint(hint):
 
 @pytest.mark.parametrize("hint", sorted(hint for hint in HINTS if "--" in hint))
 def test_an_option_in_a_hint_is_one_of_a_command(hint):
-    known = options(CLI) | {"--help", "--upgrade", "--no-deps"}  # the last two are those of pip
-    assert set(re.findall(r"--[a-z][a-z-]*", hint)) <= known, HINTS[hint]
+    known = options(CLI) | {"--help", *OF_OTHERS}
+    assert set(re.findall(r"--[a-z][a-z_-]*", hint)) <= known, HINTS[hint]
 
 
 def test_a_hint_that_cannot_be_typed_is_noticed(tmp_path, monkeypatch):

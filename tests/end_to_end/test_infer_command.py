@@ -42,7 +42,7 @@ def test_many_videos_by_one_model_and_a_bad_one_blocks_nothing(twoview, day, mon
     assert not any(row["fresh"] for row in rows.values())
     assert rows["evening/a.mp4"]["files"]["poses"].endswith("results/evening_a.npz")
     assert [row["of"] for row in again.json["failed"]] == ["morning/broken.mp4"]
-    assert again.json["next"].startswith("twoview show ")
+    assert again.json["next"].startswith("twoview angles ")
     assert loaded == ["start.pt"] * 2  # for the broken one, which may have been repaired
 
 

@@ -209,8 +209,9 @@ def version(place, _):
 
 
 @tries(
-    "run", "videos", "--height", "--format", "--filter", "--picture", "--run", "--method", "--epochs", "--seed",
-    "--weights", "--detector", "--device", "--session", "--config", "--set", "--trust",
+    "run", "videos", "--height", "--focal", "--format", "--filter", "--axes", "--level", "--picture", "--run",
+    "--method", "--epochs", "--seed", "--weights", "--detector", "--device", "--session", "--config", "--set",
+    "--trust",
 )  # fmt: skip
 def run_settings(place, monkeypatch):
     given = spy(monkeypatch, "twoview.workflow.main_job.steps")
@@ -218,7 +219,7 @@ def run_settings(place, monkeypatch):
         "run", "a.mp4", "b.mp4", "--height", "1.75", "--format", "csv,trc", "--filter", "butterworth", "--no-picture",
         "--run", "quick", "--method", "phones", "--epochs", "2", "--seed", "7", "--weights", "start.pt", *MARKERS,
         "--device", "cpu", "--session", "other", "--config", "golf.toml", "--set", "detect.people_every=5",
-        "--trust", "stranger:Net", code=3,
+        "--trust", "stranger:Net", "--axes", "z-up", "--level", "--focal", "26mm", code=3,
     )  # fmt: skip
     assert (given[0], given[1]) == (Path("other"), [Path("a.mp4"), Path("b.mp4")])
     assert (given["name"], given["formats"], given["picture"]) == ("quick", ["csv", "trc"], False)
@@ -229,6 +230,39 @@ def run_settings(place, monkeypatch):
     assert (one.finetune.method, one.finetune.epochs, one.finetune.seed) == ("phones", 2, 7)
     assert (one.finetune.weights, one.detect.detector, one.detect.people_every) == ("start.pt", MARKERS[1], 5)
     assert (one.sync.min_overlap_s, one.infer.max_gap_s) == (1.0, 0.2)
+    assert (one.world.axes, one.world.level, one.triangulate.focal) == ("z-up", True, "26mm")
+
+
+@tries("run", "--json")
+@tries("detect", "--json")
+@tries("finetune", "--json")
+@tries("demo", "--json")
+@tries("render", "--json")
+@tries("export", "--json")
+@tries("convert", "--json")
+@tries("remove", "--json")
+@tries("rename", "--json")
+@tries("pretrain", "--json")
+@tries("weights get", "--json")
+@tries("weights add", "--json")
+@tries("doctor", "--try", "--json")
+def json_of_every_command(place, _):
+    """What every command prints is tried in tests/contracts/test_json.py."""
+    assert place("doctor", "--no-try", "--json").json["ok"] is True
+
+
+@tries("detect", "videos")
+def detect_videos_in_an_empty_folder(place, _):
+    answer = place(
+        "detect", "a.mp4", "b.mp4", *MARKERS, "--session", "other", "--views", "left,right", "--take", "jump"
+    )
+    assert "next: twoview finetune --views left,right" in answer.out
+    assert place.clock("other/takes/jump/sync.json", "right").offset_s == pytest.approx(0.35, abs=0.02)
+    answer = place("detect", "short/a.mp4", "short/b.mp4", *MARKERS, "--session", "third")
+    assert "take1 is not synchronized yet" in answer.err
+    assert "next: twoview sync" in answer.out
+    place.refused("detect", "a.mp4", *MARKERS, "--session", "fourth", because="twoview infer a.mp4")
+    place.refused("detect", "a.mp4", "b.mp4", "--take", "x,y", because="one take", code=2)
 
 
 @tries("sync", "videos", "--views", "--take", "--reference", "--session", "--config", "--set", "--json")
@@ -507,6 +541,13 @@ def infer_where_and_how(place, _):
     place.refused("infer", "short/b.mp4", *MARKERS, "--session", "other", "--device", "tpu", because="tpu")
 
 
+@tries("infer", "--axes", "--level", "--camera")
+def infer_in_axes(place, monkeypatch):
+    given = spy(monkeypatch, "twoview.workflow.inference.infer_file")
+    place("infer", "short/a.mp4", "--model", "start.pt", "--axes", "z-up", "--level", "--camera", "b", code=3)
+    assert (given["world"].axes, given["world"].level, given["world"].camera) == ("z-up", True, "b")
+
+
 @tries("infer", "--filter")
 def infer_filtered(place, _):
     words = ("infer", "short/flat.npz", "--model", "start.pt", "--out", "solid")
@@ -615,6 +656,14 @@ def angles_of_a_result(place, _):
     place.refused("angles", "short/flat.npz", because="holds Poses2D")
 
 
+@tries("triangulate", "--axes", "--level", "--focal")
+def triangulate_in_axes(place, monkeypatch):
+    given = spy(monkeypatch, "twoview.workflow.triangulation.triangulate_session")
+    focal = example("triangulate --focal", "a=1200,b=26mm")
+    place("triangulate", "--axes", example("triangulate --axes", "z-up"), "--level", "--focal", focal, code=3)
+    assert (given["world"].axes, given["world"].level, given["config"].focal) == ("z-up", True, focal)
+
+
 @tries("triangulate", "--filter")
 def triangulate_filtered(place, _):
     place("triangulate", "--model", "start.pt", "--filter", "one-euro", "--set", "filter.fill_s=0.1")
@@ -639,7 +688,7 @@ def triangulate_for_others(place, _):
     again = place(*command).out
     assert "up to date" in again
     assert "a.png" in again
-    assert "next: twoview show session/takes/take1/triangulated/a.npz" in again
+    assert "next: twoview angles session/takes/take1/triangulated/a.npz" in again
     place("show", "session/takes/take1/triangulated/a.npz")
 
 

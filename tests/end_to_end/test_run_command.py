@@ -39,8 +39,8 @@ def test_run_does_all_goes_on_where_it_stopped_and_says_what_is_up_to_date(twovi
         ["finetune", "run1"], ["infer", "take1/a"], ["infer", "take1/b"],
     ]  # fmt: skip
     assert ["(up to date)" in line for line in answer.out.splitlines()[:7]] == [True] * 4 + [False] * 3
-    assert answer.out.splitlines()[7].startswith("open session/takes/take1/triangulated/page.html, session/runs/")
-    assert answer.out.splitlines()[8] == "next: twoview infer clip.mp4"
+    assert answer.out.splitlines()[7] == "next: twoview infer clip.mp4"
+    assert answer.out.splitlines()[8].startswith("open session/takes/take1/triangulated/page.html, session/runs/")
     (filmed / "b.mp4").rename(filmed / "moved.mp4")
     again = twoview("run", *GIVEN, "--json")  # the height is remembered
     assert again.code == 0, again.err

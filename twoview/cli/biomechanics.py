@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -40,6 +41,7 @@ def angles(
     for name, values in found.angles.degrees.items():
         if any(not math.isnan(value) for value in values):
             moved[name] = found.angles.motion(name)
+    following = f"twoview evaluate {shlex.quote(console.short(result))}"
     if json:
         console.as_json(
             {
@@ -55,6 +57,7 @@ def angles(
                     for name, one in moved.items()
                 },
                 "files": [str(path) for path in found.files],
+                "next": following,
             }
         )  # fmt: skip
         return
@@ -78,7 +81,7 @@ def angles(
     elif found.up_sigma_deg:
         console.result(f"angles against gravity: up is known to {found.up_sigma_deg:.1f} degrees")
     console.result(f"filter: {found.angles.filter or 'none (peak velocities hold noise; --filter butterworth)'}")
-    console.saved(*found.files)
+    console.saved(*found.files, next=following)
 
 
 def up_and_way(poses: Poses3D) -> list[str]:

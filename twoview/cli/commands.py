@@ -9,6 +9,7 @@ import typer
 
 from twoview.cli import console
 from twoview.cli.biomechanics import angles
+from twoview.cli.checkup import doctor
 from twoview.cli.detection import detect
 from twoview.cli.evaluation import evaluate
 from twoview.cli.lifting import convert, export, infer, weights_app
@@ -52,27 +53,23 @@ def _main(
 
 
 def show(
-    path: Annotated[Path | None, typer.Argument(help="Video or twoview file (default: the session).")] = None,
+    path: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Video, file of twoview or of a format it writes, or folder of a session, take or run (default: the "
+            "session)."
+        ),
+    ] = None,
     session: SessionFolder = DEFAULT_SESSION,
     trust: Trust = None,
     json: Json = False,
 ) -> None:
-    """Show what a file or the session holds."""
-    from twoview.workflow.summary import (
-        describe_file,
-        describe_results,
-        describe_runs,
-        describe_session,
-        is_damaged,
-    )
+    """Show what a file, a folder or the session holds."""
+    from twoview.workflow.summary import describe, describe_all, is_damaged
 
-    if path is not None:
-        tables = {"rows": describe_file(path, trust=trust or ())}
-    else:
-        store = open_session(session)
-        tables = {"rows": describe_session(store), "runs": describe_runs(store), "results": describe_results(store)}
+    tables, following = describe(path, trust=trust or ()) if path is not None else describe_all(open_session(session))
     if json:
-        console.as_json(tables)
+        console.as_json({**tables, "next": following})
     else:
         first, *others = tables.items()
         rows = first[1]
@@ -81,10 +78,11 @@ def show(
             if more:
                 console.result("")
                 console.table(list(more[0]), [list(row.values()) for row in more], title=title)
+        console.next_step(following)
     damaged = [str(next(iter(row.values()))) for rows in tables.values() for row in rows if is_damaged(row)]
-    if damaged and path is None:
+    if damaged and "runs" in tables:
         raise FormatError(
-            f"{len(damaged)} files of {session} cannot be read: {', '.join(damaged[:5])}",
+            f"{len(damaged)} files of {path or session} cannot be read: {', '.join(damaged[:5])}",
             hint="make them again by their command, or `twoview remove TAKE`",
         )
 
@@ -97,22 +95,31 @@ def demo(
     quick: Annotated[
         bool, typer.Option("--quick", help="Use the smallest settings, to see that everything runs.")
     ] = False,
+    json: Json = False,
 ) -> None:
     """Run the four commands on the included videos, and list the pictures."""
     from twoview.workflow.demo import demo
 
     with console.progress() as on_progress:
         result = demo(folder, real=real, quick=quick, on_progress=on_progress)
+    following = "twoview run a.mp4 b.mp4"
+    if json:
+        tables = [{"title": t.title, "columns": list(t.columns), "rows": [list(row) for row in t.rows]}
+                  for t in result.tables]  # fmt: skip
+        files = {"open": [str(path) for path in result.pages], "files": [str(path) for path in result.pictures]}
+        console.as_json({"tables": tables, "warnings": list(result.warnings), **files, "next": following})
+        return
     for drawn in result.tables:
         console.table(drawn.columns, drawn.rows, title=drawn.title)
         console.result(*filter(None, [drawn.note]))
     console.warn(*result.warnings)
-    console.saved(*result.pictures)
+    console.saved(*result.pictures, next=following)
+    console.open_pages(*result.pages)
 
 
 for command in (
     run, sync, detect, finetune, infer, angles, evaluate, show, demo, plan, triangulate, render,
-    export, convert, remove, rename, pretrain, reproduce,
+    export, convert, remove, rename, pretrain, reproduce, doctor,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(weights_app, name="weights")

@@ -173,9 +173,23 @@ def still_saved(*paths: Path | str, next: str = "") -> None:
     out.print(_line(("up to date", "dim"), f" {names}", *(("    next: ", (next, "bold")) if next else ())))
 
 
+def check(state: str, text: str, remedy: str = "") -> None:
+    """One line of a list of checks: ok, note or broken, and what to do."""
+    style = {"ok": "green", "note": "yellow", "broken": "bold red"}[state]
+    out.print(_line("  ", (f"{state:<6}", style), f" {text}", *(("    do: ", (remedy, "bold")) if remedy else ())))
+
+
 def next_step(command: str) -> None:
     """The next command, where nothing was saved."""
     out.print(_line("next: ", (command, "bold")))
+
+
+def open_pages(*pages: Path, most: int = 4) -> None:
+    """The pages to open in a browser, the first ones of many."""
+    if pages:
+        more = f" and {len(pages) - most} more" if len(pages) > most else ""
+        named = ", ".join(short(page) for page in pages[:most])
+        out.print(_line(("open", "bold green"), f" {named}{more}    in a browser"))
 
 
 def milliseconds(seconds: float) -> str:
@@ -310,8 +324,17 @@ class _Warnings(logging.Handler):
 
 
 def as_json(content: Mapping[str, Any]) -> None:
-    """One JSON object on stdout, nothing else."""
-    out.file.write(records.json_text(content, indent=2) + "\n")
+    """One JSON object on stdout, nothing else; of several processes the first writes it."""
+    if not out.quiet:
+        out.file.write(records.json_text(content, indent=2) + "\n")
+
+
+def written(*paths: Path | str, json: bool, next: str = "", **content: Any) -> None:
+    """The end of a command that wrote these files: as JSON with this content, or as text."""
+    if json:
+        as_json({**content, "files": [str(path) for path in paths], "next": next})
+    else:
+        saved(*paths, next=next)
 
 
 def short(path: Path | str) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-import shlex
+from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +14,7 @@ from twoview.cli import console
 from twoview.cli.options import (
     DEFAULT_SESSION,
     Detector,
+    Json,
     Person,
     SessionFolder,
     Takes,
@@ -34,6 +36,12 @@ if TYPE_CHECKING:
 
 
 def detect(
+    videos: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Videos of one event from two or more phones, which become a take. Without: the session's takes."
+        ),
+    ] = None,
     views: Views = None,
     take: Takes = None,
     without: Without = None,
@@ -76,17 +84,30 @@ def detect(
     config: Annotated[Path | None, config_file("detect")] = None,
     sets: Annotated[list[str] | None, set_option("detect")] = None,
     trust: Trust = None,
+    json: Json = False,
 ) -> None:
-    """Find the athlete's 2D keypoints in every view of every take."""
+    """Find the athlete's 2D keypoints in every view of every take, or in videos that are named."""
     from twoview.workflow.detection import check_formats, imported_from, write_formats
     from twoview.workflow.stages import detect_views
+    from twoview.workflow.synchronization import add_synchronized
 
     flags = {"detector": detector, "device": device, **athlete_flags(person)}
     settings = resolve("detect", file=config, flags=flags, sets=sets or (), trust=trust or ()).detect
     formats = check_formats(names(format) or ())
     layout = _layout(source, skeleton, first_frame, from_size)
-    store = open_session(session)
+    wanted, takes = names(views), names(take)
+    if videos:
+        if takes and len(takes) > 1:
+            raise typer.BadParameter("the videos become one take: --take names it")
+        with console.progress() as on_progress:
+            store, added = add_synchronized(
+                session, videos, views=wanted, take=takes[0] if takes else None, on_progress=on_progress
+            )
+        wanted, takes = None, [added]
+    else:
+        store = open_session(session)
     rows: list[list[Any]] = []
+    found_views: list[dict[str, Any]] = []
     several: list[tuple[str, str, Athlete]] = []
     written: list[Path] = []
     remarks: list[str] = []
@@ -94,7 +115,7 @@ def detect(
     with console.progress() as on_progress:
         try:
             for found in detect_views(
-                store, views=names(views), takes=names(take), without=names(without) or (), config=settings,
+                store, views=wanted, takes=takes, without=names(without) or (), config=settings,
                 source=source, layout=layout, jobs=jobs, choose_again=person == "auto",
                 detect_again=detector is not None, trust=trust or (), on_progress=on_progress,
             ):  # fmt: skip
@@ -102,29 +123,47 @@ def detect(
                 seen = (poses.score > 0).any(axis=1).mean()
                 score = float(poses.score[poses.score > 0].mean()) if (poses.score > 0).any() else 0.0
                 rows.append([found.take, found.view, len(poses), f"{seen:.1%}", round(score, 2), state])
+                path = store.detection_path(found.take, found.view)
                 if found.athlete and found.athlete.people > 1:
                     several.append((found.take, found.view, found.athlete))
                 remarks += [f"{found.take}/{found.view}: {sentence}" for sentence in found.remarks]
-                written += write_formats(poses, store.detection_path(found.take, found.view), formats)
+                others = write_formats(poses, path, formats)
+                written += others
+                found_views.append(
+                    {"take": found.take, "view": found.view, "frames": len(poses), "athlete_found": float(seen),
+                     "mean_score": score, "fresh": found.fresh, "files": [str(path), *map(str, others)],
+                     "athlete": asdict(found.athlete) if found.athlete else None,
+                     "remarks": list(found.remarks)}
+                )  # fmt: skip
         except (DetectorError, VideoError) as error:
             missing = error  # the other views have their results
-    if rows:
+    finetune = f"twoview finetune --views {quote(','.join(wanted or store.views))}"
+    known = all(store.sync_path(row["take"]).exists() for row in found_views)
+    following = finetune if known else "twoview sync"
+    if json:
+        answer: dict[str, Any] = {"views": found_views, "failed": [console.failure(missing)] if missing else []}
+        console.as_json({**answer, "next": "" if missing else following})
+    elif rows:
         console.table(["take", "view", "frames", "athlete found", "mean score", ""], rows)
-    for remark in remarks:
+    for remark in () if json else remarks:
         console.result(remark)
     for take_name, view, athlete in several:
         picture = store.detection_path(take_name, view).with_suffix(".people.png")
-        other = f"twoview detect --take {take_name} --views {view} --person N"
-        other += f" --from {shlex.quote(source)}" if source else ""
-        show_athlete(f"{take_name}/{view}: ", athlete, picture, other)
+        other = f"twoview detect --take {quote(take_name)} --views {quote(view)} --person N"
+        other += f" --from {quote(source)}" if source else ""
+        show_athlete(f"{take_name}/{view}: ", athlete, picture, other, json=json)
+    if missing and json:
+        console.show_failures([("", missing)])
+        raise typer.Exit(1)
     if missing:
         raise missing
+    if json:
+        return
     for take_name, view in [(row[0], row[1]) for row in rows if source is None]:
         if file := imported_from(store.detection_path(take_name, view)):
-            here = f"twoview detect --take {take_name} --views {view} --detector movenet"
+            here = f"twoview detect --take {quote(take_name)} --views {quote(view)} --detector movenet"
             console.result(f"{take_name}/{view}: kept as imported from {file}    to detect it here: {here}")
-    wanted = ",".join(names(views) or store.views)
-    console.saved(store.folder / "takes", *written, next=f"twoview finetune --views {wanted}")
+    console.saved(store.folder / "takes", *written, next=following)
 
 
 def _layout(source: str | None, skeleton: str | None, first_frame: int | None, size: str | None) -> Layout:
@@ -158,7 +197,8 @@ def athlete_flags(person: str | None, prefix: str = "") -> dict[str, Any]:
     return {f"{prefix}person": int(person)}
 
 
-def show_athlete(label: str, athlete: Athlete, picture: Path, other: str) -> None:
+def show_athlete(label: str, athlete: Athlete, picture: Path, other: str, *, json: bool = False) -> None:
     """Who was taken for the athlete of several people, how sure that is, and how to choose another."""
-    console.result(f"{label}{athlete}    see {console.short(picture)}    to choose another: {other}")
+    if not json:
+        console.result(f"{label}{athlete}    see {console.short(picture)}    to choose another: {other}")
     console.warn(*(f"{label}{sentence}" for sentence in athlete.warnings()))

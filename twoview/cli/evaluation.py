@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -50,12 +51,16 @@ def evaluate(
         report = evaluate_files(predicted, truth, scale=_scale(scale))
     if html:
         write_evaluation(html, report, title=f"Evaluation of {predicted or take}")
+    alone = predicted is not None and predicted.is_file()
+    following = f"twoview angles {shlex.quote(console.short(predicted))}" if predicted and alone else "twoview plan"
     if json:
-        console.as_json(report.to_json())
+        console.as_json({**report.to_json(), "files": [str(html)] if html else [], "next": following})
         return
     console.show_report(report, joints=joints)
     if html:
-        console.saved(html)
+        console.saved(html, next=following)
+    else:
+        console.next_step(following)
 
 
 def _scale(text: str | None) -> str | float | None:

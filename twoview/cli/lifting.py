@@ -110,19 +110,19 @@ def infer(
             named = result_of(Session(session), video) if out is None else nullcontext(out)
             with result_in(out, video) if out and inside else named as where:
                 made.append((video, infer_file(video, chosen, where, **wanted, on_progress=on_progress)))
-    show = f"twoview show {shlex.quote(console.short(made[0][1].files['poses']))}" if made else ""
+    following = f"twoview angles {shlex.quote(console.short(made[0][1].files['poses']))}" if made else ""
     if json:
         results = [{"video": str(video), "model": chosen, **result.summary()} for video, result in made]
-        console.as_json({"results": results, "failed": console.failures(failed), "next": show})
+        console.as_json({"results": results, "failed": console.failures(failed), "next": following})
     elif len(made) == 1 and not failed:
         _show_result(*made[0], chosen)
-        console.saved(*made[0][1].files.values(), next=show)
+        console.saved(*made[0][1].files.values(), next=following)
     else:
         _show_results(made, chosen, of=len(made) + len(failed))
         if made:
             folder = made[0][1].files["poses"].parent
             said = console.saved if any(result.fresh for _, result in made) else console.still_saved
-            said(folder, next=show)
+            said(folder, next=following)
     if failed:
         console.show_failures(failed)
         raise typer.Exit(1)
@@ -186,13 +186,14 @@ def export(
     model: Model = None,
     session: SessionFolder = DEFAULT_SESSION,
     trust: Trust = None,
+    json: Json = False,
 ) -> None:
     """Write the model as one file that holds its own settings, for use in other programs (.pt or .onnx)."""
     from twoview.lifting.model import load_model
     from twoview.lifting.model_export import export
 
     export(load_model(model or session_model(session), trust=trust or ()), path, kind=path.suffix.lstrip("."))
-    console.saved(path)
+    console.written(path, json=json, next=_show(path) if path.suffix == ".pt" else "")
 
 
 def convert(
@@ -200,12 +201,13 @@ def convert(
     layout: Annotated[str, typer.Argument(help="Layout to write: motionbert, mmpose or twoview.")],
     out: Annotated[Path, typer.Argument(help="File to write.")],
     trust: Trust = None,
+    json: Json = False,
 ) -> None:
     """Write a model as a checkpoint that MotionBERT, MMPose or twoview loads; the weights stay the same bit by bit."""
     from twoview.lifting.model import convert
 
     convert(model, layout, out, trust=trust or ())
-    console.saved(out)
+    console.written(out, json=json, next=_show(out))
 
 
 @weights_app.command("list")
@@ -214,20 +216,25 @@ def weights_list(json: Json = False) -> None:
     from twoview.storage import weights
 
     rows = weights.listing()
+    missing = next((row["name"] for row in rows if row["where"] == "to download"), "")
+    following = f"twoview weights get {missing}" if missing else "twoview detect"
     if json:
-        console.as_json({"weights": rows})
+        console.as_json({"weights": rows, "next": following})
     else:
         console.table(list(rows[0]), [list(row.values()) for row in rows])
+        console.next_step(following)
 
 
 @weights_app.command("get")
-def weights_get(name: Annotated[str, typer.Argument(help="Name shown by `twoview weights list`.")]) -> None:
+def weights_get(
+    name: Annotated[str, typer.Argument(help="Name shown by `twoview weights list`.")], json: Json = False
+) -> None:
     """Download named weights into the cache and check them."""
     from twoview.storage import weights
 
     with console.progress() as on_progress:
         path = weights.locate(name, on_progress=on_progress)
-    console.saved(path)
+    console.written(path, json=json, next=_use(name))
 
 
 @weights_app.command("add")
@@ -237,6 +244,7 @@ def weights_add(
     ],
     file: Annotated[Path | None, typer.Argument(help="The file as downloaded, zipped or not.")] = None,
     trust: Trust = None,
+    json: Json = False,
 ) -> None:
     """Put downloaded weights into the cache: give a name and a file, or a lifter's checkpoint alone."""
     from twoview.lifting.model import add_checkpoint
@@ -244,9 +252,23 @@ def weights_add(
     from twoview.workflow.summary import describe_model
 
     if file is not None and not name.startswith("motionbert"):
-        console.saved(weights.add(name, file))
+        console.written(weights.add(name, file), json=json, next=_use(name))
         return
     model, known = add_checkpoint(file or name, name if file else "", trust=trust or ())
-    console.table(["what", "value"], [list(row) for row in describe_model(model).items()])
+    if not json:
+        console.table(["what", "value"], [list(row) for row in describe_model(model).items()])
     path = weights.cached_path(known) if known else Path(name)
-    console.saved(path, next=f"twoview finetune --views a,b --weights {known or console.short(path)}")
+    console.written(path, json=json, next=_use(known or shlex.quote(console.short(path))))
+
+
+def _show(path: Path) -> str:
+    return f"twoview show {shlex.quote(console.short(path))}"
+
+
+def _use(name: str) -> str:
+    """The command that uses weights: a lifter, a person finder, or a detector."""
+    if name.startswith(("rtmdet", "yolox")):
+        return f"twoview detect --set finder={name}"
+    detector = "movenet" if name.startswith("movenet") else name
+    is_detector = name.startswith(("movenet", "rtmpose"))
+    return f"twoview detect --detector {detector}" if is_detector else f"twoview finetune --views a,b --weights {name}"

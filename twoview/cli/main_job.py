@@ -10,8 +10,10 @@ import typer
 from twoview.cli import console
 from twoview.cli.options import (
     DEFAULT_SESSION,
+    AxesOption,
     Detector,
     Json,
+    LevelOption,
     SessionFolder,
     Trust,
     config_file,
@@ -24,8 +26,6 @@ from twoview.command_settings import resolve
 from twoview.formats import FORMATS
 from twoview.progress import OnProgress, Progress
 
-_OPENED = 4  # pages that are named
-
 
 def run(
     videos: Annotated[
@@ -36,10 +36,13 @@ def run(
         ),
     ] = None,
     height: Annotated[float | None, flag("infer.height_m", "--height")] = None,
+    focal: Annotated[str | None, flag("triangulate.focal", "--focal", metavar="LENGTH")] = None,
     format: Annotated[
         str | None, typer.Option(help=f"Formats to write besides the pages: {','.join(FORMATS)}.")
     ] = None,
     filter: Annotated[str | None, flag("filter.kind", "--filter")] = None,
+    axes: AxesOption = None,
+    level: LevelOption = None,
     picture: Annotated[bool, typer.Option(help="Draw the overlay videos and the contact sheets.")] = True,
     name: Annotated[
         str,
@@ -67,7 +70,8 @@ def run(
 
     flags = {
         "method": method, "epochs": epochs, "seed": seed, "weights": weights, "detect.detector": detector,
-        "triangulate.height_m": height, "infer.height_m": height, "filter.kind": filter,
+        "triangulate.height_m": height, "infer.height_m": height, "filter.kind": filter, "triangulate.focal": focal,
+        "world.axes": axes, "world.level": level,
         "finetune.device": device, "detect.device": device, "infer.device": device,
     }  # fmt: skip
     settings = resolve("run", file=config, flags=flags, sets=sets or (), trust=trust or ())
@@ -103,9 +107,7 @@ def run(
         found = {"steps": [step.summary() for step in done], "open": [str(page) for page in pages], "next": next_step}
         console.as_json(found)
     else:
-        if pages:
-            more = f" and {len(pages) - _OPENED} more" if len(pages) > _OPENED else ""
-            console.result(f"open {', '.join(console.short(page) for page in pages[:_OPENED])}{more}")
         console.next_step(next_step)
+        console.open_pages(*pages)
     if failed:
         raise typer.Exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -65,8 +66,10 @@ def triangulate(
             config=settings.triangulate, filter=settings.filter, world=settings.world,
             formats=names(format) or (), picture=picture, trust=trusted, on_progress=on_progress,
         )  # fmt: skip
+    first = made[0]
+    following = f"twoview angles {shlex.quote(console.short(first.files[f'{first.result.views[0]}.npz']))}"
     if json:
-        console.as_json({"takes": [one.summary() for one in made]})
+        console.as_json({"takes": [one.summary() for one in made], "next": following})
         return
     rows = []
     for one in made:
@@ -85,7 +88,5 @@ def triangulate(
     console.table(titles, rows)
     for one in made[:_LISTED]:
         console.result(f"{console.short(one.folder)}: {', '.join(one.files)}")
-    first = made[0]
     said = console.saved if any(one.fresh for one in made) else console.still_saved
-    poses = first.files[f"{first.result.views[0]}.npz"]
-    said(*(one.folder for one in made), next=f"twoview show {console.short(poses)}")
+    said(*(one.folder for one in made), next=following)

@@ -111,7 +111,7 @@ def sync(
             relate(store, name)
     if json:
         rows = [{"take": name, **sync_to_json(result)} for _, name, result, _ in answers]
-        console.as_json(rows[0] if len(rows) == 1 else {"takes": rows})
+        console.as_json({**(rows[0] if len(rows) == 1 else {"takes": rows}), "next": "twoview detect"})
         return
     for store, name, result, fresh in answers:
         new = new_views(store, name)

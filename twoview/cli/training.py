@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -61,6 +62,7 @@ def finetune(
     config: Annotated[Path | None, config_file("finetune")] = None,
     sets: Annotated[list[str] | None, set_option("finetune")] = None,
     trust: Trust = None,
+    json: Json = False,
 ) -> None:
     """Adapt the lifter (the 2D-to-3D network) to your activity from two views, without 3D labels.
 
@@ -73,7 +75,7 @@ def finetune(
         if not use:
             raise typer.BadParameter("name the views: --views a,b")
         store = open_session(session)
-        console.saved(store.model_path, use_run(store, run), next="twoview infer clip.mp4")
+        console.written(store.model_path, use_run(store, run), json=json, next="twoview infer clip.mp4", run=run)
         return
     flags = {
         "method": method, "epochs": epochs, "seed": seed, "device": device, "weights": weights,
@@ -94,9 +96,17 @@ def finetune(
             store, views=wanted, takes=names(take), without=names(without) or (), config=settings.finetune,
             triangulation=settings.triangulate, run=run, use=use, trust=trust or (), on_progress=on_progress,
         )  # fmt: skip
-    console.show_run(result)
-    model = store.model_path if run_in_use(store) == result.folder.name else result.model
-    console.saved(model, result.folder / "report.html", next="twoview infer clip.mp4")
+    used = run_in_use(store)
+    if not json:
+        console.show_run(result)
+    made = {
+        "run": result.folder.name, "adapted": result.adapted, "fresh": result.fresh, "in_use": used,
+        "best_epoch": result.best_epoch, "before": result.before, "after": result.after, "shares": result.shares,
+        "reach": result.reach, "warnings": list(result.warnings),
+    }  # fmt: skip
+    model = store.model_path if used == result.folder.name else result.model
+    following = "twoview infer clip.mp4" if result.adapted else "twoview plan"
+    console.written(model, result.folder / "report.html", json=json, next=following, **made)
 
 
 def _are_views(wanted: list[str], session: Path) -> bool:
@@ -143,8 +153,9 @@ def plan(
             triangulation=settings.triangulate,
             trust=trust or (), on_progress=on_progress,
         )  # fmt: skip
+    following = f"twoview finetune --views {','.join(names(views) or store.views)}"
     if json:
-        console.as_json(asdict(found))
+        console.as_json({**asdict(found), "next": following})
         return
     columns = ["take", "seconds in all views", "usable clips", "angle (deg)", "reliable frames", "lifter off (mm)"]
     rows = [
@@ -157,7 +168,7 @@ def plan(
         f"{found.training_minutes:.1f} min on this machine"
     )
     console.result(*(f"- {sentence}" for sentence in found.advice))
-    console.next_step(f"twoview finetune --views {','.join(names(views) or store.views)}")
+    console.next_step(following)
 
 
 def pretrain(
@@ -165,6 +176,7 @@ def pretrain(
     out: Annotated[Path, typer.Option(help="Folder of the run; the same folder continues it.")] = Path("pretrained"),
     sets: Annotated[list[str] | None, set_option("pretrain")] = None,
     trust: Trust = None,
+    json: Json = False,
 ) -> None:
     """Train a lifter from motion capture rendered in virtual cameras."""
     from twoview.datasets.motion import read_motions
@@ -175,8 +187,11 @@ def pretrain(
     with console.progress() as on_progress:
         motions = [motion for path in settings.data for motion in read_motions(path)]
         model = pretrain(settings, motions, out=out, validation=validation, on_progress=on_progress)
-    console.table(["what", "value"], [[k, str(v)] for k, v in model.card.items() if not isinstance(v, dict | list)])
-    console.saved(out / "model.pt", next=f"twoview finetune --views a,b --weights {console.short(out / 'model.pt')}")
+    if not json:
+        facts = [[k, str(v)] for k, v in model.card.items() if not isinstance(v, dict | list)]
+        console.table(["what", "value"], facts)
+    following = f"twoview finetune --views a,b --weights {quote(console.short(out / 'model.pt'))}"
+    console.written(out / "model.pt", json=json, next=following, card=dict(model.card))
 
 
 def reproduce(
@@ -203,8 +218,10 @@ def reproduce(
             dataset, path, out=out, rows=names(rows), views=names(views), weights=weights, detector=detector,
             settings=sets or (), trust=trust or (), on_progress=on_progress,
         )  # fmt: skip
+    file = out / f"{dataset}.json"
     if json:
-        console.as_json({"rows": {row: report.to_json() for row, report in found.items()}})
+        rows_found = {row: report.to_json() for row, report in found.items()}
+        console.as_json({"rows": rows_found, "files": [str(file)], "next": ""})
         return
     activities = list(dict.fromkeys(m.part for report in found.values() for m in report.activities))
     both = ("MPJPE", "PA-MPJPE")
@@ -213,4 +230,4 @@ def reproduce(
         cells = [" / ".join(f"{report.value(name, part):.1f}" for name in both) for part in ["", *activities]]
         lines.append([row, *cells])
     console.table(["MPJPE / PA-MPJPE, mm", "all", *activities], lines)
-    console.saved(out / f"{dataset}.json")
+    console.saved(file)

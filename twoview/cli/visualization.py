@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from twoview.cli import console
-from twoview.cli.options import DEFAULT_SESSION, SessionFolder, TakeName
+from twoview.cli.options import DEFAULT_SESSION, Json, SessionFolder, TakeName
 from twoview.storage.session import open_session
 
 
@@ -26,6 +26,7 @@ def render(
     ] = False,
     take: TakeName = None,
     session: SessionFolder = DEFAULT_SESSION,
+    json: Json = False,
 ) -> None:
     """Draw the skeleton over a video, beside the 3D figure: give VIDEO POSES2D POSES3D OUT.
 
@@ -48,4 +49,4 @@ def render(
             raise typer.BadParameter("expected VIDEO POSES2D POSES3D OUT, or --sync")
         else:
             render(video, load_as(poses2d, Poses2D), load_as(poses3d, Poses3D), out, on_progress=on_progress)
-    console.saved(out)
+    console.written(out, json=json, next="twoview detect" if sync else "twoview show")

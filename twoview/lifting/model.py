@@ -139,15 +139,13 @@ def load_model(name_or_path: Path | str, device: str = "cpu", *, trust: Collecti
 
 
 def find_model(name_or_path: Path | str) -> Path:
-    """The file of a model: a path, the name of one that ships, or a name of the weights table."""
+    """The file of a model: a path, or a name of the weights table, where those that ship stand too."""
     path, name = Path(name_or_path), str(name_or_path)
     if path.is_file():
         return path
     if name in weights.WEIGHTS:
         return weights.locate(name)
-    shipped = sorted(file.stem for file in LIFTERS_FOLDER.glob("*.pt"))
-    if name in shipped:
-        return LIFTERS_FOLDER / f"{name}.pt"
+    shipped = [known for known, row in weights.WEIGHTS.items() if row.shipped.startswith("lifters/")]
     names = f"names: {', '.join(shipped) or 'none'}; or a file; more with `twoview weights list`"
     raise LifterError(f"no model {name!r}: neither a file nor a name", hint=names)
 

@@ -51,10 +51,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Demonstration:
-    """What the demo made: the session, tables of figures, pictures to look at, and warnings."""
+    """What the demo made: the session, tables of figures, pages to open, other pictures, and warnings."""
 
     session: Session
     tables: Sequence[Table]
+    pages: Sequence[Path]
     pictures: Sequence[Path]
     warnings: Sequence[str]
 
@@ -99,13 +100,14 @@ def demo(
         Table("2D keypoints", ["take", "view", "frames", "athlete found", "median error (px)", ""], detections),
         Table("Adaptation", ["run", "epochs", "best", "held-out error before", "after (mm)", ""], [_run_row(run)]),
     ]
-    pictures = [run.folder / "report.html"]
+    pages, pictures = list[Path](), list[Path]()
     rows: list[list[Any]] = []
     clips = [(test, Path(folder) / scene / "videos" / test / names[0]) for test in tests]
     clips = clips or [(takes[0], Path(folder) / scene / "videos" / takes[0] / names[0])]
     for name, clip in clips:
         made, judged = _before_after(session, name, clip, scene, config, on_progress=on_progress)
-        pictures += made
+        pages += [path for path in made if path.suffix == ".html"]
+        pictures += [path for path in made if path.suffix != ".html"]
         rows += judged
     if rows:
         both = _two_views(session, tests, scene, config, on_progress)
@@ -114,7 +116,7 @@ def demo(
         columns = ["test clip", "MPJPE before", "after", "two views", "PA-MPJPE before", "after", "two views", ""]
         title = "3D from one view before and after adaptation, and from two views (mm)"
         tables.append(Table(title, columns, [*rows, mean], DETECTORS_PART))
-    return Demonstration(session, tables, pictures, tuple(run.warnings))
+    return Demonstration(session, tables, [*pages, run.folder / "report.html"], pictures, tuple(run.warnings))
 
 
 def _run_row(run: Run) -> list[Any]:
@@ -161,7 +163,7 @@ def _before_after(
     height = read_scene(ASSETS / scene / name).height_m if truth else 0.0
     made = infer_file(
         clip, session.model_path, session.results / f"{name}_a", config=InferConfig(height_m=height),
-        detect_config=config, compare=FinetuneConfig().weights, on_progress=on_progress,
+        detect_config=config, compare=FinetuneConfig().weights, formats=("html",), on_progress=on_progress,
     )  # fmt: skip
     pictures = [path for key, path in made.files.items() if key != "poses"]
     if truth is None or made.before is None:

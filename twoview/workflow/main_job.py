@@ -287,8 +287,8 @@ def _triangulated(
     on_progress: OnProgress | None,
 ) -> Iterator[Step]:
     for one in triangulate_session(
-        session, config=settings.triangulate, filter=settings.filter, formats=formats, picture=picture, trust=trust,
-        on_progress=on_progress,
+        session, config=settings.triangulate, filter=settings.filter, world=settings.world, formats=formats,
+        picture=picture, trust=trust, on_progress=on_progress,
     ):  # fmt: skip
         result = one.result
         angle = max(result.angle_deg[view] for view in result.views[1:])
@@ -397,8 +397,8 @@ def _lift(
     with result_of(session, file.path) as out:
         made = infer_file(
             file.path, model, out, config=settings.infer, detect_config=settings.detect, filter=settings.filter,
-            formats=formats, picture=picture, session=session.folder, detections=detections, load=load,
-            on_progress=on_progress,
+            world=settings.world, formats=formats, picture=picture, session=session.folder, detections=detections,
+            load=load, on_progress=on_progress,
         )  # fmt: skip
     poses, unit = made.poses, "meters" if made.poses.unit == "m" else "screen units"
     by = "" if isinstance(model, Path) else f", by {model}, which is not adapted"

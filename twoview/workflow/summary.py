@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
@@ -11,10 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 from twoview.biomechanics.events import find_jumps, travelled
 from twoview.errors import FormatError
+from twoview.media.video_files import SUFFIXES
 from twoview.poses import Poses2D, Poses3D, World
 from twoview.storage import records
-from twoview.storage.session import Session
+from twoview.storage.session import Session, ViewFile, open_session
 from twoview.timeline import Sync
+from twoview.workflow.file_summary import (
+    READERS,
+    describe_foreign,
+    describe_run,
+    describe_state,
+    describe_videos,
+    folder_kind,
+    is_state,
+    plain_values,
+)
 from twoview.workflow.models import read_result, run_in_use, run_names
 
 if TYPE_CHECKING:
@@ -136,21 +148,94 @@ def _video_of(path: Path) -> str:
     return ""
 
 
+def describe(path: Path | str, *, trust: Collection[str] = ()) -> tuple[dict[str, list[Row]], str]:
+    """Tables of what a file or folder holds, by title, and the command that follows.
+
+    A folder is a session, one of its takes or runs, a take's two-view 3D, or one with videos.
+    Raises FormatError or VideoError for anything else.
+    """
+    path = Path(path)
+    shown = shlex.quote(str(path))
+    if not path.is_dir():
+        return {"rows": describe_file(path, trust=trust)}, _after_file(path)
+    kind = folder_kind(path)
+    if kind == "session":
+        return describe_all(open_session(path))
+    if kind == "run":
+        return {"rows": _as_rows(describe_run(path))}, f"twoview finetune --run {shlex.quote(path.name)} --use"
+    if kind == "triangulated":
+        found = path / "solved" / "triangulation.npz"
+        return {"rows": describe_file(found)}, f"twoview render --sync --take {shlex.quote(path.resolve().parent.name)}"
+    if kind == "take":
+        session = open_session(path.resolve().parents[1])
+        rows = [row for row in describe_session(session) if row["take"] == path.resolve().name]
+        files = [_video_row(view, file) for view, file in session.take(path.resolve().name).items()]
+        return {"rows": rows, "videos": files}, next_of(session)
+    return {"rows": describe_videos(path)}, f"twoview infer {shown}"
+
+
+def describe_all(session: Session) -> tuple[dict[str, list[Row]], str]:
+    """Takes, runs and results of a session, and the command that follows."""
+    tables = {"rows": describe_session(session), "runs": describe_runs(session), "results": describe_results(session)}
+    return tables, next_of(session)
+
+
+def next_of(session: Session) -> str:
+    """The command for the first stage that is missing."""
+    for take in session.takes:
+        with suppress(FormatError):
+            status = session.status(take)
+            if not status.synchronized:
+                return "twoview sync"
+            if len(status.detected) < len(status.views):
+                return "twoview detect"
+    if session.takes and not session.model_path.exists():
+        return f"twoview finetune --views {shlex.quote(','.join(session.views))}"
+    return "twoview infer clip.mp4"
+
+
+def _after_file(path: Path) -> str:
+    """The command that goes on from a file that was shown."""
+    shown, kind = shlex.quote(str(path)), ""
+    if path.suffix in MODELS:
+        return f"twoview infer clip.mp4 --model {shown}"
+    with suppress(FormatError):
+        kind = str(records.read_header(path)["format"]) if path.suffix in (".npz", ".json") else ""
+    if kind == "poses3d":
+        return f"twoview angles {shown}"
+    if kind == "poses2d" or path.suffix.lower() in SUFFIXES:
+        return f"twoview infer {shown}"
+    return {"sync": "twoview render --sync", "take": "twoview show"}.get(kind, "twoview show")
+
+
+def _video_row(view: str, file: ViewFile) -> Row:
+    size = f"{file.size[0]} x {file.size[1]} px"
+    return {"view": view, "video": str(file.path), "picture": size, "frames per second": file.rate, "phone": file.phone}
+
+
+def _as_rows(content: Row) -> list[Row]:
+    return [{"what": name, "value": value} for name, value in content.items()]
+
+
 def describe_file(path: Path | str, *, trust: Collection[str] = ()) -> list[Row]:
-    """Name and value of everything worth knowing about one file: a video, poses, a sync or a model.
+    """Name and value of everything worth knowing about one file: ours, a video, or one of other programs.
 
     Raises FormatError or VideoError for a file that is none of these.
     """
     path = Path(path)
-    if path.suffix in MODELS:
+    if path.suffix in MODELS and is_state(path):
+        content = describe_state(path)
+    elif path.suffix in MODELS:
         from twoview.lifting.model import load_model
 
         content = describe_model(load_model(path, trust=trust))
+    elif path.suffix.lower() in READERS:
+        content = describe_foreign(path)
     elif path.suffix in (".npz", ".json"):
         content = _describe_artefact(path)
     else:
         content = _describe_video(path)
-    return [{"what": name, "value": value} for name, value in content.items()]
+    return _as_rows(content)
 
 
 def _describe_artefact(path: Path) -> Row:
@@ -158,8 +243,10 @@ def _describe_artefact(path: Path) -> Row:
     start: Row = {"format": f"{head['format']} version {head['version']}", "made by": str(head.get("made_by", ""))}
     if head["format"] in ("triangulation", "cameras"):
         return {**start, **_describe_solved(path, head)}
+    if path.suffix == ".json" and not records.is_value(head):
+        return {**start, **plain_values(head)}
     if not records.is_value(head):
-        return start  # ours, but nothing to load: a take or a run's settings
+        return start
     value = records.load(path)
     if isinstance(value, Sync):
         clocks = {view: f"began {value.clocks[view].offset_s:+.4f} s, {value.clocks[view].drift_ppm:+.1f} ppm"

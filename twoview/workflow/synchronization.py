@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
@@ -24,7 +25,9 @@ from twoview.synchronization.several_views import Relation, copies_warning
 from twoview.timeline import Sync
 from twoview.visualization.side_by_side import render_sync
 from twoview.visualization.sync_plot import draw_sync, joint_speed, loudness
-from twoview.workflow.stages import load_sync, present, remove_triangulated, save_sync, sync_header
+from twoview.workflow.stages import add_videos, load_sync, present, remove_triangulated, save_sync, sync_header
+
+log = logging.getLogger(__name__)
 
 _DETECT_FIRST = "the take is kept: `twoview detect`, then `twoview sync --motion`"
 _BY_MOTION = "by motion: `twoview sync a.mp4 b.mp4 --motion`, which asks for `twoview detect`"
@@ -79,6 +82,27 @@ def sync_take(
     """
     with session.lock(take):
         return _sync_locked(session, take, config=config, reference=reference, options=options, on_progress=on_progress)
+
+
+def add_synchronized(
+    folder: Path | str,
+    videos: Sequence[Path],
+    *,
+    views: Sequence[str] | None = None,
+    take: str | None = None,
+    on_progress: OnProgress | None = None,
+) -> tuple[Session, str]:
+    """Put the videos of one take into the session, and relate its clocks by sound where that can be done.
+
+    The take is kept without clocks where sound is not sufficient, which the log says: detection needs none.
+    """
+    session, name = add_videos(folder, videos, views=views, take=take)
+    if given_by_hand(session, name) is None:
+        try:
+            sync_take(session, name, on_progress=on_progress)
+        except SyncError as error:
+            log.warning("%s is not synchronized yet: %s (`twoview sync` goes on after detection)", name, error.message)
+    return session, name
 
 
 def given_by_hand(session: Session, take: str) -> Sync | None:
