@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from twoview.errors import SyncError
-from twoview.synchronization.manual import by_event, by_offset, by_timestamps, read_timestamps
+from twoview.synchronization.capture_times import read_timestamps
+from twoview.synchronization.manual import by_event, by_offset, by_timestamps
 
 
 def test_an_offset_is_taken_as_it_is():

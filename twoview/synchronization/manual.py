@@ -5,8 +5,6 @@ The values are used exactly as given and not checked against sound; the Sync nam
 
 from __future__ import annotations
 
-import csv
-import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,12 +12,11 @@ import numpy as np
 from numpy import ndarray as Array
 
 from twoview.errors import SyncError
+from twoview.synchronization.capture_times import read_timestamps
 from twoview.synchronization.several_views import chained, inverse
 from twoview.timeline import ClockMap, ClockQuality, Sync
 
-_UNITS = ((1e6, 1e-9), (1e3, 1e-6), (1.0, 1e-3), (0.0, 1.0))  # smallest step between frames -> seconds per unit
 _UNEVEN_S = 0.005  # a frame this far from the line of its video is uneven
-_FORMS = "one line per frame: its capture time, or cam_id,frame_time; in s, ms, us or ns"
 
 
 def by_offset(offsets: Mapping[str, float], reference: str, *, slowdown: Mapping[str, float] | None = None) -> Sync:
@@ -46,7 +43,7 @@ def by_event(moments: Mapping[str, float], reference: str, *, slowdown: Mapping[
 def by_timestamps(files: Mapping[str, Path], frames: Mapping[str, Array], reference: str) -> Sync:
     """Clocks of views whose recorder wrote the capture time of each frame, on a clock that all phones shared.
 
-    files   view name -> CSV: one time per line, or `cam_id,frame_time` lines (one file may hold all views)
+    files   view name -> table of capture times, see `capture_times` (one file may hold all views)
     frames  view name -> presentation times (T,) of the video's frames, seconds
 
     The clock of each view is the line through the capture times of its frames. Raises SyncError where the numbers of
@@ -72,48 +69,6 @@ def by_timestamps(files: Mapping[str, Path], frames: Mapping[str, Array], refere
     clocks = {view: chained(back, clock) for view, clock in to_shared.items()}
     del quality[reference]
     return Sync(reference, {**clocks, reference: ClockMap()}, "timestamps", quality, tuple(warnings))
-
-
-def read_timestamps(path: Path | str, view: str = "", place: int = 0) -> Array:
-    """Capture times (T,) in seconds of one view from a recorder's CSV; the step between frames gives the unit.
-
-    Of several cameras in a file, the one called `view`, else number `place` in the order of first appearance.
-    """
-    try:
-        with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            rows = [[cell.strip() for cell in row] for row in csv.reader(file) if any(cell.strip() for cell in row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SyncError(f"{path} cannot be read as capture times: {error}", hint=_FORMS) from error
-    if rows and _number(rows[0][-1]) is None:
-        rows = rows[1:]  # a heading
-    cameras = list(dict.fromkeys(row[0] for row in rows if len(row) > 1))
-    if len(cameras) > 1:
-        if view not in cameras and place >= len(cameras):
-            raise SyncError(f"{path} has no camera {view!r}; it has {', '.join(cameras)}", hint=_FORMS)
-        wanted = view if view in cameras else cameras[place]
-        rows = [row for row in rows if row[0] == wanted]
-    numbers = [_number(row[-1]) for row in rows]
-    wrong = next((index for index, value in enumerate(numbers) if value is None), None)
-    if wrong is not None:
-        raise SyncError(f"{path}: {rows[wrong][-1]!r} is not a time", hint=_FORMS)
-    if len(numbers) < 2:
-        raise SyncError(f"{path} has {len(numbers)} times, and two are needed", hint=_FORMS)
-    first = numbers[0] or 0
-    steps = np.diff(np.array([float((value or 0) - first) for value in numbers]))
-    if (steps <= 0).any():
-        raise SyncError(f"{path}: the times do not increase at line {int(np.argmax(steps <= 0)) + 2}", hint=_FORMS)
-    unit = next(unit for least, unit in _UNITS if float(np.median(steps)) >= least)
-    return float(first) * unit + np.concatenate([[0.0], np.cumsum(steps)]) * unit
-
-
-def _number(text: str) -> int | float | None:
-    for kind in (int, float):
-        try:
-            value = kind(text)
-        except ValueError:
-            continue
-        return value if math.isfinite(value) else None
-    return None
 
 
 def _line(shown: Array, captured: Array) -> tuple[ClockMap, Array]:
