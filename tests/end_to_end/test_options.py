@@ -360,6 +360,14 @@ def detect_in_parallel(place, monkeypatch):
     assert 2 in counts
 
 
+@tries("sync", "--track")
+def one_of_several_sound_tracks(place, _):
+    place("sync", "a.mp4", "b.mp4", "--take", "tracks", "--track", "b=1")
+    place.refused(
+        "sync", "a.mp4", "b.mp4", "--take", "other", "--track", example("sync --track", "b=2"), because="no track 2"
+    )
+
+
 @tries("detect", "--skeleton", "--first-frame", "--from-size")
 def what_other_tools_files_do_not_say(place, _):
     place("detect", *MARKERS, "--format", "coco")

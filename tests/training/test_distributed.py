@@ -14,8 +14,9 @@ import torch
 from places import TESTS
 from small_takes import PAPER, take
 
+from twoview.config import FinetuneConfig
 from twoview.progress import is_first
-from twoview.training.distributed import layout
+from twoview.training.distributed import launch, layout
 from twoview.training.finetuning import finetune
 
 NAMES = ("one", "two")
@@ -51,14 +52,25 @@ def test_two_processes_minimize_what_one_does(tmp_path, start):
         np.testing.assert_allclose(two[key], value, atol=2e-5)
 
 
+def test_one_process_in_a_batch_script_of_slurm_does_not_wait_for_others(monkeypatch, caplog):
+    job = {"JOB_ID": "77", "NTASKS": "4", "PROCID": "0", "LOCALID": "0", "NODEID": "0", "NNODES": "1",
+           "JOB_NAME": "train", "NODELIST": "localhost", "NTASKS_PER_NODE": "4"}  # fmt: skip
+    for name, value in job.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    fabric = launch(FinetuneConfig(device="cpu"), "tcn")
+    assert fabric.world_size == 1
+    assert "srun twoview finetune" in caplog.text
+
+
 def test_the_launcher_says_how_many(monkeypatch):
-    for name in ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS", "SLURM_PROCID"):
+    for name in ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"):
         monkeypatch.delenv(name, raising=False)
     assert layout(1, 1) == (1, 1)
     assert layout(2, 3) == (2, 3)
     monkeypatch.setenv("SLURM_NTASKS", "8")
     monkeypatch.setenv("SLURM_NNODES", "2")
     monkeypatch.setenv("SLURM_PROCID", "3")
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "8")
     assert layout(1, 1) == (4, 2)
     assert not is_first()
     for name, value in {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "6", "LOCAL_WORLD_SIZE": "2"}.items():

@@ -69,6 +69,10 @@ def sync(
         list[str] | None,
         typer.Option(help="Meters from the source of the sound to each phone, which delay the sound: a=3,b=8."),
     ] = None,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(help="Number of the sound track of a file with several: b=2 (default: the first with sound)."),
+    ] = None,
     session: SessionFolder = DEFAULT_SESSION,
     config: Annotated[Path | None, config_file("sync")] = None,
     sets: Annotated[list[str] | None, set_option("sync")] = None,
@@ -89,6 +93,7 @@ def sync(
             motion, refine, numbers(offset, "--offset", alone=[v for v in held if v != (reference or held[0])]),
             numbers(at, "--at"), tuple(Path(path) for path in names(timestamps) or ()),
             numbers(capture_fps, "--capture-fps"), numbers(distance, "--distance"),
+            {view: round(number) for view, number in numbers(track, "--track").items()},
         )  # fmt: skip
         with console.progress() as on_progress:
             result, fresh = sync_take(

@@ -48,6 +48,7 @@ _COMMON = {17: "coco17", 26: "halpe26", 133: "wholebody133", 136: "halpe136"}
 # How long a body's bones may be together, over the shortest tree through its joints. In the rendered scenes the right
 # order gives 1.2 to 1.9, Human3.6M's joints taken for COCO's 2.4 and more.
 MOST_TANGLED = 2.2
+UNEQUAL, LOPSIDED = 2.5, 2  # limbs of one body: so many are so unequal in no rendered scene
 _LOOKED_AT = 40  # bodies, of which the quarter in which joints lie farthest apart counts
 
 # Joint -> the joints of which the first that is there is the other end of its bone.
@@ -85,15 +86,41 @@ def usual_order(count: int, tool: str) -> str:
 
 def check_body(xy: Array, score: Array, used: str, label: str) -> None:
     """Raises FormatError where bodies xy (N, J, 2), score (N, J) cannot have their joints in the order of that name."""
-    if tangled(xy, score, ORDERS[used]) <= MOST_TANGLED:
+    if not (wrong := _contradiction(xy, score, ORDERS[used])):
         return
     same = [name for name, names in ORDERS.items() if len(names) == xy.shape[1] and name != used]
-    fit = [name for name in same if tangled(xy, score, ORDERS[name]) <= MOST_TANGLED]
+    fit = [name for name in same if not _contradiction(xy, score, ORDERS[name])]
     raise FormatError(
-        f"{label}: the {xy.shape[1]} joints are not in the order {used}: its bones would cross the whole body"
+        f"{label}: the {xy.shape[1]} joints are not in the order {used}: {wrong}"
         + (f"; the order {fit[0]} fits" if fit else ""),
         hint=f"--skeleton {fit[0]}" if fit else f"name the order with --skeleton, one of {', '.join(ORDERS)}",
     )
+
+
+def _contradiction(xy: Array, score: Array, names: tuple[str, ...]) -> str:
+    """Why bodies cannot have these joints; "" where they can."""
+    if tangled(xy, score, names) > MOST_TANGLED:
+        return "its bones would cross the whole body"
+    return "its left and right limbs would differ in length" if lopsided(xy, score, names) >= LOPSIDED else ""
+
+
+def lopsided(xy: Array, score: Array, names: tuple[str, ...]) -> int:
+    """How many of upper arm, forearm, thigh and shank are UNEQUAL times as long on one side as on the other.
+
+    By the median over all bodies: from one side the far limbs look shorter, but seldom by as much for as long.
+    """
+    count = 0
+    for ends in (("shoulder", "elbow"), ("elbow", "wrist"), ("hip", "knee"), ("knee", "ankle")):
+        lengths = []
+        for side in ("left", "right"):
+            if not {f"{side}_{end}" for end in ends} <= set(names):
+                break
+            a, b = (names.index(f"{side}_{end}") for end in ends)
+            known = (score[:, a] > 0) & (score[:, b] > 0)
+            if known.any():
+                lengths.append(float(np.median(np.linalg.norm(xy[known, a] - xy[known, b], axis=-1))))
+        count += len(lengths) == 2 and max(lengths) > UNEQUAL * max(min(lengths), 1e-6)
+    return count
 
 
 def tangled(xy: Array, score: Array, names: tuple[str, ...]) -> float:

@@ -27,9 +27,14 @@ def write_detections(poses: Poses2D, path: Path | str, tool: str) -> None:
     Raises FormatError for an unknown tool, and for joints that its format cannot hold.
     """
     check_tool(tool)
-    if poses.skeleton not in (COCO17, HALPE26):
+    if not can_hold(poses):
         raise FormatError(f"{tool} holds COCO-17 or Halpe-26 joints; these poses are {poses.skeleton.name}")
     WRITERS[tool](poses, Path(path))
+
+
+def can_hold(poses: Poses2D) -> bool:
+    """Whether the formats of other tools hold these joints."""
+    return poses.skeleton in (COCO17, HALPE26)
 
 
 def check_tool(tool: str) -> None:

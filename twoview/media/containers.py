@@ -19,6 +19,8 @@ import av.error
 from twoview.errors import VideoError
 from twoview.storage.regular import regular_file
 
+_BARE = ("h264", "hevc", "vvc", "m4v", "mpegvideo", "h263", "obu", "mjpeg")  # streams that FFmpeg reads without times
+
 
 @dataclass
 class Damage:
@@ -57,6 +59,16 @@ def opened(path: Path | str) -> Iterator[Any]:
 
 def video_stream(container: Any, path: Path | str) -> Any:
     """The first stream of moving pictures. Raises VideoError if there is none."""
+    if container.format.name in _BARE or container.format.name.endswith("_pipe"):
+        name = container.format.long_name
+        if container.format.name not in _BARE:
+            raise VideoError(
+                f"{path} is a picture and no video ({name})", hint="name the video; of a Live Photo its .MOV"
+            )
+        raise VideoError(
+            f"{path} holds bare pictures without a container ({name}): its frames have no times",
+            hint="wrap it at the rate it was filmed at: ffmpeg -framerate 30 -i IN -c copy out.mp4",
+        )
     # Cover pictures are video streams too; tracks of unknown kind, which phones add, have no codec.
     for stream in container.streams.video:
         if stream.codec_context is not None and not stream.disposition & av.stream.Disposition.attached_pic:
@@ -64,9 +76,9 @@ def video_stream(container: Any, path: Path | str) -> Any:
     raise VideoError(f"{path} has no video track", hint="is this a sound file?")
 
 
-def audio_stream(container: Any) -> Any | None:
-    """The first stream of sound that can be decoded."""
-    return next((s for s in container.streams.audio if s.codec_context is not None), None)
+def audio_streams(container: Any) -> list[Any]:
+    """The streams of sound that can be decoded; phones add others in codes of their own."""
+    return [stream for stream in container.streams.audio if stream.codec_context is not None]
 
 
 def packets(container: Any, stream: Any, damage: Damage) -> Iterator[Any]:

@@ -18,9 +18,10 @@ import numpy as np
 from numpy import ndarray as Array
 
 from twoview.errors import VideoError
+from twoview.media.audio import sound_tracks
 from twoview.media.containers import (
     Damage,
-    audio_stream,
+    audio_streams,
     capture_rate,
     decoded_pictures,
     decoded_sound,
@@ -90,21 +91,25 @@ def probe(path: Path | str) -> VideoInfo:
         if not rate:
             raise VideoError(f"{path} does not name its frame rate", hint="re-encode it with any video program")
         turned = display_matrix(first)[0] == 0
-        duration = promised_end(container, stream) - (stream.start_time or 0) * stream.time_base
+        lasting = _lasting(container, stream)
         sound_start = _first_sound(path)
         return VideoInfo(
             path=Path(path),
             size=(first.height, first.width) if turned else (first.width, first.height),
             rate=Fraction(rate),
-            duration_s=float(duration),
-            frames=stream.frames or round(duration * rate),
+            duration_s=float(lasting.end - (stream.start_time or 0) * stream.time_base),
+            frames=stream.frames or lasting.frames or round((lasting.end - lasting.start) * rate),
             rotation=round(first.rotation / 90) % 4 * 90,
             codec=stream.codec_context.name,
             has_audio=sound_start is not None,
             audio_start_s=math.nan if sound_start is None else sound_start,
             phone=phone(container),
             focal_mm=focal_35mm(container, path),
-            warnings=tuple(_unusual(container, stream, first)),
+            warnings=(
+                *lasting.warnings,
+                *_unusual(container, stream, first),
+                *filter(None, [str(sound_tracks(path)) if sound_start is not None else ""]),
+            ),
         )
 
 
@@ -188,18 +193,50 @@ def read_slowdown(path: Path | str) -> float:
 def _first_sound(path: Path | str) -> float | None:
     """Time of the first sound that can be decoded, seconds; None without sound."""
     with opened(path) as container:
-        stream = audio_stream(container)
-        first = next(decoded_sound(container, stream, Damage()), None) if stream is not None else None
+        streams = audio_streams(container)
+        used = streams[sound_tracks(path).used] if streams else None
+        first = next(decoded_sound(container, used, Damage()), None) if used is not None else None
     return None if first is None else float(first.time)
 
 
+@dataclass(frozen=True)
+class _Lasting:
+    """How long a stream lasts by its packets: start and end, seconds; frames where they were counted, else 0."""
+
+    start: Fraction
+    end: Fraction
+    frames: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+def _lasting(container: Any, stream: Any) -> _Lasting:
+    """Of what the file promises and what its packets say, the packets count."""
+    promised, start = promised_end(container, stream), (stream.start_time or 0) * stream.time_base
+    unknown = promised <= start
+    container.seek(stream.start_time or 0 if unknown else int(promised / stream.time_base), stream=stream)
+    kept = [p for p in packets(container, stream, Damage()) if p.pts is not None and p.size and not p.is_discard]
+    times = sorted(p.pts * stream.time_base for p in kept)
+    if not times:
+        said = f"the file was cut off before the {float(promised):.1f} s it should last; what is there is used"
+        return _Lasting(start, promised, 0, (said,))
+    step = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else Fraction(0)
+    end = times[-1] + step
+    if unknown:
+        said = f"the file does not say how long it lasts: by its frames it is {float(end - start):.1f} s"
+        return _Lasting(start, end, len(times), (said,))
+    if times[-1] < promised - Fraction(_CUT_S):
+        said = f"the file was cut off before the {float(promised):.1f} s it should last; what is there is used"
+        return _Lasting(start, end, 0, (said,))
+    if times[-1] > promised + Fraction(_CUT_S):
+        said = (
+            f"the file says that it lasts {float(promised - start):.3f} s, and its frames {float(end - start):.1f} s: "
+        )
+        return _Lasting(start, end, 0, (said + "the frames count",))
+    return _Lasting(start, promised)
+
+
 def _unusual(container: Any, stream: Any, first: Any) -> Iterator[str]:
-    """Warnings about the file."""
-    end = promised_end(container, stream)
-    container.seek(int(end / stream.time_base), stream=stream)
-    tail = [p.pts * p.time_base for p in packets(container, stream, Damage()) if p.pts is not None and p.size]
-    if not tail or max(tail) < end - _CUT_S:
-        yield f"the file was cut off before the {float(end):.1f} s it should last; what is there is used"
+    """Warnings about the pictures and how they were filmed."""
     a, b, c, d = display_matrix(first)
     if a * d - b * c < 0:
         yield "the picture is shown mirrored, as the file demands"

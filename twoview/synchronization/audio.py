@@ -18,7 +18,7 @@ from scipy.ndimage import maximum_filter1d
 
 from twoview.config import SyncConfig
 from twoview.errors import SyncError, VideoError
-from twoview.media.audio import audio_blocks
+from twoview.media.audio import audio_blocks, sound_tracks
 from twoview.media.containers import Damage
 from twoview.media.video import read_slowdown
 from twoview.progress import OnProgress, Progress, report
@@ -77,30 +77,35 @@ def read_sounds(
     videos: Mapping[str, Path],
     *,
     slowdown: Mapping[str, float] | None = None,
+    tracks: Mapping[str, int] | None = None,
     on_progress: OnProgress | None = None,
 ) -> dict[str, Sound]:
-    """The sound of every view (name -> file), see `read_sound`."""
+    """The sound of every view (name -> file), see `read_sound`; tracks: view -> number of its sound track, from 0."""
     sounds = {}
     for done, (name, path) in enumerate(videos.items()):
         report(on_progress, Progress("read sound", done, len(videos), "files"))
-        sounds[name] = read_sound(path, name, slowdown=(slowdown or {}).get(name) or read_slowdown(path))
+        slow, track = (slowdown or {}).get(name) or read_slowdown(path), (tracks or {}).get(name)
+        sounds[name] = read_sound(path, name, slowdown=slow, track=track)
     report(on_progress, Progress("read sound", len(videos), len(videos), "files"))
     return sounds
 
 
-def read_sound(path: Path | str, name: str = "", *, slowdown: float = 1.0) -> Sound:
+def read_sound(path: Path | str, name: str = "", *, slowdown: float = 1.0, track: int | None = None) -> Sound:
     """The sound of a file in real time, on the clock of its frames. Raises SyncError if there is none.
 
     slowdown  seconds of the file that one real second takes: the sound of slow motion is slowed like its pictures
+    track     number of the sound track, from 0; by default the first that is not silent
     """
     rate, damage = round(RATE / slowdown), Damage()
     try:
-        blocks = audio_blocks(path, rate=rate, damage=damage)
+        blocks = audio_blocks(path, rate=rate, damage=damage, track=track)
         first = next(blocks)
         sound = prepare((block.samples for block in chain([first], blocks)), RATE)
     except VideoError as error:
         raise SyncError(error.message, hint=_OTHER_WAYS) from error
     warnings = (f"{damage.lost} damaged pieces of the sound were replaced with silence",) if damage.lost else ()
+    if track is None and (chosen := str(sound_tracks(path))):
+        warnings = (*warnings, chosen)
     return replace(sound, name=name, start_s=first.start_s, slowdown=RATE / rate, warnings=warnings)
 
 

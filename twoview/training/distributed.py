@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor, distributed, nn
 
 from twoview.config import FinetuneConfig
@@ -23,6 +24,7 @@ logging.getLogger("lightning.fabric").setLevel(logging.ERROR)  # the library is 
 logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
 
 
+_log = logging.getLogger(__name__)
 _FABRIC = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}  # our precision -> Fabric's
 
 
@@ -35,7 +37,11 @@ def launch(config: FinetuneConfig, lifter: str) -> Fabric:
     devices, nodes = layout(config.devices, config.nodes)
     precision = cast(Any, _FABRIC[precision_of(config.precision, config.device, lifter)])
     try:
-        fabric = Fabric(accelerator=config.device, devices=devices, num_nodes=nodes, precision=precision)
+        # Left alone, Fabric would take Slurm's variables for processes that wait for each other.
+        plugins: list[Any] = [LightningEnvironment()] if _alone_under_slurm() else []
+        fabric = Fabric(
+            accelerator=config.device, devices=devices, num_nodes=nodes, precision=precision, plugins=plugins
+        )
         fabric.launch()
     except (RuntimeError, ValueError, TypeError) as error:
         raise TrainingError(
@@ -53,10 +59,22 @@ def layout(devices: int, nodes: int) -> tuple[int, int]:
         local = int(os.environ["LOCAL_WORLD_SIZE"])
         return local, int(os.environ["WORLD_SIZE"]) // local
     tasks = int(os.environ.get("SLURM_NTASKS", "1"))
-    if tasks > 1 and "SLURM_PROCID" in os.environ:
+    if _alone_under_slurm():
+        _log.warning(
+            "Slurm gave %d tasks, and this process was not started by srun, so that the others would never come: "
+            "training with this one alone. To use all: `srun twoview finetune ...` in the batch script",
+            tasks,
+        )
+    elif tasks > 1 and "SLURM_PROCID" in os.environ:
         nodes = int(os.environ.get("SLURM_NNODES", "1"))
         return tasks // nodes, nodes
     return 1, 1
+
+
+def _alone_under_slurm() -> bool:
+    """Whether Slurm has several tasks for this job, of which this process is none: it was started without srun."""
+    several = int(os.environ.get("SLURM_NTASKS", "1")) > 1
+    return several and "SLURM_STEP_NUM_TASKS" not in os.environ and "TORCHELASTIC_RUN_ID" not in os.environ
 
 
 class Shared(nn.Module):

@@ -130,6 +130,8 @@ class View:
                 f"{self.video} changed while it was detected",
                 hint="run the same command when the file is written completely; for a take, `twoview sync` before",
             )
+        from twoview.detection.writers import can_hold
+
         poses, tools = replace(poses, view=self.name), _tools_beside(self.path)
         source = Path(self.head["settings"].get("imported", ""))
         for target in (_target(self.path, tool) for tool in tools):
@@ -141,7 +143,7 @@ class View:
             shutil.rmtree(self.path.parents[1] / "triangulated", ignore_errors=True)
         more = None if athlete is None else asdict(athlete)
         records.save(self.path, poses, inputs=self.head["inputs"], settings=self.head["settings"], athlete=more)
-        write_formats(poses, self.path, tools)
+        write_formats(poses, self.path, tools if can_hold(poses) else ())
         return poses
 
     def athlete(self) -> Athlete | None:

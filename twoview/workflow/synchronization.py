@@ -49,6 +49,7 @@ class SyncOptions:
     timestamps   CSV files with the capture time of every frame: one for each view in turn, or one for all
     capture_fps  frames per second at which slow motion was filmed, where the file does not say
     distance     meters from the source of the sound
+    track        number of the sound track, from 1, where the file has several
     """
 
     motion: bool = False
@@ -58,11 +59,13 @@ class SyncOptions:
     timestamps: tuple[Path, ...] = ()
     capture_fps: Mapping[str, float] = field(default_factory=dict)
     distance: Mapping[str, float] = field(default_factory=dict)
+    track: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def settings(self) -> dict[str, Any]:
         """As plain values; files by their content."""
         plain = {name: dict(value) if isinstance(value, Mapping) else value for name, value in asdict(self).items()}
+        plain = {name: value for name, value in plain.items() if name != "track" or value}
         return {**plain, "timestamps": [records.fingerprint(path) for path in self.timestamps]}
 
 
@@ -182,7 +185,8 @@ def _relate(
     warnings: tuple[str, ...] = ()
     if not options.motion:
         try:
-            sounds = read_sounds(paths, slowdown=slowdown, on_progress=on_progress)
+            tracks = {view: number - 1 for view, number in options.track.items()}
+            sounds = read_sounds(paths, slowdown=slowdown, tracks=tracks, on_progress=on_progress)
             sync, relations = relate_sounds(
                 sounds, reference=reference, distances=options.distance, config=config, on_progress=on_progress
             )
@@ -278,7 +282,7 @@ def _check_names(options: SyncOptions, files: Mapping[str, ViewFile], reference:
     """Raises SyncError for unknown views, for several ways at once, and for views that a way by hand needs."""
     if reference not in files:
         raise SyncError(f"reference {reference!r} is not among the views {', '.join(files)}", hint="--reference a")
-    for values in (options.offset, options.at, options.capture_fps, options.distance):
+    for values in (options.offset, options.at, options.capture_fps, options.distance, options.track):
         unknown = [view for view in values if view not in files]
         if unknown:
             raise SyncError(f"no view {unknown[0]!r} in this take; it has {', '.join(files)}", hint="--views a,b")
