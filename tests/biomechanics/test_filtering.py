@@ -144,6 +144,15 @@ def test_short_poses_come_through(frames, kind):
         assert np.allclose(filtered.xyz, poses.xyz)
 
 
+def test_a_joint_that_too_few_frames_know_for_the_cutoff_stays_as_it_is():
+    poses = swinging_person(31)
+    xyz = poses.xyz.copy()
+    xyz[1::2, 3] = np.nan
+    filtered = filter_poses(replace(poses, xyz=xyz), FilterConfig(kind="butterworth", cutoff_hz=8.0))
+    assert np.array_equal(filtered.xyz[:, 3], xyz[:, 3], equal_nan=True)
+    assert not np.allclose(filtered.xyz[:, 6], xyz[:, 6])
+
+
 def test_a_cutoff_that_the_rate_cannot_tell_is_refused_with_both_numbers():
     with pytest.raises(ConfigError, match=r"15 Hz.*25 frames per second.*12\.5 Hz"):
         filter_poses(swinging_person(30, rate=25.0), FilterConfig(kind="butterworth", cutoff_hz=15.0))

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from pages import Page, browser, refused_scripts, shown_in_browser
 from scenes import seen_flat, swinging_person
+from synthetic import camera_around
 from videos import number, picture
 
 from twoview.biomechanics.angles import angles
+from twoview.biomechanics.events import find_swing
 from twoview.biomechanics.world import in_world
 from twoview.errors import FormatError
 from twoview.geometry.similarity import rooted
@@ -127,6 +129,32 @@ def test_feet_on_the_floor_are_marked_and_the_ghost_stands_at_the_same_place(tmp
     assert joints(content, 1) == pytest.approx(joints(content))
 
 
+@pytest.mark.parametrize(("apart", "marked"), [(0.05, True), (0.8, False)])
+def test_the_top_of_a_swing_is_marked_where_the_hands_hold_one_thing(tmp_path, apart, marked):
+    time = np.arange(60) / 30
+    turn = np.where(time < 1.2, -np.sin(np.pi * time / 2.4), 4 * np.clip(time - 1.2, 0, 0.5) * 2 - 1)
+    still = swinging_person(60)
+    xyz = np.repeat(still.xyz[:1], 60, axis=0)
+    club = xyz[:, 0] + 0.8 * np.stack([np.sin(turn), np.cos(turn), np.zeros(60)], axis=1)
+    for side, sign in (("left", 1), ("right", -1)):
+        xyz[:, still.skeleton.index(f"{side}_wrist")] = club + np.array([0, 0, sign * apart / 2])
+    poses = replace(still, xyz=xyz)
+    swing = find_swing(poses)
+    assert swing is not None
+    expected = {"top of swing": pytest.approx(swing.top, abs=1e-4)} if marked else {}
+    events = page(tmp_path, poses, events={"hit": 1.5}).data["content"]["events"]
+    assert events == {**expected, "hit": 1.5}
+
+
+def test_a_jump_is_marked_with_its_height(tmp_path):
+    poses = swinging_person(30)
+    world = world_of(poses, tilt_deg=0)
+    contact, root = np.ones((30, 2), bool), np.repeat(world.root[:1], 30, axis=0)
+    contact[10:20], root[10:20] = False, root[10:20] + 0.3 * world.up
+    jumping = replace(poses, world=replace(world, contact=contact, root=root))
+    assert page(tmp_path, jumping).data["content"]["events"] == {"jump, 30 cm": pytest.approx(9 / 30, abs=1e-4)}
+
+
 def test_without_a_scale_the_figure_is_upright_but_has_no_place(tmp_path):
     poses = swinging_person(8)
     world = world_of(poses, tilt_deg=20)
@@ -167,6 +195,20 @@ def test_a_camera_stands_where_its_rays_meet_what_it_sees(tmp_path, video):
     seen = np.stack([at @ across / (across @ across), at @ down / (down @ down)], axis=1) * SIZE + np.array(SIZE) / 2
     pixels = one.camera.camera().project(poses.xyz[3].astype(np.float64))
     assert seen == pytest.approx(pixels, abs=0.3)
+
+
+def test_the_camera_of_a_single_view_is_the_one_that_sees_the_poses_where_they_are(tmp_path, video):
+    poses = swinging_person(8)
+    standing = replace(poses, xyz=rooted(poses.xyz), origin="root", world=world_of(poses, tilt_deg=20))
+    one = shown(video, poses)
+    given, found, two = (
+        page(tmp_path, standing, videos=videos).data["content"]["cameras"]
+        for videos in ([one], [replace(one, camera=None)], [replace(one, camera=None)] * 2)
+    )
+    focal = camera_around(0.0, size=SIZE).focal[0]
+    assert found[0]["tall"] == pytest.approx(np.degrees(2 * np.arctan(SIZE[1] / 2 / focal)), abs=0.1)
+    assert found[0]["windows"][0]["points"][:3] == pytest.approx(given[0]["windows"][0]["points"][:3], abs=1e-3)
+    assert two == []
 
 
 def test_poses_without_a_place_stand_on_the_floor_without_cameras(tmp_path, video):
@@ -262,7 +304,7 @@ def test_videos_have_a_bound_and_one_that_is_too_long_is_left_out(tmp_path):
 def test_a_long_result_is_thinned_to_what_a_page_can_hold(tmp_path):
     content = page(tmp_path, swinging_person(2 * MOST_FRAMES + 1, rate=120.0)).data["content"]
     assert len(content["times"]) == len(content["figures"][0]["joints"]) == 6001
-    assert "every 3th is shown" in content["facts"]
+    assert "one in 3 is shown" in content["facts"]
 
 
 def test_a_page_of_no_poses_is_refused(tmp_path):
@@ -290,6 +332,7 @@ def test_the_page_s_sums(tmp_path):
       front: motion.project([1, 2, 3], { yaw: 0, pitch: 0, scale: 10, target: [0, 0, 0] }),
       above: motion.project([0, 0, 1], { yaw: 0, pitch: Math.PI / 2, scale: 1, target: [0, 0, 0] }),
       grid: [motion.gridStep(1.5, 1, true), motion.gridStep(20, 1, true)],
+      besides: [[1.78, 1.78], [0.56, 0.56], [0.56, 1.78], [1.78]].map((shapes) => motion.besides(shapes, 800, 600)),
       range: [motion.range([null, 3, -1]), motion.range([null])],
     }));
     """
@@ -311,6 +354,7 @@ def test_the_page_s_sums(tmp_path):
     assert found["front"] == [10, -20, -3]
     assert found["above"] == pytest.approx([0, 1, 0])
     assert found["grid"] == [0.25, 2]
+    assert found["besides"] == [False, True, True, True]
     assert found["range"] == [[-1, 3], None]
 
 

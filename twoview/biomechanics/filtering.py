@@ -22,7 +22,8 @@ def filter_poses(poses: Poses3D, config: FilterConfig | None = None) -> Poses3D:
 
     Each joint by itself. What is unknown stays NaN but for gaps of at most `config.fill_s`, and makes nothing else
     unknown: a curve over gaps of up to 0.1 s connects their two sides for the filter alone, and longer ones separate
-    them. Times may be uneven, and the cutoff means Hz of real time: see `butterworth`. Bone lengths are not held.
+    them. Times may be uneven, and the cutoff means Hz of real time: see `butterworth`; a joint that every second frame
+    or fewer know, too few for the cutoff, stays as it is there. Bone lengths are not held.
 
     Raises ConfigError where butterworth's cutoff is not below half the frame rate.
     """
@@ -37,7 +38,8 @@ def filter_poses(poses: Poses3D, config: FilterConfig | None = None) -> Poses3D:
     for joint in range(len(poses.skeleton)):
         for run, wanted in _runs(known_frames[:, joint], poses.time, config.fill_s):
             time, known = poses.time[run], xyz[run, joint]
-            if config.kind == "butterworth":
+            slow = len(run) > 1 and config.cutoff_hz * float(np.median(np.diff(time))) >= 0.5
+            if config.kind == "butterworth" and not slow:  # too few frames know the joint to tell what is too fast
                 known = butterworth(time, known, cutoff_hz=config.cutoff_hz, order=config.order)
             elif config.kind == "one-euro":
                 known = one_euro(time, known, cutoff_hz=config.cutoff_hz, rise=rise)

@@ -97,7 +97,7 @@ def demo(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Run the four commands on the included videos, and list the pictures."""
+    """Run the four commands on the included videos, and name the page to open."""
     from twoview.workflow.demo import demo
 
     with console.progress() as on_progress:

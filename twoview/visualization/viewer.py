@@ -15,9 +15,10 @@ import numpy as np
 from numpy import ndarray as Array
 
 from twoview.biomechanics.angles import ANGLES, SIDES, angles
-from twoview.biomechanics.events import find_contacts, travelled
+from twoview.biomechanics.events import find_contacts, find_jumps, find_swing, travelled
 from twoview.biomechanics.filtering import body_size
 from twoview.errors import FormatError, VideoError
+from twoview.geometry.cameras import principal_point
 from twoview.media.small_copy import SmallCopy, small_copy
 from twoview.poses import Poses2D, Poses3D
 from twoview.progress import OnProgress
@@ -38,6 +39,7 @@ SURE, UNSURE = (
 _SCORE_SURE = 0.5  # the same of a detector's score
 _PER_UNIT = 10_000  # whole numbers of the page: 0.1 mm
 _FRUSTUM = 0.4  # depth of a drawn camera, on a body of BODY_M
+_TOGETHER = 0.25  # distance of hands that hold one thing, on a body of BODY_M
 _MARGIN_S = 0.1  # of video before and after the poses
 # What the page shows without being asked for more.
 _FIRST = ("knee_flexion", "hip_flexion", "elbow_flexion", "shoulder_elevation", "x_factor", "trunk_side_bend")
@@ -49,7 +51,8 @@ class ShownVideo:
 
     clock   from the video's clock to that of the poses
     poses   2D poses on the video's clock, drawn over it
-    camera  where it was filmed from, in the axes of the poses; only for poses whose origin is a camera
+    camera  where it was filmed from, in the axes of the poses; default: of a single video with 2D poses, the camera
+            that sees the poses there
     """
 
     name: str
@@ -78,7 +81,7 @@ def write_page(
 
     before  a second result for the same video, drawn pale
     sigma   (T, J) in the poses' unit: uncertain joints are drawn pale; without it, joints of a low score in `videos`
-    events  name -> s, marked on the slider and in the curves
+    events  name -> s, marked on the slider and in the curves, beside jumps and the swing of hands that hold one thing
     notes   sentences for the person who will rely on the poses
 
     Of a video that cannot be read, or is too long, the page says so. Raises FormatError for no poses and for a `before`
@@ -98,7 +101,7 @@ def write_page(
         copy, why = _copied(video, span, MOST_VIDEO_BYTES // len(videos), on_progress)
         shown.append(_video(video, copy, times) | ({"why": why} if why else {}))
         data |= {f"video-{number}": as_base64(copy.content)} if copy is not None else {}
-    scene = _scene(poses, before, times, videos)
+    scene = _scene(poses, before, times, [_with_camera(video, poses, alone=len(videos) == 1) for video in videos])
     if (certainty := _certainty(poses, times, sigma, videos)) is not None:
         scene["figures"][0]["certainty"] = _whole(certainty, per_unit=100)
     title = title or poses.view or "3D pose"
@@ -110,7 +113,7 @@ def write_page(
         "videos": shown,
         "angles": _angles(poses, times),
         "contacts": _contacts(poses),
-        "events": {name: round(float(moment), 4) for name, moment in (events or {}).items()},
+        "events": {name: round(float(moment), 4) for name, moment in {**_events(poses), **(events or {})}.items()},
     }
     write_html(
         path, title, (ASSETS / "viewer.html").read_text(encoding="utf-8"), styles=("libraries.css", "viewer.css"),
@@ -202,10 +205,7 @@ def _on_page(poses: Poses3D, turn: Array, floor: Array | None) -> Array:
     if floor is None:
         down = np.array([1.0, -1.0, -1.0])  # y down, z away: a level camera's axes
         return np.asarray(placed(replace(poses, xyz=(poses.xyz @ turn.T) * down))[0] * down)
-    xyz = poses.xyz.astype(np.float64)
-    if poses.origin == "root" and poses.world is not None:
-        xyz = xyz - xyz[:, [poses.skeleton.root]] + poses.world.root[:, None]
-    return np.asarray((xyz - floor) @ turn.T)
+    return np.asarray((_in_camera(poses) - floor) @ turn.T)
 
 
 def _middle(xyz: Array) -> Array:
@@ -216,6 +216,34 @@ def _middle(xyz: Array) -> Array:
         return np.zeros(3)
     low, high = points.min(axis=0), points.max(axis=0)
     return np.array([(low[0] + high[0]) / 2, np.percentile(points[:, 1], 0.5), (low[2] + high[2]) / 2])
+
+
+def _with_camera(video: ShownVideo, poses: Poses3D, *, alone: bool) -> ShownVideo:
+    """The video with the camera of poses from this view alone, by the focal length that puts them on their pixels."""
+    from twoview.reconstruction.solved_cameras import SolvedCamera
+
+    if video.camera is not None or not alone or video.poses is None or poses.world is None or poses.axes != "camera":
+        return video
+    if poses.unit != "m" or poses.skeleton != H36M17:
+        return video
+    flat = video.poses.to(H36M17).at(video.clock.to_view(poses.time))
+    places = _in_camera(poses)
+    with np.errstate(invalid="ignore"):
+        seen, plane = flat.xy - principal_point(np.array(flat.size, np.float64)), places[..., :2] / places[..., 2:]
+    known = np.isfinite(seen + plane).all(axis=-1) & (places[..., 2] > 0)
+    if not known.any():
+        return video
+    focal = float((seen[known] * plane[known]).sum() / (plane[known] ** 2).sum())
+    camera = SolvedCamera(flat.size, focal, video.clock, poses.time[:1], np.eye(3)[None], np.zeros((1, 3)), np.zeros(1))
+    return replace(video, camera=camera) if focal > 0 else video
+
+
+def _in_camera(poses: Poses3D) -> Array:
+    """Joints (T, J, 3) with the camera at 0."""
+    xyz = poses.xyz.astype(np.float64)
+    if poses.origin == "camera" or poses.world is None:
+        return xyz
+    return np.asarray(xyz - xyz[:, [poses.skeleton.root]] + poses.world.root[:, None])
 
 
 def _camera(video: ShownVideo, turn: Array, shift: Array, depth: float) -> dict[str, Any]:
@@ -253,6 +281,16 @@ def _contacts(poses: Poses3D) -> dict[str, list[list[float]]]:
     return found
 
 
+def _events(poses: Poses3D) -> dict[str, float]:
+    """Jumps, and the top of a swing where both hands are together when they are fastest: of a club, not of a walk."""
+    found = {f"jump, {100 * jump.rise_m:.0f} cm": jump.start for jump in find_jumps(poses)}
+    if not {"left_wrist", "right_wrist"} <= set(poses.skeleton.joints) or (swing := find_swing(poses)) is None:
+        return found
+    left, right = (poses.xyz[:, poses.skeleton.index(f"{side}_wrist")] for side in ("left", "right"))
+    apart = float(np.linalg.norm(left - right, axis=-1)[np.abs(poses.time - swing.fastest).argmin()])
+    return found | ({"top of swing": swing.top} if apart < _TOGETHER * body_size(poses) / BODY_M else {})
+
+
 def _angles(poses: Poses3D, times: Array) -> list[dict[str, Any]]:
     """A panel per angle, those that are shown first at the front, each with a curve per side at `times`."""
     up = poses.world.up if poses.world is not None else _page_axes(poses)[1] if poses.axes != "camera" else None
@@ -284,7 +322,7 @@ def _facts(poses: Poses3D) -> list[str]:
         facts.append(f"up known to {poses.world.up_sigma_deg:.1f} degrees")
         facts += [f"{travelled(poses):.2f} m travelled"] if poses.unit == "m" else []
     if len(poses) > MOST_FRAMES:
-        facts.append(f"every {-(-len(poses) // MOST_FRAMES)}th is shown")
+        facts.append(f"one in {-(-len(poses) // MOST_FRAMES)} is shown")
     return facts + ([f"filter: {poses.filter}"] if poses.filter else [])
 
 

@@ -101,6 +101,15 @@ const motion = {
     return known.length ? [Math.min(...known), Math.max(...known)] : null;
   },
 
+  // Whether videos of these shapes (width over height) are larger side by side than one above the other.
+  besides(shapes, width, height) {
+    const sum = shapes.reduce((total, shape) => total + shape, 0);
+    const inverse = shapes.reduce((total, shape) => total + 1 / shape, 0);
+    const high = Math.min(height, width / sum);
+    const wide = Math.min(width, height / inverse);
+    return shapes.length < 2 || high * high * sum >= wide * wide * inverse;
+  },
+
   // A point seen by a simple camera that looks at `target`: [x, y] px from the middle of the picture, and its depth.
   project(point, { yaw, pitch, scale, target }) {
     const [x, y, z] = point.map((value, i) => value - target[i]);

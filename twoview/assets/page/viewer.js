@@ -181,21 +181,21 @@ function placeVideos() {
   const sum = shapes.reduce((total, shape) => total + shape, 0);
   const stacked = 1 / shapes.reduce((total, shape) => total + 1 / shape, 0); // width per height, one above the other
   const narrow = width < 800;
-  const row = narrow || shapes.length < 2 || (sum < 1.6 && sum > stacked);
-  const aspect = row ? sum : stacked;
   const share = shapes.length ? 0.6 : 0;
+  const row = narrow || motion.besides(shapes, share * width, tallest);
+  const aspect = row ? sum : stacked;
   const height = shapes.length ? Math.max(320, Math.min(tallest, (share * width) / aspect)) : tallest;
   $("videos").classList.toggle("row", row);
   if (narrow) {
     pictures.style.height = "";
     $("videos").style.width = "";
-    $("videos").style.height = `${Math.min(0.42 * window.innerHeight, width / aspect)}px`;
+    $("videos").style.height = `${Math.min(0.34 * window.innerHeight, width / aspect)}px`;
   } else {
     pictures.style.height = `${height}px`;
     $("videos").style.width = shapes.length ? `${Math.min(share * width, height * aspect)}px` : "0";
     $("videos").style.height = "100%";
   }
-  videos.forEach((video, i) => { video.box.style.flexGrow = row ? shapes[i] : 1 / shapes[i]; });
+  videos.forEach((video, i) => { video.box.style.flexGrow = 10 * (row ? shapes[i] : 1 / shapes[i]); });
 }
 placeVideos();
 
@@ -747,11 +747,19 @@ for (const [side, spans] of Object.entries(content.contacts)) {
     mark.style.width = `${(100 * (to - from)) / (END - START)}%`;
   }
 }
-if (Object.values(content.contacts).some((spans) => spans.length)) legend("feet on the floor: bars below the slider");
-for (const [name, moment] of Object.entries(content.events)) {
+const stands = Object.values(content.contacts).some((spans) => spans.length);
+if (stands) legend("feet on the floor: bars below the slider");
+$("timeline").classList.toggle("both", stands && Object.keys(content.events).length > 0);
+let taken = -Infinity; // up to here there is a label, px
+for (const [name, moment] of Object.entries(content.events).sort((one, other) => one[1] - other[1])) {
   const share = (moment - START) / (END - START);
-  const mark = element("span", { textContent: name, className: share > 0.7 ? "flip" : "" }, $("marks"));
+  const mark = element("span", { textContent: name, title: name }, $("marks"));
   mark.style.left = `${100 * share}%`;
+  const [at, wide, all] = [share * $("marks").clientWidth, mark.offsetWidth, $("marks").clientWidth];
+  const flips = at + wide > all;
+  if ((flips ? at - wide : at) < taken + 4) mark.textContent = "\u00a0";
+  else taken = flips ? at : at + wide;
+  mark.classList.toggle("flip", flips);
 }
 
 document.addEventListener("keydown", (event) => {
