@@ -28,6 +28,7 @@ ORDER = [
     "command_settings",
     "skeleton",
     "poses",
+    "sigmas",
     "timeline",
     "takes",
     "storage",

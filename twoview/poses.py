@@ -187,6 +187,8 @@ class Poses3D:
     adapted_share (T,) float32  0 to 1: how much of each frame's answer is the adapted lifter's, and not the unadapted
                                 one's, where a gate decides it; else None
     filter  what smoothed the poses and filled their gaps, in words; "" where nothing did
+    sigma (T, J)    float32  standard deviation of each root-relative joint along an axis, in the poses' unit, before
+                             any filter; NaN where unknown, None where nothing is known
     world   where up, the floor and the athlete are, in camera axes; None where it is not known
     axes    "camera", or those of the world that `biomechanics.world.in_world` turned the poses to
     """
@@ -202,12 +204,17 @@ class Poses3D:
     filter: str = ""
     world: World | None = None
     axes: Axes = "camera"
+    sigma: Array | None = None
 
     def __post_init__(self) -> None:
         _freeze(self, "time", np.float64, (None,))
         if self.adapted_share is not None:
             _freeze(self, "adapted_share", np.float32, (len(self.time),))
         _freeze(self, "xyz", np.float32, (len(self.time), len(self.skeleton), 3))
+        if self.sigma is not None:
+            _freeze(self, "sigma", np.float32, (len(self.time), len(self.skeleton)))
+            if (self.sigma < 0).any() or np.isinf(self.sigma).any():
+                raise ValueError("Poses3D.sigma: expected standard deviations of 0 or more")
         _check_time(self.time, "Poses3D")
         if np.isinf(self.xyz).any():
             raise ValueError("Poses3D.xyz: a position is infinite")
@@ -228,7 +235,8 @@ class Poses3D:
         keep = (self.time >= start) & (self.time <= end)
         adapted = None if self.adapted_share is None else self.adapted_share[keep]
         world = None if self.world is None else self.world.pick(keep)
-        return replace(self, xyz=self.xyz[keep], time=self.time[keep], adapted_share=adapted, world=world)
+        sigma = None if self.sigma is None else self.sigma[keep]
+        return replace(self, xyz=self.xyz[keep], time=self.time[keep], adapted_share=adapted, world=world, sigma=sigma)
 
     def at(self, time: Array, *, max_gap: float = MAX_GAP_S) -> Poses3D:
         """Interpolated to other times (S,), NaN outside the poses' time and over gaps longer than `max_gap` seconds."""
@@ -236,8 +244,10 @@ class Poses3D:
         seen = np.isfinite(self.xyz).all(axis=-1)
         adapted = None if self.adapted_share is None else np.interp(time, self.time, self.adapted_share)
         world = None if self.world is None else self.world.at(self.time, time, max_gap=max_gap)
-        xyz = _interpolate(self.time, self.xyz, seen, time, max_gap)
-        return replace(self, xyz=xyz, time=time, adapted_share=adapted, world=world)
+        xyz, sigma = _interpolate(self.time, self.xyz, seen, time, max_gap), None
+        if self.sigma is not None:
+            sigma = _interpolate(self.time, self.sigma[..., None], np.isfinite(self.sigma), time, max_gap)[..., 0]
+        return replace(self, xyz=xyz, time=time, adapted_share=adapted, world=world, sigma=sigma)
 
 
 def _interpolate(old: Array, values: Array, seen: Array, new: Array, max_gap: float) -> Array:

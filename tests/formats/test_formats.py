@@ -10,6 +10,7 @@ import ezc3d
 import numpy as np
 import pandas as pd
 import pytest
+import xarray
 from scenes import swinging_person
 
 from twoview.formats import FORMATS, notes, write
@@ -114,6 +115,22 @@ def test_pandas_reads_csv_and_numpy_the_arrays(tmp_path, poses):
         assert np.array_equal(file["xyz"], poses.xyz, equal_nan=True)
         assert np.array_equal(file["time"], poses.time)
         assert json.loads(str(file["header"]))["unit"] == "m"
+
+
+def test_sigmas_are_in_files_that_can_hold_them(tmp_path, poses):
+    sigma = np.random.default_rng(0).uniform(0.01, 0.1, poses.xyz.shape[:2])
+    sigma[4, 2] = np.nan
+    known = replace(poses, sigma=sigma)
+    table = pd.read_csv(write(known, tmp_path / "a.csv"))
+    assert table["sigma_m"].to_numpy().reshape(sigma.shape) == pytest.approx(sigma, abs=1e-5, nan_ok=True)
+    content = json.loads(write(known, tmp_path / "a.json").read_text())
+    assert np.array(content["sigma"], float) == pytest.approx(sigma, abs=1e-5, nan_ok=True)
+    data = xarray.load_dataset(write(known, tmp_path / "a.nc"), engine="scipy")
+    assert data["sigma"].dims == ("time", "keypoints", "individuals")
+    assert data["sigma"].values[..., 0] == pytest.approx(sigma, abs=1e-7, nan_ok=True)
+    records.save(tmp_path / "a.npz", known)
+    assert np.array_equal(records.load(tmp_path / "a.npz").sigma, known.sigma, equal_nan=True)
+    assert "sigma" not in pd.read_csv(write(poses, tmp_path / "b.csv")).columns.str.cat()
 
 
 def test_json_names_its_unit_and_joints(tmp_path, poses):

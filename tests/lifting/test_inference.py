@@ -204,6 +204,24 @@ def test_meters_follow_the_height():
     assert stature(np.linalg.norm(bones, axis=-1)).mean() == pytest.approx(1.8, rel=0.01)
 
 
+def test_a_sigma_follows_the_score_the_windows_and_the_height():
+    def sigma(poses=None, lifter=None, **config):
+        return infer(poses or walker(40), model(lifter), config=InferConfig(**config)).sigma[:, 1:]
+
+    vague = replace(walker(40), score=np.full((40, 17), 0.3))
+    assert (sigma(vague) > sigma()).all()
+    assert np.median(sigma(lifter=Depth(wobble=0.5))[5:-5]) > 1.05 * np.median(sigma()[5:-5])
+    assert sigma(height_m=1.8) == pytest.approx(2 * sigma(height_m=0.9), rel=1e-5)
+    assert 0.02 < np.median(sigma(height_m=1.75)) < 0.2
+    assert np.isfinite(sigma(flip=False)).all()
+
+
+def test_unknown_frames_have_no_sigma():
+    found = lift(model(), hidden(walker(60), slice(20, 40)))
+    assert np.array_equal(np.isnan(found.sigma).all(axis=1), np.isnan(found.xyz).all(axis=(1, 2)))
+    assert np.isnan(found.sigma).any()
+
+
 @pytest.mark.parametrize("swing", ["take1", "test2"])
 def test_the_right_height_gives_the_true_meters(swing):
     """Exact poses of unknown scale of a rendered person, 1.81 m tall, whose joints are those of COCO detections."""

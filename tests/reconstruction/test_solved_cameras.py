@@ -117,6 +117,6 @@ def test_reprojected_joints_lie_where_the_view_sees_them(found):
         camera = found.cameras[view]
         from_center = project(found.points[view], camera.focal_px)
         assert flat.xy == pytest.approx(from_center + np.array([960, 540]), abs=1e-2)
-    doubtful = replace(found, sigma=np.where(np.arange(17) == 16, 1.0, found.sigma))
+    doubtful = replace(found, random_sigma=np.where(np.arange(17) == 16, 1.0, found.random_sigma))
     assert (doubtful.reprojected(found.views[0]).score[:, 16] < 0.3).all()
     assert (doubtful.reprojected(found.views[0]).score[:, :16] == 1).all()

@@ -160,7 +160,7 @@ def test_unreliable_frames_are_nan_and_warned_about():
     assert np.isnan(found.poses("a").xyz[28:38]).all()
     assert np.isfinite(found.poses("a").xyz[:15]).all()
     assert any("reliably" in warning for warning in found.warnings)
-    doubt = np.median(found.sigma[:, 1:], axis=1)
+    doubt = np.median(found.random_sigma[:, 1:], axis=1)
     assert ((doubt > 0.08) & (doubt < 0.16)).any()
     assert found.reliable.tolist() == (doubt < 0.08).tolist()
 

@@ -150,7 +150,7 @@ def test_only_training_takes_become_pseudo_labels_and_weights_fall_with_sigma():
     some = pseudo_labels(grids, found, spans(clips["take0"]), SMALL)
     both = pseudo_labels(grids, found, spans([*clips["take0"], *clips["take1"]]), SMALL)
     assert 0 < len(some) < len(both)
-    vague = [replace(f, sigma=f.sigma + SMALL.sigma_m) for f in found]
+    vague = [replace(f, random_sigma=f.random_sigma + SMALL.sigma_m) for f in found]
     assert pseudo_labels(grids, vague, spans(clips["take0"]), SMALL).weight.max() <= 0.5
     lost = [replace(f, reliable=np.zeros_like(f.reliable)) for f in found]
     assert pseudo_labels(grids, lost, spans(clips["take0"]), SMALL).weight.max() == 0

@@ -61,6 +61,11 @@ def write_netcdf(poses: Poses3D, path: Path) -> None:
         position.long_name = IN_WORDS[poses.axes].encode()
         confidence = file.createVariable("confidence", "f4", ("time", "keypoints", "individuals"))
         confidence[:] = np.full((len(poses), len(poses.skeleton), 1), np.nan)
+        if poses.sigma is not None:
+            sigma = file.createVariable("sigma", "f4", ("time", "keypoints", "individuals"))
+            sigma[:] = poses.sigma[..., None]
+            sigma.units = poses.unit.encode()
+            sigma.long_name = b"standard deviation of a joint along an axis, relative to the root joint"
         file.ds_type, file.time_unit, file.source_software = b"poses", b"seconds", b"twoview"
         file.source_model, file.view = poses.source.made_by.encode(), poses.view.encode()
         with suppress(FormatError):  # frames too far apart for one rate

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ from twoview.lifting.model import Model
 from twoview.machine import keep_memory
 from twoview.poses import Poses2D, Poses3D, Source
 from twoview.progress import OnProgress, Progress, report
-from twoview.skeleton import H36M17, stature
+from twoview.sigmas import lifted_sigma
+from twoview.skeleton import H36M17, STATURE_M, stature
 from twoview.storage import records
 
 MIN_SEEN = 5  # joints of 17 that a frame must show to be lifted: training never had fewer
@@ -106,9 +107,19 @@ def _answers(
     gap = max(config.max_gap_s, 1.5 * frame_s, 1.5 / model.rate_hz)
     even = flat.at(grid, max_gap=gap)
     cuts = list(windows(len(grid), sequences, model.clip_length))
-    xyz, share = _blend(model, even, cuts, config, undo=undo, on_progress=on_progress)
-    xyz[(even.score > 0).sum(axis=1) < MIN_SEEN] = np.nan
-    return Poses3D(xyz, grid, adapted_share=share).at(flat.time, max_gap=gap)
+    made = _blend(model, even, cuts, config, undo=undo, on_progress=on_progress)
+    xyz = np.where(((even.score > 0).sum(axis=1) < MIN_SEEN)[:, None, None], np.nan, made.xyz)
+    sigma = _sigma(xyz, made, even.score) if undo is to_camera else None
+    return Poses3D(xyz, grid, adapted_share=made.share, sigma=sigma).at(flat.time, max_gap=gap)
+
+
+def _sigma(xyz: Array, made: _Blended, score: Array) -> Array:
+    """Sigma (T, J) of poses xyz (T, J, 3) in screen units, from what `lifted_sigma` knows of a body of common size."""
+    with np.errstate(invalid="ignore"):
+        bones = np.stack([xyz[:, child] - xyz[:, parent] for parent, child in H36M17.bones], axis=1)
+        meter = (stature(np.linalg.norm(bones, axis=-1)) / STATURE_M)[:, None]  # in screen units
+        flip = None if made.flip is None else made.flip / meter
+        return lifted_sigma(H36M17, score=score, window=made.window / meter, flip=flip) * meter
 
 
 def interleave(frame_s: float, rate_hz: float) -> int:
@@ -130,6 +141,22 @@ def windows(frames: int, sequences: int, length: int) -> Iterator[Array]:
             yield own[start : start + size]
 
 
+@dataclass(frozen=True, eq=False)
+class _Blended:
+    """What all windows together answer. T frames, J joints.
+
+    xyz     (T, J, 3)  weighted mean; NaN without a window
+    share   (T,)       of the adapted lifter, where a gate decides it
+    window  (T, J)     standard deviation of the windows' answers, as a distance in 3D
+    flip    (T, J)     half the distance of the answers to the picture and to its mirror image; None: not asked
+    """
+
+    xyz: Array
+    share: Array | None
+    window: Array
+    flip: Array | None
+
+
 def _blend(
     model: Model,
     poses: Poses2D,
@@ -138,12 +165,10 @@ def _blend(
     *,
     undo: Callable[[Tensor, Framing], Tensor],
     on_progress: OnProgress | None,
-) -> tuple[Array, Array | None]:
-    """Weighted mean (T, J, 3) of all lifted windows, and of the adapted lifter's share (T,) where a gate decides it.
-
-    A window's weight falls to 0 at its ends. NaN, and a share of 0, without a window.
-    """
+) -> _Blended:
+    """All lifted windows as one. A window's weight falls to 0 at its ends."""
     total, shares = np.zeros((len(poses), len(H36M17), 3)), np.zeros(len(poses))
+    squares, flips = np.zeros_like(total), np.zeros((len(poses), len(H36M17)))
     weight = np.zeros((len(poses), 1, 1))
     gate = isinstance(model.lifter, GatedLifter)
     lifter = model.lifter.parts if isinstance(model.lifter, GatedLifter) else model.lifter
@@ -152,18 +177,28 @@ def _blend(
     done = 0
     for batch in _batches(seen):
         at = np.stack(batch)
-        answer, share, framing = _lift_windows(model, lifter, poses, at, config)
-        lifted = undo(answer, framing).cpu().numpy()
+        answers, share, framing = _lift_windows(model, lifter, poses, at, config)
+        lifted = undo(sum(answers[1:], answers[0]) / len(answers), framing).cpu().numpy()
+        apart = np.zeros(lifted.shape[:-1])
+        if len(answers) == 2:
+            one, other = (undo(answer, framing) for answer in answers)
+            apart = ((one - other).norm(dim=-1) / 2).cpu().numpy()
         fade = np.sin(np.pi * (np.arange(at.shape[1]) + 0.5) / at.shape[1])[:, None, None] ** 2
-        for cut, xyz, own in zip(batch, lifted, share.cpu().numpy(), strict=True):
+        for cut, xyz, far, own in zip(batch, lifted, apart, share.cpu().numpy(), strict=True):
             total[cut] += fade * xyz
+            squares[cut] += fade * xyz.astype(np.float64) ** 2
+            flips[cut] += fade[..., 0] * far**2
             shares[cut] += fade[:, 0, 0] * own
             weight[cut] += fade
         done += len(batch)
         report(on_progress, Progress("lift", done, len(seen), "windows"))
-    with np.errstate(invalid="ignore"):
-        found = np.where(weight > 0, total / weight, np.nan)
-    return found, shares / np.maximum(weight[:, 0, 0], 1e-12) if gate else None
+    every = np.maximum(weight, 1e-12)
+    mean = total / every
+    spread = np.sqrt(np.maximum(squares / every - mean**2, 0).sum(axis=-1))
+    return _Blended(
+        np.where(weight > 0, mean, np.nan), shares / every[:, 0, 0] if gate else None, spread,
+        np.sqrt(flips / every[..., 0]) if config.flip else None,
+    )  # fmt: skip
 
 
 def _batches(cuts: Sequence[Array]) -> Iterator[list[Array]]:
@@ -180,9 +215,10 @@ def _batches(cuts: Sequence[Array]) -> Iterator[list[Array]]:
 @torch.inference_mode()
 def _lift_windows(
     model: Model, lifter: Callable[[Tensor], Any], poses: Poses2D, at: Array, config: InferConfig
-) -> tuple[Tensor, Tensor, Framing]:
-    """The lifter's answer (B, T, J, 3) to the poses' windows, by frame numbers at (B, T), and their frame.
+) -> tuple[list[Tensor], Tensor, Framing]:
+    """The lifter's answers (B, T, J, 3) to the poses' windows, by frame numbers at (B, T), and their frame.
 
+    With `config.flip` there are two: to the pictures, and to their mirror images, mirrored back.
     Between them the adapted lifter's share (B, T) where `lifter` is a gate's, else ones.
     """
     flat = torch.from_numpy(np.nan_to_num(poses.xy[at])).to(model.device)
@@ -202,10 +238,11 @@ def _lift_windows(
 
     with half:
         answer, share = lifted(x)
+        answers = [answer]
         if config.flip:
             other, other_share = lifted(mirror(x))
-            answer, share = (answer + mirror(other)) / 2, (share + other_share) / 2
-    return answer.float(), share.float(), framing
+            answers, share = [answer, mirror(other)], (share + other_share) / 2
+    return [answer.float() for answer in answers], share.float(), framing
 
 
 def in_meters(poses: Poses3D, height_m: float) -> Poses3D:
@@ -220,4 +257,6 @@ def in_meters(poses: Poses3D, height_m: float) -> Poses3D:
     for index in np.flatnonzero(known):
         near = known & (np.abs(poses.time - poses.time[index]) <= STEADY_S / 2)
         size[index] = tall[near].mean()
-    return replace(poses, xyz=poses.xyz * (height_m / size)[:, None, None], unit="m")
+    meters = (height_m / size)[:, None]
+    sigma = None if poses.sigma is None else poses.sigma * meters
+    return replace(poses, xyz=poses.xyz * meters[..., None], unit="m", sigma=sigma)

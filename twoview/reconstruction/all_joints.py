@@ -16,6 +16,7 @@ from twoview.config import TriangulateConfig
 from twoview.poses import Poses2D, Poses3D
 from twoview.reconstruction.self_calibration import delayed
 from twoview.reconstruction.triangulation import Triangulation
+from twoview.sigmas import constant_sigma
 from twoview.skeleton import BODY_M, H36M17, STATURE_M, Skeleton, single_joints, swap_sides
 from twoview.takes import Take
 
@@ -28,7 +29,7 @@ class AllJoints:
     """A take in 3D with the joints of its detector. S frames as those of the triangulation, J joints.
 
     points  view -> (S, J, 3) m  camera axes, the camera at 0; NaN where fewer than two views see a joint
-    sigma   (S, J) m             standard deviation, mean of the three axes; NaN as well
+    sigma   (S, J) m             standard deviation along an axis, as `Triangulation.sigma`; NaN as well
     """
 
     found: Triangulation
@@ -38,7 +39,7 @@ class AllJoints:
 
     def poses(self, view: str) -> Poses3D:
         """As `Triangulation.poses`, with these joints: root-relative, unreliable frames NaN."""
-        return self.found.in_unit(self.points[view], view, self.skeleton)
+        return self.found.in_unit(self.points[view], view, self.skeleton, sigma=self.sigma)
 
     def sigma_of(self, view: str) -> Array:
         """Sigma (S, J) in the unit of `poses(view)`."""
@@ -69,7 +70,8 @@ def all_joints(take: Take, found: Triangulation, *, config: TriangulateConfig | 
         own[:, theirs] = found.points[view][:, ours]
         points[view] = own
     whole = np.full((len(found.time), len(skeleton)), np.nan)
-    whole[:, theirs], whole[:, others] = found.sigma[:, ours], sigma[:, others]
+    usual = constant_sigma(skeleton) * float(found.bones_m.sum()) / BODY_M
+    whole[:, theirs], whole[:, others] = found.sigma[:, ours], np.hypot(sigma, usual)[:, others]
     return AllJoints(found, skeleton, points, whole)
 
 

@@ -24,6 +24,7 @@ from twoview.reconstruction.bundle_adjustment import Noise
 from twoview.reconstruction.focal_lengths import KnownFocal, known_focals, start_of
 from twoview.reconstruction.self_calibration import Solution, TakeArrays, solve
 from twoview.reconstruction.solved_cameras import SolvedCamera
+from twoview.sigmas import constant_sigma
 from twoview.skeleton import BODY_M, H36M17, Skeleton, stature
 from twoview.takes import ResampledTake, Take, resample
 
@@ -52,7 +53,10 @@ class Triangulation:
     time        (S,) s           session clock
     points      view -> (S, J, 3) m, camera axes, the camera at 0; meters if `height_m` was given, else of a body of
                                  common size (1.75 m)
-    sigma       (S, J) m         standard deviation of each root-relative joint, mean of the three axes
+    sigma       (S, J) m         standard deviation of each root-relative joint along an axis: the part below, and the
+                                 detector's usual constant errors (`twoview.sigmas`)
+    random_sigma  (S, J) m       the part of sigma that frames, views and cameras explain; frames are reliable, and
+                                 joints count in training, by it
     reliable    (S,) bool        frames that are accurate enough to use
     swapped     view -> (S, 2)   frames whose left and right legs, or arms, were swapped by the detector
     focal_px    view -> px       estimated; only roughly right
@@ -72,6 +76,7 @@ class Triangulation:
     size: Mapping[str, tuple[int, int]]
     points: Mapping[str, Array]
     sigma: Array
+    random_sigma: Array
     reliable: Array
     swapped: Mapping[str, Array]
     focal_px: Mapping[str, float]
@@ -95,7 +100,7 @@ class Triangulation:
 
         In screen units unless the athlete's height was given, and then root-relative only.
         """
-        return self.in_unit(self.points[view], view, origin=origin)
+        return self.in_unit(self.points[view], view, sigma=self.sigma, origin=origin)
 
     def placed(self) -> Poses3D:
         """Where the athlete is, in the first view's camera axes and on the session clock, with the camera at 0.
@@ -107,9 +112,18 @@ class Triangulation:
         return Poses3D(points, self.time, H36M17, "camera", self.unit, first)
 
     def in_unit(
-        self, points: Array, view: str, skeleton: Skeleton = H36M17, *, origin: Literal["root", "camera"] = "root"
+        self,
+        points: Array,
+        view: str,
+        skeleton: Skeleton = H36M17,
+        *,
+        sigma: Array,
+        origin: Literal["root", "camera"] = "root",
     ) -> Poses3D:
-        """Points (S, J, 3) m in a view's camera axes, of any skeleton, as `poses` gives those of the triangulation."""
+        """Points (S, J, 3) m in a view's camera axes, of any skeleton, as `poses` gives those of the triangulation.
+
+        sigma  (S, J) m, theirs
+        """
         points = np.where(self.reliable[:, None, None], points, np.nan)
         if self.unit == "m":
             xyz = points if origin == "camera" else points - points[:, [skeleton.root]]
@@ -117,7 +131,8 @@ class Triangulation:
             raise ValueError("Triangulation.poses: origin='camera' needs meters; triangulate with the athlete's height")
         else:
             xyz = (points - points[:, [skeleton.root]]) * self._per_meter(view)[..., None]
-        return Poses3D(xyz, self.view_time[view], skeleton, origin, self.unit, view)
+        own = self.sigma_in_unit(sigma, view)
+        return Poses3D(xyz, self.view_time[view], skeleton, origin, self.unit, view, sigma=own)
 
     def reprojected(self, view: str) -> Poses2D:
         """Where the 3D lies in a view's picture, on that view's own clock, to compare with what is seen there.
@@ -126,7 +141,7 @@ class Triangulation:
         """
         xy = project(self.points[view], self.focal_px[view]) + self.cameras[view].principal_point_px
         limit = UNRELIABLE_M * float(self.bones_m.sum()) / BODY_M
-        sure = (self.sigma < limit) & self.reliable[:, None]
+        sure = (self.random_sigma < limit) & self.reliable[:, None]
         return Poses2D(xy, np.where(sure, 1.0, DOUBTFUL), self.view_time[view], H36M17, self.size[view], view=view)
 
     def sigma_of(self, view: str) -> Array:
@@ -272,8 +287,9 @@ def _triangulation(grid: ResampledTake, solution: Solution, start: Array, config
     with np.errstate(all="ignore"):
         residual = np.array([np.nanmedian(r) if np.isfinite(r).any() else np.nan for r in solution.residual])
     scale = config.height_m / float(stature(solution.bones)) if config.height_m else 1.0
-    sigma = solution.sigma * scale
-    reliable = (np.median(sigma[:, 1:], axis=1) < UNRELIABLE_M * scale) & (grid.score > 0).any(axis=(0, 2))
+    random = solution.sigma * scale
+    sigma = np.hypot(random, constant_sigma(H36M17) * scale)
+    reliable = (np.median(random[:, 1:], axis=1) < UNRELIABLE_M * scale) & (grid.score > 0).any(axis=(0, 2))
 
     window, clocks = round(config.moving_s * grid.rate), grid.take.sync.clocks
     start_s = grid.time[np.arange(len(solution.rotation)) * window]
@@ -298,7 +314,7 @@ def _triangulation(grid: ResampledTake, solution: Solution, start: Array, config
         take=grid.take.name, time=grid.time, view_time=grid.view_time,
         size={view: camera.size for view, camera in cameras.items()},
         points={view: solution.joints[v] * scale for v, view in enumerate(views)},
-        sigma=sigma, reliable=reliable,
+        sigma=sigma, random_sigma=random, reliable=reliable,
         swapped={view: solution.swapped[v] for v, view in enumerate(views)},
         focal_px=by_view(solution.focal), angle_deg=by_view(angle), turned_deg=by_view(solution.turned_deg.max(axis=0)),
         delay_s=by_view(delay), residual=by_view(residual), lifter_mm=by_view(apart),

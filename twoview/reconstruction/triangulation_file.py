@@ -17,7 +17,7 @@ from twoview.storage import records
 FORMAT = "triangulation"
 _PER_VIEW = ("focal_px", "angle_deg", "turned_deg", "delay_s", "residual", "lifter_mm")  # numbers; NaN is null
 _STACKED = ("view_time", "points", "swapped")  # arrays by view, one after the other
-_PLAIN = ("time", "sigma", "reliable", "bones_m")
+_PLAIN = ("time", "sigma", "random_sigma", "reliable", "bones_m")
 
 
 def save_triangulation(path: Path | str, found: Triangulation, head: records.Header, *, height_m: float) -> None:
@@ -50,7 +50,8 @@ def _triangulation(head: records.Header, arrays: Mapping[str, Array]) -> Triangu
     cameras = cameras_from_json(head["cameras"])
     views, moments, joints = len(cameras), len(arrays["time"]), arrays["sigma"].shape[1]
     shapes = {
-        "time": (moments,), "sigma": (moments, joints), "reliable": (moments,), "bones_m": (joints - 1,),
+        "time": (moments,), "sigma": (moments, joints), "random_sigma": (moments, joints), "reliable": (moments,),
+        "bones_m": (joints - 1,),
         "view_time": (views, moments), "points": (views, moments, joints, 3), "swapped": (views, moments, 2),
     }  # fmt: skip
     for name, shape in shapes.items():

@@ -309,7 +309,7 @@ def save(
 ) -> None:
     """Write poses or a sync with a header that names its inputs and settings.
 
-    arrays   more of a Poses3D by name, such as sigmas, for those who read the file; `load` leaves them there
+    arrays   more of a Poses3D by name, such as reliable frames, for those who read the file; `load` leaves them there
     athlete  how the athlete of a Poses2D was chosen among several people, for the header
     """
     if isinstance(value, Poses2D):
@@ -326,6 +326,7 @@ def save(
         head = header("poses3d", inputs=inputs, settings=settings, **more)
         known = {name: a.astype(np.float32) if a.dtype.kind == "f" else a for name, a in (arrays or {}).items()}
         known |= {} if value.adapted_share is None else {"adapted_share": value.adapted_share}
+        known |= {} if value.sigma is None else {"sigma": value.sigma}
         known |= {} if value.world is None else {f"world_{n}": getattr(value.world, n) for n in _WORLD_BY_FRAME}
         write_npz(path, head, {"xyz": value.xyz, "time": value.time, **known})
     elif isinstance(value, Sync):
@@ -432,7 +433,7 @@ def _poses3d(head: Header, arrays: dict[str, Array]) -> Poses3D:
     return Poses3D(
         arrays["xyz"], arrays["time"], skeleton(head["skeleton"]), **more,
         adapted_share=arrays.get("adapted_share"), filter=str(head.get("filter", "")), world=_world(head, arrays),
-        axes=head.get("axes", "camera"),
+        axes=head.get("axes", "camera"), sigma=arrays.get("sigma"),
     )  # fmt: skip
 
 

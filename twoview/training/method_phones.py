@@ -386,7 +386,7 @@ def pseudo_labels(
         inside = np.flatnonzero((grid.time >= first - 1e-6) & (grid.time <= last + 1e-6))
         if len(inside) < length:
             continue
-        weight = result.reliable[:, None] / (1 + (result.sigma / config.sigma_m) ** 2)
+        weight = result.reliable[:, None] / (1 + (result.random_sigma / config.sigma_m) ** 2)
         starts = np.unique([*range(inside[0], inside[-1] + 1 - length, max(length // 2, 1)), inside[-1] + 1 - length])
         frames = starts[:, None] + np.arange(length)
         for v, view in enumerate(grid.views):

@@ -243,7 +243,6 @@ class _Folder:
                     (self.path / f"{view}{suffix}").unlink(missing_ok=True)
                 (self.path / THE_PAGE).unlink(missing_ok=True)
                 arrays = {
-                    "sigma": result.sigma_of(view),
                     "reliable": result.reliable,
                     "swapped": result.swapped[view],
                 }
@@ -266,7 +265,7 @@ class _Folder:
             return
         for view in stale:
             poses = filter_poses(more.poses(view), filter)
-            arrays = {"sigma": more.sigma_of(view), "reliable": result.reliable}
+            arrays = {"reliable": result.reliable}
             path = self.path / ALL / f"{view}.npz"
             records.save(path, poses, inputs=wanted["inputs"], settings=settings, arrays=arrays)
 
