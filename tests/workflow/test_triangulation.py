@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 
+import ezc3d
 import numpy as np
 import pytest
 from bodies import moving_body, two_views
@@ -265,12 +266,23 @@ def test_all_joints_of_the_detector_are_written_where_it_has_more(session, start
     with np.load(path) as file:
         assert file["sigma"].shape == poses.xyz.shape[:2]
         assert np.array_equal(file["reliable"], made.result.reliable)
+    (made,) = solve(session, start, takes=["t1"], formats=["csv", "trc", "c3d"])
+    table = made.files["all_joints/b.csv"].read_text().splitlines()
+    assert len(table) == 1 + 26 * len(poses)
+    assert table[0].endswith("sigma_m")
+    assert "RSmallToe" in made.files["all_joints/b.trc"].read_text()
+    points = ezc3d.c3d(str(made.files["all_joints/b.c3d"]))
+    assert points["parameters"]["POINT"]["USED"]["value"][0] == 26
+    assert np.nanmax(np.ptp(points["data"]["points"][:3], axis=2)) > 0.01
     before = contents(session)
     path.write_bytes(path.read_bytes()[:1000])
     solve(session, start, takes=["t1"])
     assert contents(session) == before
     (made,) = solve(session, start, takes=["t1"], filter=FilterConfig(kind="butterworth", cutoff_hz=2.0))
     assert records.load(path).filter.startswith("butterworth")
+    smooth = (path.parent / "b.csv").read_text().splitlines()
+    assert len(smooth) == len(table)  # asked for before, and made again from the new poses
+    assert smooth != table
 
 
 def test_videos_that_cannot_be_drawn_cost_the_pictures_alone(session, start):

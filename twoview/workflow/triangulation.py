@@ -132,9 +132,11 @@ def triangulate_session(
                 folder.save(fresh[take.name], config.height_m)
             result = fresh.get(take.name) or current[take.name]
             poses = folder.write_poses(result, filter or FilterConfig(), world)
-            folder.write_all_joints(take, result, filter or FilterConfig(), config)
+            more = folder.write_all_joints(
+                take, result, poses, filter=filter or FilterConfig(), config=config, world=world
+            )
             folder.write_cameras(result, config.height_m)
-            folder.write_formats(poses, formats, world)
+            folder.write_formats({**poses, **more}, formats, world)
             missing = folder.draw(result, poses, on_progress) if picture else []
             if picture or PAGE in formats or THE_PAGE in folder.made:
                 folder.write_page(result, poses, filter or FilterConfig(), on_progress)
@@ -236,7 +238,8 @@ class _Folder:
         for view, own in poses.items():
             path = self.path / f"{view}.npz"
             if not _is_current(path, wanted):
-                for ending in (*FORMATS, "mp4", "png"):  # they would show other poses
+                self._remove_formats(view)  # they would show other poses
+                for ending in ("mp4", "png"):
                     if f"{view}.{ending}" in self.made:
                         (self.path / f"{view}.{ending}").unlink(missing_ok=True)
                 for suffix in ANGLE_FILES:
@@ -250,24 +253,43 @@ class _Folder:
         return poses
 
     def write_all_joints(
-        self, take: Take, result: Triangulation, filter: FilterConfig, config: TriangulateConfig
-    ) -> None:
-        """Write the poses with all joints of the detector where they are not up to date, if it gives more."""
+        self,
+        take: Take,
+        result: Triangulation,
+        poses: Mapping[str, Poses3D],
+        *,
+        filter: FilterConfig,
+        config: TriangulateConfig,
+        world: WorldConfig,
+    ) -> dict[str, Poses3D]:
+        """Write the poses with all joints of the detector where they are not up to date, if it gives more.
+
+        poses  those of the lifter's joints, whose world is that of all
+
+        Returns name in this folder, without a suffix -> poses.
+        """
         from twoview.reconstruction.all_joints import all_joints, has_more
 
         if not has_more(take):
-            return
-        settings = self._settings(filter)
+            return {}
+        settings = {**self._settings(filter), "world": shaping(world)}
         wanted = records.header("poses3d", inputs=self.head["inputs"], settings=settings)
-        stale = [view for view in result.views if not _is_current(self.path / ALL / f"{view}.npz", wanted)]
+        paths = {view: self.path / ALL / f"{view}.npz" for view in result.views}
+        stale = [view for view, path in paths.items() if not _is_current(path, wanted)]
         more = all_joints(take, result, config=config) if stale else None
-        if more is None:
-            return
-        for view in stale:
-            poses = filter_poses(more.poses(view), filter)
+        for view in stale if more is not None else ():
+            assert more is not None
+            own = replace(filter_poses(more.poses(view), filter), world=poses[view].world)
+            self._remove_formats(f"{ALL}/{view}")
             arrays = {"reliable": result.reliable}
-            path = self.path / ALL / f"{view}.npz"
-            records.save(path, poses, inputs=wanted["inputs"], settings=settings, arrays=arrays)
+            records.save(paths[view], own, inputs=wanted["inputs"], settings=settings, arrays=arrays)
+        return {f"{ALL}/{view}": records.load_as(path, Poses3D) for view, path in paths.items() if path.exists()}
+
+    def _remove_formats(self, name: str) -> None:
+        """Remove the files that were made from a name's poses, which are replaced; `write_formats` makes them again."""
+        for known in [f"{name}.{ending}" for ending in FORMATS if f"{name}.{ending}" in self.made]:
+            (self.path / known).unlink(missing_ok=True)
+            self.made[known] = f"removed {self.made[known].partition(' ')[2]}"
 
     def _settings(self, filter: FilterConfig) -> dict[str, Any]:
         return {**self.head["settings"], **({"filter": shaping(filter)} if filter.is_on else {})}
@@ -289,7 +311,10 @@ class _Folder:
                     temporary.write_bytes(content)
 
     def write_formats(self, poses: Mapping[str, Poses3D], formats: Sequence[str], world: WorldConfig) -> None:
-        """Write the formats asked for, and again those that were there and were made from other poses."""
+        """Write the formats asked for, and again those that were there and were made from other poses.
+
+        poses  name in this folder, without a suffix -> poses
+        """
         for view, own in poses.items():
             fingerprint = records.fingerprint(self.path / f"{view}.npz")
             for format in (name for name in FORMATS if name != PAGE):
@@ -365,7 +390,7 @@ class _Folder:
         names = [THE_PAGE, *(f"{view}.npz" for view in result.views)]
         names += [f"{view}.{format}" for view in result.views for format in formats]
         names += [f"{view}{suffix}" for view in result.views for suffix in (".mp4", ".png")]
-        names += [f"{ALL}/{view}.npz" for view in result.views]
+        names += [f"{ALL}/{view}.{ending}" for view in result.views for ending in ("npz", *formats)]
         names += [f"{SOLVED}/{name}" for name in ("cameras.json", *(f"{tool}.toml" for tool in TOMLS))]
         return {name: self.path / name for name in names if (self.path / name).exists()}
 
