@@ -161,7 +161,7 @@ def test_sets_of_every_section_that_a_command_reads():
 def test_what_no_stage_of_the_command_reads_is_refused_with_the_commands_that_do():
     with pytest.raises(ConfigError, match=r"`twoview infer` reads \[finetune\]") as error:
         resolve("infer", sets=["finetune.epochs=3"])
-    assert "read by twoview plan, twoview finetune, twoview reproduce" in error.value.hint
+    assert "read by twoview run, twoview plan, twoview finetune, twoview reproduce" in error.value.hint
     assert "infer reads [infer], [detect]" in error.value.hint
     unread = {"detect": "a,b are views, not files"}
     for given in ({"sets": ["detect.score=0.2"]}, {"flags": {"detect.detector": "movenet"}}):
@@ -240,7 +240,7 @@ def test_every_rule_of_framing_may_be_asked_for():
 
 def test_what_shapes_a_result():
     detect = set(SECTIONS["detect"].__dataclass_fields__)
-    assert detect - set(shaping(DetectConfig())) == {"device", "save_every_s", "sureness"}
+    assert detect - set(shaping(DetectConfig())) == {"check", "device", "save_every_s", "sureness"}
     config = FinetuneConfig()
     assert set(vars(config)) - set(shaping(config)) == {"device", "devices", "nodes", "tensorboard"}
     assert shaping(config)["phones"] == vars(config.phones)

@@ -538,6 +538,21 @@ class Settings:
 SECTIONS: dict[str, type[Checked]] = typing.get_type_hints(Settings)
 
 
+def _explained(kind: type) -> str:
+    """A docstring that explains every setting: default with unit, allowed values, meaning."""
+    lines = [kind.__doc__ or "", ""]
+    for entry in fields(kind):
+        about, value = entry.metadata, default(entry)
+        if not about.get("help"):
+            lines.append(f"    {entry.name}  a group of settings: {type(value).__name__}")
+            continue
+        unit = f" {about['unit']}" if about.get("unit") and isinstance(value, int | float) else ""
+        bounds = f"; {allowed(about)}" if allowed(about) else ""
+        lines.append(f"    {entry.name} = {value!r}{unit}{bounds}")
+        lines.append(f"        {about['help']}")
+    return "\n".join(lines)
+
+
 def to_plain(config: Any) -> dict[str, dict[str, Any]]:
     """The resolved config as sections that `--config` reads back."""
     section = next(name for name, kind in SECTIONS.items() if kind is type(config))
@@ -579,12 +594,18 @@ def checked(value: Any, hint: Any, about: Mapping[str, Any], where: str) -> Any:
     value = _typed(value, hint, where)
     low, high, choices = (about.get(key) for key in ("low", "high", "choices"))
     bad = choices is not None and value not in choices
+    hint_of = ""
     if bad and value in RENAMED:
         raise ConfigError(f"{where}: {value} is now {RENAMED[value]}")
     if isinstance(value, int | float):
         bad |= (low is not None and value < low) or (high is not None and value > high)
+        in_meters = [
+            value / factor for factor in (100, 1000) if about.get("unit") == "m" and value > (high or math.inf)
+        ]
+        likely = next((one for one in in_meters if low is None or low < one <= (high or 0)), None)
+        hint_of = "" if likely is None else f"it is in meters: {likely:g}?"
     if bad:
-        raise ConfigError(f"{where} should be {allowed(about)}, got {value!r}")
+        raise ConfigError(f"{where} should be {allowed(about)}, got {value!r}", hint=hint_of)
     return value
 
 
@@ -620,3 +641,7 @@ def type_name(hint: Any) -> str:
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     names = [(typing.get_origin(option) or option).__name__ for option in options]
     return " or ".join("None" if name == "NoneType" else name for name in names)
+
+
+for _kind in Checked.__subclasses__():
+    _kind.__doc__ = _explained(_kind)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy import ndarray as Array
 
+from twoview import plugins
 from twoview.config import AXES
+from twoview.errors import FormatError
 from twoview.skeleton import H36M17, HIPS_TOO_HIGH, HeadRule, Skeleton, to_h36m
 
 LARGEST_SIDE = 65_535  # px of a picture; more than any video has
@@ -85,6 +88,14 @@ class Poses2D:
 
     def __len__(self) -> int:
         return len(self.time)
+
+    def __repr__(self) -> str:
+        size = f"{self.size[0]} x {self.size[1]} px"
+        return f"Poses2D({_shown(self.view)}{len(self)} frames, {_span(self.time)}, {self.skeleton.name}, {size})"
+
+    def save(self, path: Path | str) -> Path:
+        """Write the poses to an `.npz` file that `twoview.load` and every command read."""
+        return _save(self, path)
 
     def between(self, start: float, end: float) -> Poses2D:
         """The frames with start <= time <= end, in seconds of this view's clock."""
@@ -230,6 +241,15 @@ class Poses3D:
     def __len__(self) -> int:
         return len(self.time)
 
+    def __repr__(self) -> str:
+        unit = "m" if self.unit == "m" else "screen units"
+        what = f"{self.skeleton.name}, {unit}, origin {self.origin}"
+        return f"Poses3D({_shown(self.view)}{len(self)} frames, {_span(self.time)}, {what})"
+
+    def save(self, path: Path | str) -> Path:
+        """Write the poses in the format that the suffix names: `.npz`, or one of `formats.FORMATS` such as `.trc`."""
+        return _save(self, path)
+
     def between(self, start: float, end: float) -> Poses3D:
         """The frames with start <= time <= end, in seconds of this view's clock."""
         keep = (self.time >= start) & (self.time <= end)
@@ -248,6 +268,20 @@ class Poses3D:
         if self.sigma is not None:
             sigma = _interpolate(self.time, self.sigma[..., None], np.isfinite(self.sigma), time, max_gap)[..., 0]
         return replace(self, xyz=xyz, time=time, adapted_share=adapted, world=world, sigma=sigma)
+
+
+def _shown(view: str) -> str:
+    return f"view {view!r}, " if view else ""
+
+
+def _span(time: Array) -> str:
+    return f"{time[0]:.2f} to {time[-1]:.2f} s" if len(time) else "no time"
+
+
+def _save(poses: Poses2D | Poses3D, path: Path | str) -> Path:
+    """Write poses by the suffix; formats come later in the order of imports, and are loaded when they are needed."""
+    written: Path = plugins.load("twoview.formats:save", "writer of poses", FormatError)(poses, path)
+    return written
 
 
 def _interpolate(old: Array, values: Array, seen: Array, new: Array, max_gap: float) -> Array:

@@ -31,6 +31,9 @@ class Take:
     focal: Mapping[str, float] | None = None
     focal_mm: Mapping[str, float] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"Take({self.name!r}, views {', '.join(self.views)}, {self.sync!r})"
+
     @property
     def views(self) -> tuple[str, ...]:
         """Names of the views."""

@@ -127,6 +127,10 @@ class Sync:
         if self.reference not in self.clocks:
             raise ValueError(f"Sync: reference {self.reference!r} is not among the views {sorted(self.clocks)}")
 
+    def __repr__(self) -> str:
+        others = ", ".join(f"{view} began {self.clocks[view].offset_s:+.4f} s" for view in self.views[1:])
+        return f"Sync(by {self.method}, reference {self.reference}{', ' if others else ''}{others})"
+
     @property
     def views(self) -> tuple[str, ...]:
         """Names of the views, the reference first."""

@@ -549,6 +549,18 @@ def infer_where_and_how(place, _):
     place.refused("infer", "short/b.mp4", *MARKERS, "--session", "other", "--device", "tpu", because="tpu")
 
 
+@tries("infer", "--force")
+def infer_over_what_is_there(place, _):
+    words = ("infer", "short/flat.npz", "--model", "start.pt", "--out", "mine", "--format", "csv")
+    place.path("mine.csv").write_text("mine")
+    place.refused(*words, because="holds mine.csv, and not from short/flat.npz")
+    assert place.path("mine.csv").read_text() == "mine"
+    place(*words, "--force")
+    assert place.path("mine.csv").read_text() != "mine"
+    place(*words, "--filter", "butterworth", "--set", "filter.cutoff_hz=4")  # its own results
+    place.refused("infer", "short/a.mp4", *words[2:], *MARKERS, because="--force")
+
+
 @tries("infer", "--axes", "--level", "--camera")
 def infer_in_axes(place, monkeypatch):
     given = spy(monkeypatch, "twoview.workflow.inference.infer_file")

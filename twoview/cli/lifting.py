@@ -70,6 +70,9 @@ def infer(
     detector: Detector = None,
     person: Person = None,
     device: Annotated[str | None, flag("infer.device")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace files at --out that are no results of these videos.")
+    ] = False,
     session: SessionFolder = DEFAULT_SESSION,
     config: Annotated[Path | None, config_file("infer")] = None,
     sets: Annotated[list[str] | None, set_option("infer")] = None,
@@ -95,6 +98,7 @@ def infer(
         "session": session, "config": settings.infer, "detect_config": settings.detect, "filter": settings.filter,
         "world": settings.world,
         "formats": names(format) or (), "picture": picture, "compare": compare, "trust": trust or (),
+        "force": force or out is None,
     }  # fmt: skip
     made: list[tuple[Path, Inferred]] = []
     failed: list[tuple[Path, TwoViewError]] = []

@@ -15,7 +15,8 @@ from twoview.biomechanics.world import in_world
 from twoview.errors import FormatError
 from twoview.formats.c3d import MOST_COUNTED
 from twoview.formats.even import at_even_rate
-from twoview.poses import Axes, Poses3D
+from twoview.poses import Axes, Poses2D, Poses3D
+from twoview.storage import records
 from twoview.storage.records import atomic
 
 # Name (and file suffix) -> "module:function".
@@ -84,6 +85,20 @@ def notes(poses: Poses3D, formats: Sequence[str]) -> tuple[str, ...]:
 
         said += [f"bvh: {note}"] if (note := bvh_note(made.poses)) else []
     return tuple(said)
+
+
+def save(poses: Poses2D | Poses3D, path: Path | str) -> Path:
+    """Write poses to the file that the suffix names, and return its path: `.npz`, or of 3D poses any of FORMATS."""
+    path = Path(path)
+    if path.suffix == ".npz":
+        records.save(path, poses)
+        return path
+    if isinstance(poses, Poses2D):
+        raise FormatError(
+            f"2D poses are kept as .npz, not {path.suffix or 'without a suffix'}",
+            hint="other tools' formats of 2D: `twoview detect --format openpose,coco`",
+        )
+    return write(poses, path)
 
 
 def write(poses: Poses3D, path: Path | str, format: str = "", *, axes: Axes = "y-up", force: bool = False) -> Path:

@@ -22,7 +22,7 @@ from twoview.errors import LifterError
 from twoview.geometry.framing import Framing, frame_clip, to_camera, to_pixels, to_screen
 from twoview.geometry.similarity import mirror
 from twoview.lifters.gate import GatedLifter
-from twoview.lifting.model import Model
+from twoview.lifting.model import Model, load_model
 from twoview.machine import keep_memory
 from twoview.poses import Poses2D, Poses3D, Source
 from twoview.progress import OnProgress, Progress, report
@@ -38,7 +38,7 @@ _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 def infer(
     source: Path | str | Poses2D,
-    model: Model,
+    model: Model | Path | str,
     *,
     config: InferConfig | None = None,
     detect_config: DetectConfig | None = None,
@@ -46,10 +46,13 @@ def infer(
 ) -> Poses3D:
     """3D poses from one view: a video (the athlete is detected first), saved 2D poses (`.npz`) or Poses2D.
 
+    model  a model, its file, or the name of one: "twoview-small" ships
+
     Root-relative along the camera's axes, at the frames' own times; in meters with `config.height_m`, else in screen
     units. Frames in which the athlete is not seen are NaN. Raises LifterError where no frame could be lifted.
     """
     config = config or InferConfig()
+    model = model if isinstance(model, Model) else load_model(model, device=config.device)
     poses = source if isinstance(source, Poses2D) else _read(Path(source), detect_config, on_progress)
     lifted = lift(model, poses, config, on_progress=on_progress)
     if not np.isfinite(lifted.xyz).any():

@@ -55,6 +55,11 @@ class Model:
     space: Literal["2.5d"] = "2.5d"
     card: Mapping[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        count = sum(value.numel() for value in self.lifter.state_dict().values())
+        own = self.card.get("name") or self.name
+        return f"Model({own}, {count:,} weights, clips of {self.clip_length} frames at {self.rate_hz:g} per second)"
+
     @property
     def joints(self) -> Skeleton:
         """The joints as a skeleton."""

@@ -63,6 +63,9 @@ class Session:
     folder: Path
     takes: Mapping[str, Mapping[str, ViewFile]] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"Session({str(self.folder)!r}, {len(self.takes)} takes)"
+
     # --- what is in it -------------------------------------------------------------------------------------------
 
     @property

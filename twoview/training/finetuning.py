@@ -65,7 +65,7 @@ class Run:
     warnings: tuple[str, ...]
     shares: Mapping[str, float]
     reach: Mapping[str, float] = field(default_factory=dict)
-    fresh: bool = True
+    fresh: bool = field(default=True, compare=False)
 
 
 def finetune(
@@ -219,6 +219,7 @@ class _Loop:
         optimizer = torch.optim.AdamW(self.lifter.parameters(), lr=config.lr, weight_decay=config.weight_decay)
         self.wrapped, self.optimizer = fabric.setup(self.lifter, optimizer)
         self.shared = distributed.Shared(self.wrapped, fabric)
+        self.held_out: dict[str, float] = {}  # the error after the last epoch, and the best one so far
 
     def restore(self, state: RunState | None, unadapted: nn.Module) -> RunState:
         """Continue from a state, or make that of a new run, which is compared with the unadapted lifter."""
@@ -253,12 +254,15 @@ class _Loop:
             values = {name: float(value.detach()) for name, value in terms.items()}
             sums |= {name: sums.get(name, 0.0) + value for name, value in values.items()}
             done, total = epoch * steps + step + 1, self.config.epochs * steps
-            report(self.on_progress, Progress("finetune", done, total, "steps", {"loss": sum(values.values())}))
+            shown = {"epoch": epoch + 1, "loss": sum(values.values()), **self.held_out}
+            report(self.on_progress, Progress("finetune", done, total, "steps", shown))
         return {f"loss_{name}": value / steps for name, value in sums.items()}
 
     def state(self, epoch: int, figures: Mapping[str, float], last: RunState) -> RunState:
         """The state after an epoch with these held-out figures."""
         lifter, best = runs.cpu_weights(self.lifter), last.best
+        least = min(figures["criterion"], best.held_out["criterion"])
+        self.held_out = {"held-out error": figures["criterion"], "best": least}
         if self.config.keep == "last" or figures["criterion"] < best.held_out["criterion"]:
             best = Snapshot(epoch, figures, lifter)
         return RunState(epoch, last.before, best, lifter, self.optimizer.state_dict())

@@ -114,6 +114,7 @@ def infer_file(
     compare: Path | str | None = None,
     session: Path | str | None = None,
     detections: Path | None = None,
+    force: bool = True,
     load: Load | None = None,
     trust: Collection[str] = (),
     on_progress: OnProgress | None = None,
@@ -127,6 +128,7 @@ def infer_file(
     session  folder of a session that remembers the detector and the athlete's height, for where none is named; its
              triangulated takes tell about the cameras of their own videos
     detections  file of the athlete's Poses2D in the video, to be lifted instead of detecting the athlete again
+    force    replace files that lie there and are no results of this video
     load     loads a model by name or file, for results of several videos; default: `load_model`, anew
     trust    names of lifters that are no part of twoview and may run, see `load_model`
 
@@ -141,6 +143,9 @@ def infer_file(
     found = detect_config if folder is None else remembered.with_detector(folder, detect_config)
     load = load or loader(config, trust)
     with locked(out.with_name(f".{out.name}.lock"), f"the results {out}"):
+        if not force:
+            drawn = PICTURES if picture and source.suffix != ".npz" else ()
+            _keep_others(source, out, [".npz", *drawn, *(f".{name}" for name in formats)])
         if source.suffix != ".npz" and detections is None:
             earlier = _beside(out, ".2d.npz")
             found = remembered.with_earlier(found, earlier)
@@ -159,6 +164,19 @@ def infer_file(
         if not known.height_m and config.height_m:
             remembered.keep(folder, height_m=config.height_m)
     return result
+
+
+def _keep_others(source: Path, out: Path, suffixes: Sequence[str]) -> None:
+    """Raise FormatError if a file would be replaced that is no result of the source, and not the source itself."""
+    if not source.is_file() or _owner(out) == records.fingerprint(source):
+        return
+    places = [_beside(out, suffix) for suffix in dict.fromkeys(suffixes)]
+    there = [path.name for path in places if path.exists() and real_path(path) != real_path(source)]
+    if there:
+        raise FormatError(
+            f"{out.parent} holds {', '.join(there)}, and not from {source}",
+            hint="another name with --out, or replace what is there: --force",
+        )
 
 
 def _infer_alone(
