@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import tomllib
 import typing
 from collections.abc import Collection, Iterable, Mapping
@@ -116,9 +117,9 @@ def read_file(path: Path | str) -> dict[str, Any]:
     """The sections of a settings file, or of a preset by its name, unchecked. Raises ConfigError."""
     path = Path(path)
     shipped = PRESETS / f"{path.name}.toml"
-    if path == Path(path.name) and not path.exists() and shipped.exists():
+    if path == Path(path.name) and not os.path.exists(path) and os.path.exists(shipped):
         path = shipped
-    if path.exists() and not path.is_file():
+    if os.path.exists(path) and not path.is_file():
         raise ConfigError(f"{path} is a folder, a pipe or a device, and a file with settings was expected")
     try:
         text = decoded(path.read_bytes())

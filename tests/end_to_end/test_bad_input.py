@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from places import ASSETS
+from terminal import type_command
 
 import twoview as package
 from twoview.timeline import ClockMap, Sync
@@ -272,3 +273,22 @@ def test_a_video_that_was_cut_off_is_used_as_far_as_it_goes_and_that_is_said(two
     refused(answer, "warning: cut.mp4: ", "the file was cut off: its last frame is at", "no person found")
     assert answer.err.count("the file was cut off") == 1
     assert "cut off before the 2.0 s it should last" in twoview("show", "cut.mp4").out
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "é" * 200])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "plan --config {}", "pretrain {}", "demo {}", "run {}", "show {}", "angles {}", "evaluate {} {}",
+        "sync a.mp4 {}", "export m.pt --model {}", "convert {} motionbert out.pth", "weights add rtmpose-m {}",
+        "reproduce human36m {}",
+        "infer {} --model twoview-small --detector movenet", "infer a.npz --model {}", "infer a.npz --out {}",
+        "detect --detector {} --session s", "finetune --views a,b --weights {} --session s", "show --session {}",
+    ],
+)  # fmt: skip
+def test_a_name_that_no_file_can_have_is_refused_in_one_line(words, name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "s" / "takes").mkdir(parents=True)
+    shown = type_command(*(word.replace("{}", name) for word in words.split()))
+    assert shown.code in (1, 2), shown.err
+    assert "bug in twoview" not in shown.err

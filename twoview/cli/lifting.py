@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -110,7 +111,7 @@ def infer(
                 else:
                     made.append((video, result))
         else:
-            video, inside = videos[0], out is not None and out.is_dir()
+            video, inside = videos[0], out is not None and os.path.isdir(out)
             named = result_of(Session(session), video) if out is None else nullcontext(out)
             with result_in(out, video) if out and inside else named as where:
                 made.append((video, infer_file(video, chosen, where, **wanted, on_progress=on_progress)))
@@ -134,7 +135,7 @@ def infer(
 
 def _is_one(video: Path) -> bool:
     """Whether this names one file, and no folder or pattern."""
-    return not video.is_dir() and (video.exists() or not any(sign in str(video) for sign in "*?["))
+    return not os.path.isdir(video) and (os.path.exists(video) or not any(sign in str(video) for sign in "*?["))
 
 
 def _show_result(video: Path, result: Inferred, model: str) -> None:
@@ -178,7 +179,7 @@ def _show_people(label: str, video: Path, result: Inferred) -> None:
 def session_model(session: Path) -> str:
     """The file of the session's model. Raises SessionError where there is none yet."""
     path = open_session(session).model_path
-    if not path.exists():
+    if not os.path.exists(path):
         raise SessionError(
             f"{path} does not exist yet", hint="`twoview finetune --views a,b`, or name one: --model twoview-small"
         )

@@ -7,6 +7,7 @@ tracks are saved meanwhile, so that an interrupted run continues where it stoppe
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time as clock
 from collections.abc import Iterator, Mapping
@@ -169,7 +170,7 @@ def find_in_many(
 
 def known_crowd(video: Path, partial: Path) -> Everyone | None:
     """Everyone in a video by the complete file of their tracks; None where one of the two is missing, or damaged."""
-    if not video.exists():
+    if not os.path.exists(video):
         return None
     try:
         head, people = read_people(partial)

@@ -10,6 +10,7 @@ import importlib
 import importlib.machinery
 import importlib.util
 import io
+import os
 import sys
 import threading
 import types
@@ -56,7 +57,7 @@ class MMPose:
         settings.model.backbone.pop("_scope_", None)  # else it looks for MMDetection's copy of the backbone
         settings.default_scope = "mmpose"
         settings.model.setdefault("test_cfg", {})["flip_test"] = flip
-        if checkpoint and not Path(checkpoint).exists():
+        if checkpoint and not os.path.exists(checkpoint):
             raise DetectorError(f"no such checkpoint: {checkpoint}", hint="--detector mmpose:CONFIG,CHECKPOINT.pth")
         quiet = redirect_stdout(io.StringIO())  # MMEngine prints what it loads
         with plain_types(), warnings.catch_warnings(), quiet:
@@ -91,7 +92,7 @@ class MMPose:
 
 def find_config(name: str) -> str:
     """A config file, or one that ships with MMPose whose file name is (or is unique in containing) `name`."""
-    if Path(name).is_file():
+    if os.path.isfile(name):
         return name
     spec = importlib.util.find_spec("mmpose")
     folder = Path(next(iter(spec.submodule_search_locations or []))) / ".mim" / "configs" if spec else Path()

@@ -5,6 +5,7 @@ Its networks give one distribution over x and one over y for each joint (SimCC).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,7 @@ def build_engine(name: str, *, device: str = "auto") -> OnnxEngine | TorchEngine
             return TorchEngine(locate(f"{name}-torch"), device="cuda")
         return OnnxEngine(locate(name), device=device)
     path = Path(name)
-    if not path.exists():
+    if not os.path.exists(path):
         raise DetectorError(f"no such file: {path}", hint="check the path, or name one of `twoview weights list`")
     return TorchEngine(path, device=device) if path.suffix == ".pth" else OnnxEngine(path, device=device)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -146,7 +147,7 @@ def load_model(name_or_path: Path | str, device: str = "cpu", *, trust: Collecti
 def find_model(name_or_path: Path | str) -> Path:
     """The file of a model: a path, or a name of the weights table, where those that ship stand too."""
     path, name = Path(name_or_path), str(name_or_path)
-    if path.is_file():
+    if os.path.isfile(path):
         return path
     if name in weights.WEIGHTS:
         return weights.locate(name)
@@ -161,7 +162,7 @@ def add_checkpoint(path: Path | str, name: str = "", *, trust: Collection[str] =
     name  a row of the weights table; "" for the one that fits. A file without a row is not copied, and its name is "".
     """
     model = load_model(path, trust=trust)
-    fitting = motionbert.row(model.card) if Path(path).is_file() else ""
+    fitting = motionbert.row(model.card) if os.path.isfile(path) else ""
     if name or fitting:
         weights.add(name or fitting, path)
     return model, name or fitting

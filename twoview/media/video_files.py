@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -47,11 +48,11 @@ def video_files(named: Iterable[Path | str], *, leave_out: Iterable[Path] = ()) 
     """
     others, found = {real_path(path) for path in leave_out}, dict[Path, Path]()
     for path in map(Path, named):
-        if path.is_dir():
+        if os.path.isdir(path):
             files = [file for file in videos_in(path) if real_path(file) not in others]
             if not files:
                 raise VideoError(f"no video in the folder {path}", hint="name the files, or another folder")
-        elif _PATTERN.search(str(path)) and not path.exists():
+        elif _PATTERN.search(str(path)) and not os.path.exists(path):
             files = [file for file in _matches(path) if real_path(file) not in others]
             if not files:
                 raise VideoError(f"no file is named like {path}", hint="quote patterns with ** or {}; name the files")
@@ -72,5 +73,5 @@ def _matches(pattern: Path) -> list[Path]:
     """Files that a pattern matches, and the videos in folders that it matches."""
     found = list[Path]()
     for path in map(Path, sorted(glob.glob(str(pattern), recursive=True), key=lambda name: natural(name.lower()))):
-        found += videos_in(path) if path.is_dir() else [path]
+        found += videos_in(path) if os.path.isdir(path) else [path]
     return found

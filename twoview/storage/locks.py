@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -47,7 +48,7 @@ def locked(path: Path, work: str, *, wait: bool = True) -> Iterator[None]:
     work  what is worked on, for the message: "take 'serve 2'"
     """
     path = real_path(path.parent) / path.name  # one name for one lock, whatever the current folder
-    made = [folder for folder in path.parents if not folder.exists()]
+    made = [folder for folder in path.parents if not os.path.exists(folder)]
     lock = SoftFileLock(path, is_singleton=True)
     try:
         _acquire(lock, path, work, wait=wait)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -128,7 +129,7 @@ def _run_row(run: Run) -> list[Any]:
 
 def _copy(source: Path, target: Path, names: Sequence[str]) -> None:
     for name in names:
-        if not (target / name).exists():
+        if not os.path.exists(target / name):
             with records.atomic(target / name) as temporary:
                 shutil.copyfile(source / name, temporary)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,11 +24,11 @@ def evaluate_files(predicted: Path, truth: Path | None = None, *, scale: str | f
     Files in sub-folders are of the activity that the sub-folder is named after. scale as in `scoring.evaluate`.
     Raises FormatError for a folder without files, or a file without its truth.
     """
-    if not predicted.is_dir():
+    if not os.path.isdir(predicted):
         known = None if truth is None else records.load_as(truth, Poses3D)
         return evaluate(records.load_as(predicted, Poses3D), known, scale=scale)
     files = sorted(predicted.rglob("*.npz"))
-    if truth is None or not truth.is_dir() or not files:
+    if truth is None or not os.path.isdir(truth) or not files:
         raise FormatError(
             f"{len(files)} files in {predicted} to judge, and no folder of truth for them",
             hint="`twoview evaluate PREDICTED_FOLDER TRUTH_FOLDER`, with the same names in both",

@@ -304,7 +304,7 @@ def _view(video: Path, fingerprint: str, out: Path, config: DetectConfig) -> Vie
 
 def _mark(model: Path | str) -> str:
     """What a result's header says of its model: the name, or the fingerprint of the file."""
-    return model if isinstance(model, str) and not Path(model).exists() else records.fingerprint(model)
+    return model if isinstance(model, str) and not os.path.exists(model) else records.fingerprint(model)
 
 
 def loader(config: InferConfig, trust: Collection[str] = ()) -> Load:

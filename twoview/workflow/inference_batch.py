@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -87,7 +88,7 @@ def infer_files(
 
 def _drawn(named: Sequence[Path | str]) -> Iterator[Path]:
     """Videos in these folders that were drawn here beside results, which nobody means by the folder."""
-    for folder in (Path(name) for name in named if Path(name).is_dir()):
+    for folder in (Path(name) for name in named if os.path.isdir(name)):
         for video in videos_in(folder):
             record = video.with_suffix(".result.json")
             with suppress(FormatError, TypeError):

@@ -7,6 +7,7 @@ come from a stranger: a detector that it names runs only if it is part of twovie
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -36,7 +37,7 @@ class Remembered:
 def recall(folder: Path | str) -> Remembered:
     """What a session folder remembers; nothing where there is no session. Raises FormatError for a damaged file."""
     path = Path(folder) / "settings.json"
-    if not path.exists() and not path.is_symlink():
+    if not os.path.lexists(path):
         return Remembered()
     try:
         content = records.read_json(path)
@@ -56,7 +57,7 @@ def recall(folder: Path | str) -> Remembered:
 def keep(folder: Path | str, **values: Any) -> None:
     """Remember these fields of `Remembered`; others stay. What cannot be written is not remembered."""
     folder = Path(folder)
-    if not folder.is_dir() or replace(recall(folder), **values) == recall(folder):
+    if not os.path.isdir(folder) or replace(recall(folder), **values) == recall(folder):
         return
     try:
         with locked(folder / ".locks" / "settings", "the session's settings"):

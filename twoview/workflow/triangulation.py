@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -173,7 +174,7 @@ def _heads(session: Session, takes: Sequence[Take], model: str, config: Triangul
         views = {view: records.fingerprint(session.detection_path(take.name, view)) for view in take.views}
         own[take.name] = {"views": views, "sync": records.fingerprint(session.sync_path(take.name))}
         own[take.name] |= {"focal_mm": dict(take.focal_mm)} if take.focal_mm else {}
-    used = {"model": records.fingerprint(model) if Path(model).exists() else model}
+    used = {"model": records.fingerprint(model) if os.path.exists(model) else model}
     if config.same_athlete and len(own) > 1:  # all of them shaped each solution
         used["takes"] = hashlib.sha256(records.json_text(own).encode()).hexdigest()[:24]
     return {
