@@ -302,6 +302,13 @@ def test_a_kill_between_the_two_logs_is_mended(tmp_path):
     assert len(rows(tmp_path)) == 1
 
 
+def test_a_file_that_cannot_be_removed_is_an_error_of_ours(tmp_path):
+    records.remove(tmp_path / "gone.csv")
+    (tmp_path / "a.csv").mkdir()
+    with pytest.raises(StorageError, match=r"cannot remove .*a\.csv"):
+        records.remove(tmp_path / "a.csv")
+
+
 @contextmanager
 def stopped_at_the_second_file():
     """The process is stopped as it begins its second file."""

@@ -99,6 +99,17 @@ def writable(path: Path | str) -> Iterator[None]:
         ) from error
 
 
+def remove(path: Path | str) -> None:
+    """Remove a file if it is there. Raises StorageError where the system refuses."""
+    try:
+        Path(path).unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"cannot remove {path}, which shows what is not so any more: {error.strerror or error}",
+            hint="check the permissions of its folder, then run the same command again",
+        ) from error
+
+
 _TEMPORARY = re.compile(r"\..*\.(?P<host>\w*)-(?P<pid>\d+)-\w{8}(\.\w+)?")  # names that `atomic` gives
 _ABANDONED_S = 86_400.0  # a temporary file this old has no writer any more, wherever that ran
 _cleared: set[Path] = set()  # folders that this process has looked through

@@ -69,7 +69,7 @@ def angles_of_file(
         path = out.with_name(out.name + suffix)
         if suffix == ".angles.png":
             if not plot:
-                path.unlink(missing_ok=True)  # it would show other angles
+                records.remove(path)  # it would show other angles
                 continue
             draw_angles(found, path, events=events)
         else:

@@ -125,7 +125,7 @@ class View:
         Raises SessionError if the video is not the one any more that the poses are to be of.
         """
         if poses.source.video and poses.source.video != self.head["inputs"]["video"]:
-            self.people_path.unlink(missing_ok=True)
+            records.remove(self.people_path)
             raise SessionError(
                 f"{self.video} changed while it was detected",
                 hint="run the same command when the file is written completely; for a take, `twoview sync` before",
@@ -138,7 +138,7 @@ class View:
             if target.is_dir():
                 shutil.rmtree(target)
             elif not (target.exists() and source.exists() and target.samefile(source)):
-                target.unlink(missing_ok=True)
+                records.remove(target)
         if self.take:
             shutil.rmtree(self.path.parents[1] / "triangulated", ignore_errors=True)
         more = None if athlete is None else asdict(athlete)

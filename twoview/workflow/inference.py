@@ -246,7 +246,7 @@ def _infer_alone(
     poses, before = lifted()[0].load(), None if compare is None else lifted()[1].load()
     fresh = bool(stale)
     if compare is None and other.exists():  # the pictures show a comparison that nobody asks for any more
-        other.unlink()
+        records.remove(other)
         fresh = True
     asked = {"poses": path} | {format: _beside(out, f".{format}") for format in formats if format != PAGE}
     drawn = {".mp4", ".png", f".{PAGE}"} if picture and view is not None else {f".{name}" for name in formats}
@@ -355,7 +355,7 @@ class _Derived:
     def remove(self) -> None:
         """Remove the files beside the result that were made here; `made` still knows which there were."""
         for suffix in self.made:
-            _beside(self.out, suffix).unlink(missing_ok=True)
+            records.remove(_beside(self.out, suffix))
         for suffix in ANGLE_FILES:  # nothing here makes these again
             self._record(suffix, None)
 
@@ -372,7 +372,7 @@ class _Derived:
                 try:
                     write(found.poses, file, format, axes=axes)
                 except (FormatError, MissingBackend) as error:
-                    file.unlink(missing_ok=True)  # it would show poses that are gone
+                    records.remove(file)  # it would show poses that are gone
                     self._record(suffix, None)
                     if format in formats:
                         raise
@@ -387,7 +387,7 @@ class _Derived:
         for suffix, file in wanted.items():
             current = self.made.get(suffix) == source and _beside(self.out, suffix).exists()
             if file is None and suffix in self.made and not current:
-                _beside(self.out, suffix).unlink(missing_ok=True)
+                records.remove(_beside(self.out, suffix))
                 self._record(suffix, None)
             elif file is not None and not current:
                 from twoview.visualization.overlay import contact_sheet, render
@@ -462,8 +462,8 @@ def result_in(folder: Path, source: Path, *, lock: Path | None = None) -> Iterat
         yield out
     except BaseException:
         if all(path == claim for path in folder.glob(f"{glob.escape(name)}.*")):
-            claim.unlink(missing_ok=True)
-            with suppress(OSError):
+            with suppress(StorageError, OSError):
+                records.remove(claim)
                 folder.rmdir()
         raise
 

@@ -149,7 +149,7 @@ def _sync_locked(
     for view, file in files.items():
         present(file, view)  # still the same
     for stale in (picture, path.with_suffix(".mp4")):  # before the clocks that they show are replaced
-        stale.unlink(missing_ok=True)
+        records.remove(stale)
     remove_triangulated(session, take, unless=sync)
     save_sync(session, take, sync, settings=settings)
     if relations:

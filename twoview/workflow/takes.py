@@ -73,17 +73,17 @@ def _remove_view(session: Session, take: str, view: str) -> None:
     path, own = session.sync_path(take), session.detection_path(take, view)
     with _writing(session.take_folder(take)):
         for picture in (path.with_suffix(".png"), path.with_suffix(".mp4")):
-            picture.unlink(missing_ok=True)
+            records.remove(picture)
         kept = _without(path, view)
         if kept is None:
-            path.unlink(missing_ok=True)
+            records.remove(path)
         else:
             sync, head = kept
             records.save(path, sync, inputs=head["inputs"], settings=head["settings"])
         tools = [own.with_name(f"{view}_{tool}{suffix}") for tool, suffix in SUFFIXES.items()]
         beside = (own.with_suffix(suffix) for suffix in (".people.npz", ".people.png", ".formats.json"))
         for file in (own, *beside, *tools):
-            file.unlink(missing_ok=True)
+            records.remove(file)
         shutil.rmtree(own.with_name(f"{view}_openpose"), ignore_errors=True)
         shutil.rmtree(session.take_folder(take) / "triangulated", ignore_errors=True)  # of all views together
 

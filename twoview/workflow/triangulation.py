@@ -242,10 +242,10 @@ class _Folder:
                 self._remove_formats(view)  # they would show other poses
                 for ending in ("mp4", "png"):
                     if f"{view}.{ending}" in self.made:
-                        (self.path / f"{view}.{ending}").unlink(missing_ok=True)
+                        records.remove(self.path / f"{view}.{ending}")
                 for suffix in ANGLE_FILES:
-                    (self.path / f"{view}{suffix}").unlink(missing_ok=True)
-                (self.path / THE_PAGE).unlink(missing_ok=True)
+                    records.remove(self.path / f"{view}{suffix}")
+                records.remove(self.path / THE_PAGE)
                 arrays = {
                     "reliable": result.reliable,
                     "swapped": result.swapped[view],
@@ -289,7 +289,7 @@ class _Folder:
     def _remove_formats(self, name: str) -> None:
         """Remove the files that were made from a name's poses, which are replaced; `write_formats` makes them again."""
         for known in [f"{name}.{ending}" for ending in FORMATS if f"{name}.{ending}" in self.made]:
-            (self.path / known).unlink(missing_ok=True)
+            records.remove(self.path / known)
             self.made[known] = f"removed {self.made[known].partition(' ')[2]}"
 
     def _settings(self, filter: FilterConfig) -> dict[str, Any]:
@@ -328,7 +328,7 @@ class _Folder:
                 try:
                     write(own, file, format, axes=axes)
                 except (FormatError, MissingBackend) as error:
-                    file.unlink(missing_ok=True)
+                    records.remove(file)
                     self._record(name, None)
                     if format in formats:
                         raise
