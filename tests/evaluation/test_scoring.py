@@ -227,3 +227,9 @@ def test_folders_are_judged_by_activity(tmp_path):
         evaluate_files(tmp_path / "found", tmp_path / "truth")
     with pytest.raises(FormatError, match="no folder of truth"):
         evaluate_files(tmp_path / "found")
+
+
+def test_poses_in_other_axes_than_the_truth_are_refused():
+    truth = Poses3D(np.ones((4, 17, 3)), np.arange(4) / 30, unit="m")
+    with pytest.raises(FormatError, match="y-up axes and their truth is in camera axes"):
+        match(replace(truth, origin="world", axes="y-up"), truth)

@@ -12,8 +12,8 @@ from twoview.poses import cheapest_course
 from twoview.skeleton import H36M17, Skeleton
 
 FEET = ("right", "left")  # the order of a `World`'s contacts
-SPEED = 0.3  # m/s, sigma of a standing ankle's speed
-HEIGHT_M = 0.06  # sigma of a standing ankle's height; below the usual height it counts half
+SPEED = 0.27  # m/s, sigma of a standing ankle's speed
+HEIGHT_M = 0.05  # sigma of a standing ankle's height; below the usual height it counts half
 FLIES = 3.0  # what a frame in the air costs, in squared sigmas
 LEAST = 20.0  # the most that a frame on the floor costs
 CHANGES = 4.0  # what setting a foot down, or lifting it, costs

@@ -128,6 +128,11 @@ def match(predicted: Poses3D, truth: Poses3D, *, scale: str | float | None = Non
     """A prediction at the moments of its truth, root-relative."""
     if truth.unit != "m":
         raise FormatError("the truth is in screen units: errors in millimeters need truth in meters")
+    if predicted.axes != truth.axes:
+        raise FormatError(
+            f"the poses are in {predicted.axes} axes and their truth is in {truth.axes} axes",
+            hint="evaluate the .npz that infer or triangulate wrote: it is in camera axes",
+        )
     if isinstance(scale, str) and scale not in SCALES:
         raise ValueError(f"expected a scale among {', '.join(SCALES)} or meters per unit, got {scale!r}")
     p, t = rooted(_tensor(predicted.at(truth.time).xyz)), rooted(_tensor(truth.xyz))

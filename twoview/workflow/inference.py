@@ -16,7 +16,8 @@ import numpy as np
 
 from twoview.biomechanics.events import travelled
 from twoview.biomechanics.filtering import filter_poses
-from twoview.biomechanics.world import KnownCamera, one_view_world
+from twoview.biomechanics.ground import KnownCamera
+from twoview.biomechanics.world import one_view_world
 from twoview.config import DetectConfig, FilterConfig, InferConfig, WorldConfig, shaping
 from twoview.errors import FormatError, MissingBackend, SessionError, StorageError
 from twoview.formats import FORMATS, axes_note, check, notes, write

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from twoview.biomechanics.world import KnownCamera
+from twoview.biomechanics.ground import KnownCamera
 from twoview.errors import FormatError, SessionError
 from twoview.poses import Poses3D
 from twoview.storage import records
