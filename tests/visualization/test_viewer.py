@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from pages import Page, browser, refused_scripts, shown_in_browser
 from scenes import seen_flat, swinging_person
+from scipy.spatial.transform import Rotation
 from synthetic import camera_around
 from videos import number, picture
 
@@ -30,7 +31,7 @@ from twoview.visualization.viewer import MOST_FRAMES, ShownVideo, write_page
 SIZE = (96, 72)
 TIMES = np.array([0.0, 0.04, 0.08, 0.14, 0.2, 0.24, 0.3])  # of a phone: uneven
 CLOCK = ClockMap(0.05, 1.001)
-EVIL = "</script><img src=x onerror=alert(1)>\u2028&amp;"
+EVIL = "<!--<script></script><img src=x onerror=alert(1)>\u2028&amp;"
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +185,9 @@ def test_a_gap_is_a_gap_and_not_a_guess(tmp_path):
 
 def test_a_camera_stands_where_its_rays_meet_what_it_sees(tmp_path, video):
     poses = swinging_person(8)
-    one = shown(video, poses)
+    turn = Rotation.from_euler("yxz", [-40, 12, 5], degrees=True).as_matrix()
+    solved = replace(shown(video, poses).camera, rotation=turn[None], translation=np.array([[2.4, 0.3, 0.6]]))
+    one = replace(shown(video, poses), camera=solved)
     content = page(tmp_path, poses, videos=[one]).data["content"]
     apex, *corners = np.array(content["cameras"][0]["windows"][0]["points"]).reshape(5, 3)
     left_top, right_top, _, left_bottom = corners
@@ -193,8 +196,8 @@ def test_a_camera_stands_where_its_rays_meet_what_it_sees(tmp_path, video):
     ray = joints(content)[3] - apex
     at = ray * (away @ away) / (ray @ away)[:, None] - away  # in the picture's plane, from its middle
     seen = np.stack([at @ across / (across @ across), at @ down / (down @ down)], axis=1) * SIZE + np.array(SIZE) / 2
-    pixels = one.camera.camera().project(poses.xyz[3].astype(np.float64))
-    assert seen == pytest.approx(pixels, abs=0.3)
+    camera = solved.camera()
+    assert seen == pytest.approx(camera.project(camera.to_camera(poses.xyz[3].astype(np.float64))), abs=0.3)
 
 
 def test_the_camera_of_a_single_view_is_the_one_that_sees_the_poses_where_they_are(tmp_path, video):
@@ -250,7 +253,8 @@ def test_no_text_becomes_code(tmp_path, video):
     poses = swinging_person(5)
     one = replace(shown(video, poses), name=EVIL)
     made = page(tmp_path, replace(poses, view=EVIL, filter=EVIL), videos=[one], title=EVIL, notes=[EVIL])
-    content = made.data["content"]
+    content, stored = made.data["content"], made.text.split('id="content">')[1].split("</script>")[0]
+    assert not set("<>&") & set(stored)
     assert (
         content["title"] == content["notes"][0] == content["videos"][0]["name"] == content["cameras"][0]["name"] == EVIL
     )
@@ -367,7 +371,7 @@ def test_in_a_browser_the_slider_moves_the_figure_the_video_and_the_curves(tmp_p
         """
         await pause(800);
         const look = () => ({
-          time: player.time, clock: $("clock").textContent, video: videos[0].player.currentTime,
+          time: player.time, clock: $("clock").textContent, video: videos[0].player && videos[0].player.currentTime,
           hand: room.figures && room.figures[0].balls[13].position.toArray(), knee: panels[0].values[0].textContent,
           line: panels[0].now.style.transform,
         });
@@ -378,7 +382,8 @@ def test_in_a_browser_the_slider_moves_the_figure_the_video_and_the_curves(tmp_p
         const second = look();
         document.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight" }));
         const third = look();
-        return { first, second, third, room: room.constructor.name, frames: videos[0].player.videoWidth,
+        const plays = document.createElement("video").canPlayType('video/mp4; codecs="avc1.42E01E"') !== "";
+        return { first, second, third, plays, frames: videos[0].player ? videos[0].player.videoWidth : 0,
           wide: document.documentElement.scrollWidth <= innerWidth,
         };
         """,
@@ -387,10 +392,12 @@ def test_in_a_browser_the_slider_moves_the_figure_the_video_and_the_curves(tmp_p
     assert [address for address in asked if not address.startswith(("file:", "blob:"))] == []
     assert len([address for address in asked if address.startswith("file:")]) == 1
     assert found["wide"]
-    assert found["frames"] == SIZE[0]
     assert (first["time"], second["time"]) == (0, 0.2)
     assert second["clock"] == "0.200 s"
-    assert second["video"] == pytest.approx(0.14, abs=0.06)
+    if found["plays"]:  # some builds have no H.264
+        assert found["frames"] == SIZE[0]
+        assert first["video"] == pytest.approx(0.0, abs=0.03)
+        assert 0.14 < second["video"] < 0.2  # between the frame that is nearest on the video's clock and the next
     assert first["hand"] != second["hand"]
     assert first["line"] != second["line"]
     assert first["knee"] != second["knee"]

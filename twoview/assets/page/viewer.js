@@ -68,12 +68,17 @@ class Video {
     element("span", { className: "tag", textContent: row.name }, this.box);
     this.current = 0; // seconds of the copy that are on the screen
     this.wanted = null;
+    this.player.addEventListener("error", () => {
+      this.player = null;
+      this.box.textContent = "";
+      element("p", { textContent: `${row.name}: this browser does not play H.264 video.` }, this.box);
+    });
     this.player.addEventListener("seeked", () => this.seekWanted());
     this.player.addEventListener("loadeddata", () => this.seekWanted());
     if ("requestVideoFrameCallback" in this.player) {
       const note = (_, frame) => {
         this.current = frame.mediaTime;
-        this.player.requestVideoFrameCallback(note);
+        if (this.player) this.player.requestVideoFrameCallback(note);
       };
       this.player.requestVideoFrameCallback(note);
     } else {
@@ -93,7 +98,7 @@ class Video {
 
   seekWanted() {
     const { player, wanted } = this;
-    if (wanted === null || player.seeking || player.readyState < 1) return;
+    if (!player || wanted === null || player.seeking || player.readyState < 1) return;
     this.wanted = null;
     if (Math.abs(player.currentTime - wanted) > 1e-4) player.currentTime = wanted;
   }
@@ -132,7 +137,7 @@ class Video {
 
   // Draw the 2D pose of a frame over the video.
   draw(index) {
-    if (!this.overlay) return;
+    if (!this.overlay || !this.player) return;
     const { width, height } = this.overlay;
     const pen = this.overlay.getContext("2d");
     pen.clearRect(0, 0, width, height);
