@@ -71,6 +71,7 @@ PLACES = {  # what was done to the positions -> what the refusal says
     "-1..1": (XY / np.array(SIZE) * 2 - 1, r"from -1 to 1 \(OpenPose's keypoint_scale 4\).*--keypoint_scale 0"),
     "half": (XY / 2, r"pictures of about 240 x 180, and this video has 480 x 360.*--from-size 240x180"),
     "double": (XY * 2, r"pictures of about 960 x 720.*--from-size 960x720"),
+    "five percent": (XY * 1.05, r"pictures of about 50\d x 37\d"),
     "three quarters": (XY * 0.75, r"pictures of about 360 x 270"),
     "squashed": (XY * [640 / 480, 640 / 360], r"pictures of about 6[34]\d x 6[34]\d"),
     "letterboxed": (XY * 1.333 + [0, 80], r"scaled by 0.7\d x 0.7\d and moved by .* cropped or padded copy"),

@@ -120,7 +120,9 @@ def read_sports2d(path: Path, _: str) -> Content:
     for row, line in enumerate(lines[top + 2 :], top + 3):
         with at(f"{path}, line {row}"):
             cells = [number(cell) for cell in line[2 : 2 + 3 * len(names)]]
-            values = np.reshape(cells + [float("nan")] * (3 * len(names) - len(cells)), (-1, 3))
+            if len(cells) < 3 * len(names):
+                raise ValueError(f"it has {len(line)} cells, and {2 + 3 * len(names)} are expected")
+            values = np.reshape(cells, (-1, 3))
             frame = int(number(line[0]))
             content.counted.append(frame)
             seen = np.isfinite(values[:, :2]).all(axis=1)

@@ -208,11 +208,17 @@ def _continues(before: People, after: People, gap: float) -> bool:
     )
     if not 0.5 < size_a / max(size_b, 1.0) < 2.0:
         return False
-    colors_a, colors_b = (np.nanmedian(p.colors, axis=0) if len(p.colors) else NO_COLORS for p in (before, after))
-    if np.nanmean(np.abs(colors_a - colors_b)) > COLOR_STEP:
+    apart = np.abs(_usual_colors(before) - _usual_colors(after))
+    if np.isfinite(apart).any() and np.nanmean(apart) > COLOR_STEP:
         return False
     step = np.linalg.norm(middle_of(after.box[:1]) - middle_of(before.box[-1:]))
     return bool(step / max(size_a, size_b) < 0.5 + 2.0 * gap)  # people move at most about two body heights per second
+
+
+def _usual_colors(people: People) -> Array:
+    """Median colors (6,) of some rows; NaN where they were not measured, as in imported detections."""
+    known = people.colors[np.isfinite(people.colors).all(axis=1)]
+    return np.median(known, axis=0) if len(known) else NO_COLORS
 
 
 def height_of(box: Array) -> Array:
