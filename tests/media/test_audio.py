@@ -170,6 +170,16 @@ def test_no_sound_and_a_silent_sound_track_are_errors_that_say_what_else_to_do(w
         sync(reference, film(tmp_path / "still.mp4", np.zeros_like(world), 1.0))
 
 
+def test_the_views_without_sound_are_named_beside_those_that_have(world, reference, tmp_path):
+    for name in ("c", "d"):
+        with VideoWriter(tmp_path / f"{name}.mp4", (64, 48), 30) as writer:
+            writer.write(np.zeros((48, 64, 3), np.uint8))
+    second = film(tmp_path / "b.mp4", world, 1.0)
+    with pytest.raises(SyncError, match=r"c.mp4 has no sound; .*d.mp4 has no sound; \w+ and b have sound") as error:
+        sync(reference, second, tmp_path / "c.mp4", tmp_path / "d.mp4")
+    assert f"or those with sound alone: `twoview sync {reference} {second}`" in error.value.hint
+
+
 def test_files_that_share_nothing(world, reference, tmp_path):
     with pytest.raises(SyncError, match="no shared sound"):
         sync(reference, film(tmp_path / "b.mp4", np.roll(world[::-1], 7), 1.0))

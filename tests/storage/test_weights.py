@@ -184,6 +184,13 @@ def test_a_zip_fetched_by_hand_is_unpacked(monkeypatch, tmp_path):
         add("zipped", tmp_path / "other.zip")
 
 
+def test_a_downloaded_file_is_recognized_by_its_name_on_the_server():
+    for name in ("rtmpose-m", "rtmpose-m-26"):
+        file = weights.WEIGHTS[name].file_name
+        assert weights.recognized(f"down/{file}") == weights.recognized(file.replace(".zip", " (1).zip")) == name
+    assert weights.recognized("golf.zip") == ""
+
+
 def test_names_and_files_that_there_are_not(tmp_path):
     with pytest.raises(WeightsError, match="unknown weights 'rtmpose-z'"):
         locate("rtmpose-z")

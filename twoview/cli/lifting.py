@@ -245,7 +245,10 @@ def weights_get(
 @weights_app.command("add")
 def weights_add(
     name: Annotated[
-        str, typer.Argument(help="Name shown by `twoview weights list`, or a checkpoint file of a lifter.")
+        str,
+        typer.Argument(
+            help="Name shown by `twoview weights list`; or a file alone: a lifter's checkpoint or RTMPose's zip."
+        ),
     ],
     file: Annotated[Path | None, typer.Argument(help="The file as downloaded, zipped or not.")] = None,
     trust: Trust = None,
@@ -256,6 +259,8 @@ def weights_add(
     from twoview.storage import weights
     from twoview.workflow.summary import describe_model
 
+    if file is None and (known := weights.recognized(name)) and not known.startswith("motionbert"):
+        name, file = known, Path(name)
     if file is not None and not name.startswith("motionbert"):
         console.written(weights.add(name, file), json=json, next=_use(name))
         return

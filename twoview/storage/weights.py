@@ -180,6 +180,15 @@ def add(name: str, file: Path | str) -> Path:
     return target
 
 
+def recognized(file: Path | str) -> str:
+    """The name of the weights that a downloaded file is, by the name it had on the server; "" where none is.
+
+    Browsers add ` (1)` to a name that is taken.
+    """
+    plain = re.sub(r" ?\(\d+\)(?=\.\w+$)", "", Path(file).name).lower()
+    return next((name for name, row in WEIGHTS.items() if row.url and row.file_name.lower() == plain), "")
+
+
 def listing() -> list[dict[str, str]]:
     """One row per named weights, for people to read: name, what, licence, size, and where it is."""
     rows = []

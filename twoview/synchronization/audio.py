@@ -81,11 +81,24 @@ def read_sounds(
     on_progress: OnProgress | None = None,
 ) -> dict[str, Sound]:
     """The sound of every view (name -> file), see `read_sound`; tracks: view -> number of its sound track, from 0."""
-    sounds = {}
+    sounds: dict[str, Sound] = {}
+    without: dict[str, SyncError] = {}
     for done, (name, path) in enumerate(videos.items()):
         report(on_progress, Progress("read sound", done, len(videos), "files"))
         slow, track = (slowdown or {}).get(name) or read_slowdown(path), (tracks or {}).get(name)
-        sounds[name] = read_sound(path, name, slowdown=slow, track=track)
+        try:
+            sounds[name] = read_sound(path, name, slowdown=slow, track=track)
+        except SyncError as error:
+            without[name] = error
+    if len(without) == 1 and len(sounds) < 2:
+        raise next(iter(without.values()))
+    if without:
+        heard = " ".join(str(videos[name]) for name in sounds)
+        raise SyncError(
+            "; ".join(error.message for error in without.values())
+            + (f"; {' and '.join(sounds)} have sound" if sounds else ""),
+            hint=_OTHER_WAYS + (f"\nor those with sound alone: `twoview sync {heard}`" if len(sounds) > 1 else ""),
+        )
     report(on_progress, Progress("read sound", len(videos), len(videos), "files"))
     return sounds
 

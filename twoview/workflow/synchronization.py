@@ -196,7 +196,9 @@ def _relate(
             if options.refine:
                 raise
             if set(poses) != set(paths):
-                raise NotDetectedError(error.message, hint=f"{_BY_MOTION}; or {_BY_HAND}") from error
+                alone = error.hint.partition("\n")[2]
+                hint = f"{_BY_MOTION}; or {_BY_HAND}" + (f"\n{alone}" if alone else "")
+                raise NotDetectedError(error.message, hint=hint) from error
             warnings = (f"by motion, since sound could not be used: {error.message}",)
     sync, relations = relate_poses(
         poses, reference=reference, slowdown=slowdown, config=config, on_progress=on_progress
