@@ -18,6 +18,7 @@ from twoview.detection.writers import SUFFIXES, WRITERS, write_detections
 from twoview.errors import TwoViewError
 from twoview.poses import Poses2D
 from twoview.skeleton import COCO17, HALPE26
+from twoview.workflow.summary import describe
 
 LENGTH = 12
 XY = halpe(LENGTH)
@@ -90,6 +91,15 @@ def test_another_tools_file_is_refused_or_read_as_what_it_is(tool, other, tmp_pa
     with pytest.raises(TwoViewError) as error:
         read_detections(path, tool)
     assert not [word for word in FOREIGN if word in str(error.value)], error.value
+
+
+@pytest.mark.parametrize("tool", ["openpose", "alphapose", "coco", "mmpose", "videopose3d"])
+def test_show_says_what_it_is_and_how_to_import_it(tool, tmp_path):
+    path = LAYOUTS[OF_READER[tool]](tmp_path, XY)
+    tables, following = describe(path)
+    assert f"detections of {tool}" in str(tables)
+    assert f"0 to {LENGTH - 1}, {LENGTH} of them with people" in str(tables)
+    assert following == f"twoview detect --views a --from {path}"
 
 
 @pytest.mark.parametrize("tool", READERS)

@@ -10,8 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from twoview.biomechanics.events import find_jumps, travelled
-from twoview.errors import FormatError
+from twoview.errors import FormatError, TwoViewError, VideoError
 from twoview.media.video_files import SUFFIXES
 from twoview.poses import Poses2D, Poses3D, World
 from twoview.storage import records
@@ -151,10 +153,39 @@ def _video_of(path: Path) -> str:
 def describe(path: Path | str, *, trust: Collection[str] = ()) -> tuple[dict[str, list[Row]], str]:
     """Tables of what a file or folder holds, by title, and the command that follows.
 
-    A folder is a session, one of its takes or runs, a take's two-view 3D, or one with videos.
+    A folder is a session, one of its takes or runs, a take's two-view 3D, or one with videos. Detections
+    of another tool are a file or a folder.
     Raises FormatError or VideoError for anything else.
     """
     path = Path(path)
+    try:
+        return _describe_ours(path, trust)
+    except (FormatError, VideoError):
+        if (found := _describe_detections(path)) is None:
+            raise
+        return {"rows": _as_rows(found)}, f"twoview detect --views a --from {shlex.quote(str(path))}"
+
+
+def _describe_detections(path: Path) -> Row | None:
+    """What another tool's detections hold; None for what holds none. Raises FormatError for wrong ones."""
+    from twoview.detection.readers import read_detections, recognize
+
+    try:
+        tool = recognize(path)
+    except TwoViewError:
+        return None
+    found = read_detections(path, tool)
+    people = np.unique(found.frame, return_counts=True)[1]
+    return {
+        "format": f"detections of {tool}",
+        "frames": f"{found.frames[0]} to {found.frames[1]}, {len(people)} of them with people",
+        "people per frame": f"{people.min()} to {people.max()}",
+        "joints": found.skeleton.name,
+        **{f"note {number}": remark for number, remark in enumerate(found.remarks, 1)},
+    }
+
+
+def _describe_ours(path: Path, trust: Collection[str]) -> tuple[dict[str, list[Row]], str]:
     shown = shlex.quote(str(path))
     if not path.is_dir():
         return {"rows": describe_file(path, trust=trust)}, _after_file(path)
