@@ -70,5 +70,7 @@ def test_nothing_to_run_is_refused(twoview, tmp_path):
     assert answer.code == 1
     assert "twoview run a.mp4 b.mp4" in answer.err
     (tmp_path / "a.mp4").write_text("no video")
-    assert "a.mp4" in twoview("run", "a.mp4", "a.mp4").err
+    again = twoview("run", "a.mp4", "a.mp4")
+    assert (again.code, again.err.count("Error: ")) == (1, 1)
+    assert "a.mp4" in again.err
     assert not (tmp_path / "session").exists()

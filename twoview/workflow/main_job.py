@@ -131,7 +131,9 @@ def steps(
                 pass
         except OF_ONE_PART as error:
             yield failure("take", called or ", ".join(file.name for file in files), error)
-    session = _opened(folder, failed)
+    if failed and not open_session(folder, create=True).takes:
+        return  # why no take came into it has been said
+    session = _opened(folder)
     for step in _synchronized_and_detected(session, settings, trust, on_progress):
         failed += [step.error] if step.error else []
         yield step
@@ -203,17 +205,13 @@ def _are_phones(folders: Mapping[Path, Sequence[Path]]) -> bool:
     return all(models) and len(set(models)) == len(models)
 
 
-def _opened(folder: Path, failed: Sequence[TwoViewError]) -> Session:
-    """The session. Raises why no take came into it, and SessionError where nobody named a video."""
+def _opened(folder: Path) -> Session:
+    """The session. Raises SessionError where there is none with a take, and nobody named a video."""
     try:
         session = open_session(folder)
     except SessionError as error:
-        if failed:
-            raise failed[0] from error
         raise SessionError(error.message, hint="name the videos of an event: `twoview run a.mp4 b.mp4`") from error
     if not session.takes:
-        if failed:
-            raise failed[0]
         raise SessionError(f"{folder} has no take", hint="name the videos of an event: `twoview run a.mp4 b.mp4`")
     return session
 
