@@ -230,6 +230,7 @@ def test_uncertain_joints_are_pale(tmp_path, video):
     (figure,) = page(tmp_path, poses, sigma=sigma).data["content"]["figures"]
     assert np.array(figure["certainty"], float)[:6, 3].tolist() == [100, 100, 100, 100, 100, 0]
     assert figure["certainty"][6][3] is None
+    assert page(tmp_path, replace(poses, sigma=sigma)).data["content"]["figures"] == [figure]
     one = shown(video, poses)
     score = np.ones((8, 17))
     score[4, 2] = 0.1

@@ -32,10 +32,8 @@ if TYPE_CHECKING:
 
 MOST_FRAMES = 9000  # of longer results every second, third, ... frame
 MOST_VIDEO_BYTES = 16_000_000  # of all videos together; a third more as text
-SURE, UNSURE = (
-    0.02,
-    0.12,
-)  # sigma on a body of BODY_M up to which a joint is drawn fully, and from which on it is pale
+# Sigma, on a body of BODY_M, up to which a joint is drawn fully, and from which on it is pale.
+SURE, UNSURE = 0.05, 0.15
 _SCORE_SURE = 0.5  # the same of a detector's score
 _PER_UNIT = 10_000  # whole numbers of the page: 0.1 mm
 _FRUSTUM = 0.4  # depth of a drawn camera, on a body of BODY_M
@@ -80,7 +78,8 @@ def write_page(
     joint stands on the floor, and no angle that needs up is shown.
 
     before  a second result for the same video, drawn pale
-    sigma   (T, J) in the poses' unit: uncertain joints are drawn pale; without it, joints of a low score in `videos`
+    sigma   (T, J) in the poses' unit: uncertain joints are drawn pale; default: that of the poses, else joints
+            of a low score in `videos`
     events  name -> s, marked on the slider and in the curves, beside jumps and the swing of hands that hold one thing
     notes   sentences for the person who will rely on the poses
 
@@ -262,6 +261,7 @@ def _camera(video: ShownVideo, turn: Array, shift: Array, depth: float) -> dict[
 
 def _certainty(poses: Poses3D, times: Array, sigma: Array | None, videos: Sequence[ShownVideo]) -> Array | None:
     """How surely joints are drawn (N, J) at `times`, 0 to 1: by their sigma, else by the scores of the 2D poses."""
+    sigma = poses.sigma if sigma is None else sigma
     if sigma is not None:
         nearest = np.searchsorted(poses.time, times)
         scaled = sigma[nearest] / (body_size(poses) / BODY_M)
