@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from twoview.biomechanics.contacts import spans, standing
 from twoview.biomechanics.events import find_contacts, find_jumps, travelled
-from twoview.biomechanics.ground import ANKLE_M, KnownCamera, center_of_mass, find_ground
+from twoview.biomechanics.ground import ANKLE_M, TOES_AHEAD_M, KnownCamera, center_of_mass, find_ground
 from twoview.biomechanics.world import in_world, one_view_world
 from twoview.errors import FormatError
 from twoview.geometry.framing import DEFAULT_FOCAL
@@ -248,3 +248,15 @@ def test_nobody_or_no_feet_have_no_world():
         world = one_view_world(Poses3D(own[:frames] - own[:frames, :1], time[:frames], unit="m"), few)
         assert np.isfinite(world.up).all()
         assert world.up_sigma_deg > 10
+
+
+@pytest.mark.parametrize(("roll", "azimuth", "allowed"), [(0.0, 0.0, 1.0), (0.0, 90.0, 1.0), (28.0, 0.0, 6.0)])
+def test_who_stands_is_above_the_middle_of_the_feet_which_is_ahead_of_the_ankles(roll, azimuth, allowed):
+    time = np.arange(120) / RATE
+    standing_still = body()
+    above = [j for j, name in enumerate(H36M17.joints) if not name.endswith("ankle")]
+    lean = TOES_AHEAD_M - center_of_mass(standing_still[None])[0, 1]
+    standing_still[above] += np.array([0.0, lean, 0.0])
+    camera = phone(azimuth, pitch=5, roll=roll)
+    found = find_ground(seen(np.repeat(standing_still[None], 120, axis=0), camera, noise=0.003), time, [np.eye(3)])
+    assert degrees_between(found.up, camera[:, 2]) < allowed
