@@ -580,10 +580,7 @@ class Panel {
       axes: [{ ...axis, size: 22, gap: 2 }, { ...axis, size: 38, gap: 2, space: 26 }],
       series: [{}, ...curves],
     }, [content.times, ...this.row.curves.map(({ degrees }) => degrees)], this.holder);
-    for (const moment of Object.values(content.events)) {
-      const mark = element("div", { className: "happening" }, this.plot.over);
-      mark.style.transform = `translateX(${this.plot.valToPos(moment, "x")}px)`;
-    }
+    this.marks = Object.values(content.events).map((moment) => [moment, element("div", { className: "happening" }, this.plot.over)]);
     this.now = element("div", { className: "now" }, this.plot.over);
     const go = (event) => {
       const left = event.clientX - this.plot.over.getBoundingClientRect().left;
@@ -599,7 +596,9 @@ class Panel {
 
   draw(index, time) {
     if (!this.plot) return;
-    this.now.style.transform = `translateX(${this.plot.valToPos(time, "x")}px)`;
+    for (const [moment, mark] of [[time, this.now], ...this.marks]) { // the plot knows its places only once it is drawn
+      mark.style.transform = `translateX(${this.plot.valToPos(moment, "x")}px)`;
+    }
     this.values.forEach((value, i) => {
       const { side, degrees } = this.row.curves[i];
       const shownValue = degrees[index] === null ? "–" : `${Math.round(degrees[index])}°`;
