@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -51,7 +52,7 @@ def evaluate(
         report = evaluate_files(predicted, truth, scale=_scale(scale))
     if html:
         write_evaluation(html, report, title=f"Evaluation of {predicted or take}")
-    alone = predicted is not None and predicted.is_file()
+    alone = predicted is not None and os.path.isfile(predicted)
     following = f"twoview angles {shlex.quote(console.short(predicted))}" if predicted and alone else "twoview plan"
     if json:
         console.as_json({**report.to_json(), "files": [str(html)] if html else [], "next": following})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from twoview.errors import FormatError
 
 def _files(path: Path, clip: str) -> dict[Path, int]:
     """The file of each frame, and its number."""
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return {path: numbered(path.name, path)[1]}
     files = {file.name: file for file in sorted(path.glob("*.json"))}
     return {files[name]: number for name, number in of_one_clip(files, clip, path).items()}
@@ -106,7 +107,7 @@ def _read_annotations(found: Mapping[str, Any], path: Path, clip: str) -> Conten
 def read_mmpose(path: Path, clip: str) -> Content:
     """MMPose's demo and Inferencer: one file for a video, or a folder with one for each frame."""
     content = Content()
-    if path.is_dir():
+    if os.path.isdir(path):
         for file, frame in _files(path, clip).items():
             content.counted.append(frame)
             found = read_json(file)

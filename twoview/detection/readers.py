@@ -6,6 +6,7 @@ it seems to be in is refused with the file, the row and what is missing there.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -168,7 +169,7 @@ _KNOWN = (
 
 def recognize(path: Path) -> str:
     """The tool that wrote a file, a key of READERS. Raises FormatError where none fits, with what the file is."""
-    if path.is_dir():
+    if os.path.isdir(path):
         return _recognize_folder(path)
     regular_file(path)
     by_end = {".csv": "", ".trc": "sports2d", ".npz": "videopose3d", ".h5": "sleap", ".hdf5": "sleap", ".json": ""}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -137,7 +138,7 @@ class View:
         for target in (_target(self.path, tool) for tool in tools):
             if target.is_dir():
                 shutil.rmtree(target)
-            elif not (target.exists() and source.exists() and target.samefile(source)):
+            elif not (target.exists() and os.path.exists(source) and target.samefile(source)):
                 records.remove(target)
         if self.take:
             shutil.rmtree(self.path.parents[1] / "triangulated", ignore_errors=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import shlex
 from collections.abc import Collection
@@ -187,7 +188,7 @@ def _describe_detections(path: Path) -> Row | None:
 
 def _describe_ours(path: Path, trust: Collection[str]) -> tuple[dict[str, list[Row]], str]:
     shown = shlex.quote(str(path))
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return {"rows": describe_file(path, trust=trust)}, _after_file(path)
     kind = folder_kind(path)
     if kind == "session":
