@@ -103,7 +103,7 @@ def test_show_says_what_it_is_and_how_to_import_it(tool, tmp_path):
 
 
 @pytest.mark.parametrize("tool", READERS)
-@pytest.mark.parametrize("frames", [1, 2, LENGTH])
+@pytest.mark.parametrize("frames", [1, LENGTH])
 def test_few_frames_are_read(tool, frames, video, tmp_path):
     found = import_athlete(LAYOUTS[OF_READER[tool]](tmp_path, XY[:frames]), video, detector=Eye(XY))
     assert np.flatnonzero((found.poses.score > 0).any(axis=1)).tolist() == list(range(frames))
@@ -119,7 +119,7 @@ def test_a_byte_order_mark_is_no_content(tool, tmp_path):
 
 
 @pytest.mark.parametrize("tool", READERS)
-@pytest.mark.parametrize("where", [(3000, 0), (-2000, 50), (0, 5000)])
+@pytest.mark.parametrize("where", [(3000, 0), (-2000, 50)])
 def test_a_body_outside_the_picture_is_never_found(tool, where, video, tmp_path):
     for check in (True, False):
         shutil.rmtree(tmp_path / "x", ignore_errors=True)
@@ -134,7 +134,7 @@ def place(folder, tool):
 
 
 @pytest.mark.parametrize("tool", WRITERS)
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(data=st.data())
 def test_what_is_written_is_read_again_within_a_hundredth_of_a_pixel(tool, data, video, tmp_path_factory):
     skeleton = data.draw(st.sampled_from([COCO17, HALPE26]))
