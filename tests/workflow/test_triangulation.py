@@ -120,7 +120,9 @@ def test_a_half_file_with_a_whole_header_is_solved_again(session, start):
     solve(session, start, takes=["t1"])
     path, before = session.take_folder("t1") / "triangulated" / "solved" / "triangulation.npz", contents(session)
     head, arrays = records.read_npz(path)
-    for wrong in ({**arrays, "sigma": arrays["sigma"][:-1]}, {k: v for k, v in arrays.items() if k != "points"}):
+    backwards = {**arrays, "time": arrays["time"][::-1].copy()}
+    short = {**arrays, "sigma": arrays["sigma"][:-1]}
+    for wrong in (short, backwards, {k: v for k, v in arrays.items() if k != "points"}):
         records.write_npz(path, head, wrong)
         with pytest.raises(FormatError, match="is damaged"):
             twoview.load(path)

@@ -8,10 +8,9 @@ from itertools import pairwise
 import numpy as np
 from numpy import ndarray as Array
 
-from twoview.biomechanics.contacts import FEET, spans
+from twoview.biomechanics.contacts import FEET, smoothed, spans
 from twoview.biomechanics.filtering import filter_poses
 from twoview.config import FilterConfig
-from twoview.detection.smoothing import butterworth
 from twoview.poses import Poses3D
 
 LONGEST_DOWNSWING_S = 1.0  # between the top of a swing and the hands' greatest speed
@@ -82,8 +81,7 @@ def travelled(poses: Poses3D) -> float:
     if len(time) < 2:
         return 0.0 if len(time) else float("nan")
     along = root - (root @ poses.world.up)[:, None] * poses.world.up
-    cutoff = min(STEADY_HZ, 0.4 / float(np.median(np.diff(time))))
-    steps = np.diff(butterworth(time, along, cutoff_hz=cutoff), axis=0)
+    steps = np.diff(smoothed(time, along, STEADY_HZ), axis=0)  # each stretch without a gap by itself
     return float(np.linalg.norm(steps, axis=-1).sum())
 
 

@@ -57,6 +57,9 @@ def _triangulation(head: records.Header, arrays: Mapping[str, Array]) -> Triangu
     for name, shape in shapes.items():
         if arrays[name].shape != shape or arrays[name].dtype.kind not in "fb":
             raise ValueError(f"{name} is {arrays[name].dtype} {arrays[name].shape} and not {shape}")
+    for clock in (arrays["time"], *arrays["view_time"]):
+        if not np.isfinite(clock).all() or (np.diff(clock) <= 0).any():
+            raise ValueError("its times are not increasing seconds")
     stacked: dict[str, Any] = {name: dict(zip(cameras, arrays[name], strict=True)) for name in _STACKED}
     numbers: dict[str, Any] = {}
     for name in _PER_VIEW:
