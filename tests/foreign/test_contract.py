@@ -67,10 +67,10 @@ WRONG = [empty, truncated, other_encoding, swapped_content, list_of_numbers]
 
 
 @pytest.mark.parametrize("tool", READERS)
-@pytest.mark.parametrize("spoil", WRONG, ids=lambda f: f.__name__)
-def test_wrong_content_is_refused_with_the_file_and_the_reason(tool, spoil, tmp_path):
+@pytest.mark.parametrize("damage", WRONG, ids=lambda f: f.__name__)
+def test_wrong_content_is_refused_with_the_file_and_the_reason(tool, damage, tmp_path):
     path = LAYOUTS[OF_READER[tool]](tmp_path, XY)
-    spoil(path)
+    damage(path)
     for named in (tool, None):
         with pytest.raises(TwoViewError) as error:
             read_detections(path, named)
