@@ -55,7 +55,19 @@ WITH_TORCH = {
     "geometry", "lifters", "lifting", "reconstruction", "evaluation", "training", "workflow",
     "storage.torch_files", "detectors.rtmpose_network", "detectors.mmpose",
 }  # fmt: skip
-HEAVY = {"torch", "cv2", "av", "onnxruntime", "matplotlib", "scipy", "lightning_fabric", "mmpose", "rich", "typer"}
+HEAVY = {
+    "numpy",
+    "torch",
+    "cv2",
+    "av",
+    "onnxruntime",
+    "matplotlib",
+    "scipy",
+    "lightning_fabric",
+    "mmpose",
+    "rich",
+    "typer",
+}
 ONLY_IN_CLI = {"rich", "typer"}
 
 
@@ -220,7 +232,7 @@ def test_importing_the_package_loads_nothing_heavy():
     assert not loaded_by("import twoview") & HEAVY
 
 
-def test_importing_the_command_line_loads_neither_torch_nor_decoders():
+def test_importing_the_command_line_loads_nothing_but_what_help_needs():
     assert not loaded_by("import twoview.cli.commands") & (HEAVY - ONLY_IN_CLI)
 
 

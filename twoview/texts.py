@@ -1,6 +1,11 @@
-"""Text as other programs save it: UTF-8 with or without a byte order mark; any other encoding is named."""
+"""Text as other programs save it, UTF-8 with or without a byte order mark (another encoding is named); strict JSON."""
 
 from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
 
 _MARKS = {b"\xff\xfe\x00\x00": "UTF-32", b"\x00\x00\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 SAVE_AS = "save it again as UTF-8 (editors offer this as encoding)"
@@ -29,3 +34,16 @@ def _encoding(data: bytes, error: UnicodeDecodeError | None = None) -> str:
         return "it is a binary file"
     line = data.count(b"\n", 0, error.start) + 1
     return f"byte {data[error.start]:#04x} in line {line} is none; it may be in Windows-1252 or Latin-1"
+
+
+def json_text(content: Any, *, indent: int | None = None) -> str:
+    """Strict JSON, which has no NaN and no infinity: both become null."""
+    return json.dumps(_finite(content), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

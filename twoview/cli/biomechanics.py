@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from twoview.biomechanics.events import find_jumps, travelled
 from twoview.cli import console
 from twoview.cli.options import Json, config_file, flag, set_option
 from twoview.command_settings import resolve
-from twoview.poses import Poses3D
+
+if TYPE_CHECKING:
+    from twoview.poses import Poses3D
 
 
 def angles(
@@ -86,6 +87,8 @@ def angles(
 
 def up_and_way(poses: Poses3D) -> list[str]:
     """To how many degrees up is known, and the way travelled, as cells of a table."""
+    from twoview.biomechanics.events import travelled
+
     if poses.world is None:
         return ["not known", ""]
     return [f"{poses.world.up_sigma_deg:.1f}", f"{travelled(poses):.2f}" if poses.unit == "m" else ""]
@@ -93,6 +96,8 @@ def up_and_way(poses: Poses3D) -> list[str]:
 
 def on_floor(poses: Poses3D) -> str:
     """What is known of up, the way travelled and jumps, in a sentence."""
+    from twoview.biomechanics.events import find_jumps
+
     known, way = up_and_way(poses)
     if poses.world is None:
         return "where up and the floor are is not known: no feet are seen"

@@ -21,7 +21,6 @@ from twoview.cli.takes import remove, rename
 from twoview.cli.training import finetune, plan, pretrain, reproduce
 from twoview.cli.visualization import render
 from twoview.errors import FormatError
-from twoview.storage.session import open_session
 
 app = typer.Typer(
     help="Adapt a monocular 3D human-pose model to a new activity from two ordinary phone videos.\n\n"
@@ -65,6 +64,7 @@ def show(
     json: Json = False,
 ) -> None:
     """Show what a file, a folder or the session holds."""
+    from twoview.storage.session import open_session
     from twoview.workflow.summary import describe, describe_all, is_damaged
 
     tables, following = describe(path, trust=trust or ()) if path is not None else describe_all(open_session(session))

@@ -35,8 +35,7 @@ from rich.text import Text
 
 from twoview.errors import TwoViewError
 from twoview.progress import OnProgress, Progress, is_first
-from twoview.storage import records
-from twoview.timeline import ClockMap, ClockQuality, Sync
+from twoview.texts import json_text
 
 
 class _Screen(Console):
@@ -53,6 +52,7 @@ talk = _Screen(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji
 
 if TYPE_CHECKING:
     from twoview.evaluation.scoring import Report
+    from twoview.timeline import ClockMap, ClockQuality, Sync
     from twoview.training.finetuning import Run
 
 _SHORT_WAY_S = 0.003  # a smaller allowance for the way of the sound is that of given distances
@@ -326,7 +326,7 @@ class _Warnings(logging.Handler):
 def as_json(content: Mapping[str, Any]) -> None:
     """One JSON object on stdout, nothing else; of several processes the first writes it."""
     if not out.quiet:
-        out.file.write(records.json_text(content, indent=2) + "\n")
+        out.file.write(json_text(content, indent=2) + "\n")
 
 
 def written(*paths: Path | str, json: bool, next: str = "", **content: Any) -> None:

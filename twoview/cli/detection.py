@@ -28,7 +28,6 @@ from twoview.cli.options import (
 )  # fmt: skip
 from twoview.command_settings import resolve
 from twoview.errors import ConfigError, DetectorError, TwoViewError, VideoError
-from twoview.storage.session import open_session
 
 if TYPE_CHECKING:
     from twoview.detection.other_tools import Layout
@@ -87,6 +86,7 @@ def detect(
     json: Json = False,
 ) -> None:
     """Find the athlete's 2D keypoints in every view of every take, or in videos that are named."""
+    from twoview.storage.session import open_session
     from twoview.workflow.detection import check_formats, imported_from, write_formats
     from twoview.workflow.stages import detect_views
     from twoview.workflow.synchronization import add_synchronized

@@ -12,7 +12,6 @@ import typer
 from twoview.cli import console
 from twoview.cli.lifting import session_model
 from twoview.cli.options import DEFAULT_SESSION, Json, Model, SessionFolder, Takes, Trust, names
-from twoview.storage.session import open_session
 
 
 def evaluate(
@@ -36,6 +35,7 @@ def evaluate(
 
     Give PREDICTED (and TRUTH), or --take for a take of the session.
     """
+    from twoview.storage.session import open_session
     from twoview.workflow.evaluation import evaluate_files, evaluate_takes, write_evaluation
 
     if (predicted is None) == (take is None):

@@ -32,7 +32,6 @@ from twoview.cli.options import (
 from twoview.command_settings import resolve
 from twoview.errors import SessionError, TwoViewError
 from twoview.formats import FORMATS
-from twoview.storage.session import Session, open_session
 
 if TYPE_CHECKING:
     from twoview.workflow.inference import Inferred
@@ -81,6 +80,7 @@ def infer(
     json: Json = False,
 ) -> None:
     """Compute 3D poses from one view with the adapted model, of one video or of many."""
+    from twoview.storage.session import Session
     from twoview.workflow.inference import infer_file, result_in, result_of
     from twoview.workflow.inference_batch import infer_files
     from twoview.workflow.remembered import keep
@@ -178,6 +178,8 @@ def _show_people(label: str, video: Path, result: Inferred) -> None:
 
 def session_model(session: Path) -> str:
     """The file of the session's model. Raises SessionError where there is none yet."""
+    from twoview.storage.session import open_session
+
     path = open_session(session).model_path
     if not os.path.exists(path):
         raise SessionError(

@@ -14,7 +14,7 @@ import typer
 from twoview.command_settings import COMMANDS, METHODS, PRESETS, read_file
 from twoview.config import SECTIONS, allowed, default, hints_of
 from twoview.errors import ConfigError
-from twoview.storage.session import DEFAULT_FOLDER
+from twoview.storage.names import DEFAULT_FOLDER
 
 # Command -> the setting in its example of `--set`, which is shown with its default.
 EXAMPLES = {

@@ -27,7 +27,6 @@ from twoview.cli.options import (
 )  # fmt: skip
 from twoview.command_settings import resolve
 from twoview.formats import FORMATS
-from twoview.storage.session import open_session
 
 _LISTED = 3  # takes whose files are listed
 
@@ -51,6 +50,7 @@ def triangulate(
     json: Json = False,
 ) -> None:
     """Compute 3D poses of the takes from all views together, without calibration."""
+    from twoview.storage.session import open_session
     from twoview.workflow.remembered import keep
     from twoview.workflow.triangulation import triangulate_session
 

@@ -8,7 +8,6 @@ import typer
 
 from twoview.cli import console
 from twoview.cli.options import DEFAULT_SESSION, Json, SessionFolder
-from twoview.storage.session import open_session
 
 NEXT = "twoview show"
 
@@ -20,6 +19,7 @@ def remove(
     json: Json = False,
 ) -> None:
     """Remove a take from the session, or one view of it, with what was made of it. Videos are not touched."""
+    from twoview.storage.session import open_session
     from twoview.workflow.takes import remove
 
     remove(open_session(session), take, view=view)
@@ -37,6 +37,7 @@ def rename(
     json: Json = False,
 ) -> None:
     """Give a take of the session another name."""
+    from twoview.storage.session import open_session
     from twoview.workflow.takes import rename
 
     rename(open_session(session), old, new)

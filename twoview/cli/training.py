@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from shlex import quote
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -29,7 +29,9 @@ from twoview.cli.options import (
 from twoview.command_settings import resolve
 from twoview.config import Settings
 from twoview.progress import OnProgress
-from twoview.storage.session import Session, open_session
+
+if TYPE_CHECKING:
+    from twoview.storage.session import Session
 
 Method = Annotated[str | None, method_option()]
 Weights = Annotated[str | None, flag("finetune.weights", "--weights")]
@@ -68,6 +70,7 @@ def finetune(
 
     Methods: phones, ours and the default, with the paper's consistency loss among its terms; or paper, as published.
     """
+    from twoview.storage.session import open_session
     from twoview.workflow.models import run_in_use, use_run
     from twoview.workflow.stages import finetune_session
 
@@ -111,6 +114,8 @@ def finetune(
 
 def _are_views(wanted: list[str], session: Path) -> bool:
     """Whether these are views of the session: a view's name may hold a dot, as a file's does."""
+    from twoview.storage.session import open_session
+
     return set(wanted) <= set(open_session(session, create=True).views)
 
 
@@ -142,6 +147,7 @@ def plan(
     json: Json = False,
 ) -> None:
     """Count usable clips, measure the view angle, estimate the minutes of training, and advise what to film more of."""
+    from twoview.storage.session import open_session
     from twoview.workflow.stages import plan_session
 
     flags = {"method": method, "weights": weights, "device": device}

@@ -9,7 +9,6 @@ import typer
 
 from twoview.cli import console
 from twoview.cli.options import DEFAULT_SESSION, Json, SessionFolder, TakeName
-from twoview.storage.session import open_session
 
 
 def render(
@@ -34,6 +33,7 @@ def render(
     """
     from twoview.poses import Poses2D, Poses3D
     from twoview.storage.records import load_as
+    from twoview.storage.session import open_session
     from twoview.visualization.overlay import render
     from twoview.workflow.synchronization import render_take
 

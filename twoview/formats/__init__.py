@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from twoview import plugins
-from twoview.biomechanics.world import in_world
 from twoview.errors import FormatError
-from twoview.formats.c3d import MOST_COUNTED
-from twoview.formats.even import at_even_rate
-from twoview.poses import Axes, Poses2D, Poses3D
-from twoview.storage import records
-from twoview.storage.records import atomic
+
+if TYPE_CHECKING:
+    from twoview.poses import Axes, Poses2D, Poses3D
 
 # Name (and file suffix) -> "module:function".
 FORMATS: dict[str, str] = {
@@ -70,6 +68,9 @@ def axes_note(poses: Poses3D, formats: Sequence[str], axes: Axes) -> tuple[str, 
 
 def notes(poses: Poses3D, formats: Sequence[str]) -> tuple[str, ...]:
     """What files in these formats hold other than the poses, in plain sentences: other rows, bones of one length."""
+    from twoview.formats.c3d import MOST_COUNTED
+    from twoview.formats.even import at_even_rate
+
     even = [name for name in formats if name in EVEN]
     if not even or not len(poses):
         return ()
@@ -89,6 +90,9 @@ def notes(poses: Poses3D, formats: Sequence[str]) -> tuple[str, ...]:
 
 def save(poses: Poses2D | Poses3D, path: Path | str) -> Path:
     """Write poses to the file that the suffix names, and return its path: `.npz`, or of 3D poses any of FORMATS."""
+    from twoview.poses import Poses2D
+    from twoview.storage import records
+
     path = Path(path)
     if path.suffix == ".npz":
         records.save(path, poses)
@@ -111,12 +115,16 @@ def write(poses: Poses3D, path: Path | str, format: str = "", *, axes: Axes = "y
     Raises FormatError for an unknown format, no poses, or poses without a scale; StorageError when the disk is full;
     MissingBackend when a format needs a package that is not installed.
     """
+    from twoview.storage.records import atomic
+
     path = Path(path)
     name = format or format_of(path) or path.suffix.lstrip(".").lower()
     check([name], unit="m" if force else poses.unit)
     if not len(poses):
         raise FormatError(f"there is no pose to write to {path}", hint="was an athlete found in the video?")
     if poses.world is not None and poses.unit == "m" and name not in IN_CAMERA:
+        from twoview.biomechanics.world import in_world
+
         poses = in_world(poses, "y-up" if axes == "z-up" and name in UPRIGHT else axes)
     writer = plugins.load(FORMATS[name], "format", FormatError)
     more = {"name": path.name} if name in NAMED else {}

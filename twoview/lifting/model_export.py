@@ -23,6 +23,7 @@ from twoview.geometry.framing import Rule, default_focal, frame_clip, to_camera,
 from twoview.lifting.model import Model, save_model
 from twoview.machine import onnx_runtime
 from twoview.storage import records
+from twoview.texts import json_text
 
 TOLERANCE = 1e-4  # largest difference to the model itself that an exported file may show, screen units
 
@@ -85,9 +86,7 @@ def describe(model: Model) -> dict[str, str]:
     """The description inside an exported file, as strings."""
     facts = {**records.header("exported-model"), **model.facts(), "joints": model.joints.joints}
     facts |= {"inputs": INPUTS, "output": OUTPUT}
-    return {
-        f"twoview.{key}": value if isinstance(value, str) else records.json_text(value) for key, value in facts.items()
-    }
+    return {f"twoview.{key}": value if isinstance(value, str) else json_text(value) for key, value in facts.items()}
 
 
 def examples(model: Model, batch: int, frames: int) -> tuple[Tensor, ...]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from twoview.errors import SessionError
 
+DEFAULT_FOLDER = "session"
 PUNCTUATION = " ._-()[]"
 LONGEST = 200  # bytes; file systems allow 255, and endings such as ".people.npz" follow
 _SHOWN = 5  # names in a message

@@ -30,6 +30,7 @@ from twoview.errors import FormatError, StorageError
 from twoview.poses import Poses2D, Poses3D, Source, World
 from twoview.skeleton import skeleton
 from twoview.storage.regular import read_text, regular_file
+from twoview.texts import json_text
 from twoview.timeline import ClockMap, ClockQuality, Sync
 
 Header = dict[str, Any]
@@ -241,19 +242,6 @@ def parse_json(text: str | bytes) -> Any:
         return json.loads(text)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
-
-
-def json_text(content: Any, *, indent: int | None = None) -> str:
-    """Strict JSON, which has no NaN and no infinity: both become null."""
-    return json.dumps(_finite(content), indent=indent, allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_json(path: Path | str, content: Mapping[str, Any]) -> None:

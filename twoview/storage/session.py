@@ -19,10 +19,8 @@ from typing import Any
 from twoview.errors import FormatError, SessionError
 from twoview.storage import records
 from twoview.storage.locks import locked
-from twoview.storage.names import check_name, natural, nearest, stays_inside
+from twoview.storage.names import DEFAULT_FOLDER, check_name, natural, nearest, stays_inside
 from twoview.storage.regular import real_path
-
-DEFAULT_FOLDER = "session"
 
 
 @dataclass(frozen=True)

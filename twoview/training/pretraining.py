@@ -30,6 +30,7 @@ from twoview.machine import keep_memory, precision_of, torch_device
 from twoview.progress import OnProgress, Progress, report
 from twoview.skeleton import H36M17
 from twoview.storage import records, torch_files
+from twoview.texts import json_text
 from twoview.training import losses
 from twoview.training.bodies import coco_like, vary_bodies, vary_definition
 from twoview.training.clips import step_seed
@@ -173,7 +174,7 @@ def _pretrain_alone(
                 save_model(out / "model.pt", run.model(config, motions, row), half=True)
             run.save(out, config)
             with records.writable(out / "log.jsonl"), (out / "log.jsonl").open("a", encoding="utf-8") as log:
-                log.write(records.json_text(row) + "\n")
+                log.write(json_text(row) + "\n")
             recent.clear()
     return load_model(out / "model.pt", trust=(config.lifter,))
 

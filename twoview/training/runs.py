@@ -30,6 +30,7 @@ from twoview.storage import records, torch_files
 from twoview.storage.locks import locked
 from twoview.storage.regular import regular_file
 from twoview.takes import Take
+from twoview.texts import json_text
 from twoview.training.clips import Clip
 
 STATE_VERSION = 2
@@ -221,7 +222,7 @@ def _text(path: Path) -> str:
 
 
 def _log_text(log: Sequence[Row]) -> str:
-    return "".join(records.json_text(row) + "\n" for row in log)
+    return "".join(json_text(row) + "\n" for row in log)
 
 
 def state_header(format: str, settings: Mapping[str, Any], inputs: Mapping[str, str] | None = None) -> records.Header:

@@ -25,6 +25,7 @@ from twoview.poses import Poses3D
 from twoview.progress import OnProgress
 from twoview.storage import records
 from twoview.storage.session import Session
+from twoview.texts import json_text
 from twoview.workflow import remembered
 from twoview.workflow.inference import ANGLE_FILES, PAGE
 from twoview.workflow.stages import load_takes, present, remove_triangulated
@@ -176,7 +177,7 @@ def _heads(session: Session, takes: Sequence[Take], model: str, config: Triangul
         own[take.name] |= {"focal_mm": dict(take.focal_mm)} if take.focal_mm else {}
     used = {"model": records.fingerprint(model) if os.path.exists(model) else model}
     if config.same_athlete and len(own) > 1:  # all of them shaped each solution
-        used["takes"] = hashlib.sha256(records.json_text(own).encode()).hexdigest()[:24]
+        used["takes"] = hashlib.sha256(json_text(own).encode()).hexdigest()[:24]
     return {
         name: records.header(FORMAT, inputs={**inputs, **used}, settings=shaping(config))
         for name, inputs in own.items()
