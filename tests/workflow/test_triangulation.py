@@ -15,7 +15,7 @@ from scenes import small_scene
 from session_takes import put_take
 
 import twoview
-from twoview.config import FilterConfig, TriangulateConfig, WorldConfig
+from twoview.config import DetectConfig, FilterConfig, InferConfig, TriangulateConfig, WorldConfig
 from twoview.errors import ConfigError, FormatError, LifterError, SessionError
 from twoview.formats import FORMATS
 from twoview.poses import Poses2D
@@ -24,6 +24,8 @@ from twoview.skeleton import H36M17, HALPE26, single_joints
 from twoview.storage import records
 from twoview.storage.session import Session, open_session
 from twoview.timeline import ClockMap, Sync
+from twoview.workflow.detection import View
+from twoview.workflow.inference import infer_file
 from twoview.workflow.known_cameras import known_camera
 from twoview.workflow.remembered import keep
 from twoview.workflow.stages import add_videos, save_sync
@@ -356,3 +358,33 @@ def test_the_world_of_a_take_is_one_for_all_views_and_tells_about_its_cameras(se
     assert level.poses["a"].world.source == "the phones, taken as level"
     (hand, _) = solve(session, start, config=replace(METERS, moving_s=0.4))
     assert hand.poses["a"].world is None
+
+
+def test_a_video_of_a_take_is_lifted_from_the_take_s_detections_and_its_solved_camera(tmp_path, start):
+    session = walked(tmp_path)
+    detected = session.detection_path("take1", "a")
+    marked = DetectConfig(detector="markers:Markers")
+    fingerprint = session.take("take1")["a"].fingerprint
+    view = View.of("take1", "a", tmp_path / "a.mp4", detected, fingerprint=fingerprint, config=marked)
+    view.save(records.load_as(detected, Poses2D))
+    options = {"config": InferConfig(height_m=1.8), "detect_config": marked, "picture": False}
+    options |= {"session": session.folder}
+
+    def infer(name, **more):
+        return infer_file(tmp_path / name, start, tmp_path / f"{name}.out", **{**options, **more})
+
+    first = infer("a.mp4")
+    assert np.array_equal(first.detections.xy, records.load_as(detected, Poses2D).xy)
+    assert "solved take" not in first.poses.world.source
+    (solved,) = solve(open_session(session.folder), start)
+    own, other = infer("a.mp4"), infer("b.mp4", world=WorldConfig(camera="a"))
+    assert own.fresh
+    assert not infer("a.mp4").fresh
+    assert "the camera of a solved take" in own.poses.world.source
+    assert "the camera of a solved take" in other.poses.world.source
+    assert np.degrees(np.arccos(own.poses.world.up @ solved.poses["a"].world.up)) < 5
+    with pytest.raises(SessionError, match="how the phone of view c stood"):
+        infer("b.mp4", world=WorldConfig(camera="c"))
+    view.save(replace(own.detections, xy=own.detections.xy + 1))
+    assert infer("a.mp4").fresh, "the take's detections are others now"
+    assert infer("a.mp4", detect_config=replace(marked, person=0)).athlete.by_hand, "detected alone"

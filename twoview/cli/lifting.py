@@ -171,9 +171,9 @@ def _show_results(made: Sequence[tuple[Path, Inferred]], model: str, *, of: int)
 
 
 def _show_people(label: str, video: Path, result: Inferred) -> None:
-    if result.athlete and result.athlete.people > 1:
-        people = result.files["poses"].with_suffix(".2d.people.png")
-        show_athlete(label, result.athlete, people, f"twoview infer {shlex.quote(console.short(video))} --person N")
+    if result.athlete and result.people and result.athlete.people > 1:
+        other = f"twoview infer {shlex.quote(console.short(video))} --person N"
+        show_athlete(label, result.athlete, result.people, other)
 
 
 def session_model(session: Path) -> str:

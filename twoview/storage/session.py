@@ -83,6 +83,12 @@ class Session:
             )
         return self.takes[name]
 
+    def views_of(self, fingerprint: str) -> Iterator[tuple[str, str]]:
+        """Take and view of every video with that content, of the takes that can be read."""
+        for name in self.takes:
+            with suppress(FormatError):
+                yield from ((name, view) for view, file in self.takes[name].items() if file.fingerprint == fingerprint)
+
     def choose_takes(self, takes: Sequence[str] | None = None, without: Sequence[str] = ()) -> list[str]:
         """Names of these takes (default: all) but those `without`. Raises SessionError for a name that is no take's."""
         for name in (*(takes or ()), *without):

@@ -19,6 +19,7 @@ from twoview.biomechanics.filtering import filter_poses
 from twoview.biomechanics.ground import KnownCamera
 from twoview.biomechanics.world import one_view_world
 from twoview.config import DetectConfig, FilterConfig, InferConfig, WorldConfig, shaping
+from twoview.detectors import AUTO
 from twoview.errors import FormatError, MissingBackend, SessionError, StorageError
 from twoview.formats import FORMATS, axes_note, check, notes, write
 from twoview.poses import Poses2D, Poses3D
@@ -28,7 +29,7 @@ from twoview.storage import records
 from twoview.storage.locks import locked
 from twoview.storage.names import name_from
 from twoview.storage.regular import real_path, regular_file
-from twoview.storage.session import Session
+from twoview.storage.session import Session, open_session
 from twoview.workflow import remembered
 from twoview.workflow.detection import ANEW, Athlete, View, detect_alone
 from twoview.workflow.known_cameras import known_camera
@@ -52,6 +53,7 @@ class Inferred:
     fresh     computed now, not loaded
     warnings  plain sentences for the person who will rely on the poses
     athlete   how the athlete was chosen; None where poses were given
+    people    picture of the people seen, with their numbers; None where poses were given
     """
 
     poses: Poses3D
@@ -61,6 +63,7 @@ class Inferred:
     fresh: bool
     warnings: tuple[str, ...] = ()
     athlete: Athlete | None = None
+    people: Path | None = None
 
     def summary(self) -> dict[str, Any]:
         """What the result is, and its files, for a JSON file."""
@@ -127,7 +130,7 @@ def infer_file(
     world    axes of the formats, and what is known of up
     compare  another model, drawn beside; its poses are in `<out>.before.npz`
     session  folder of a session that remembers the detector and the athlete's height, for where none is named; its
-             triangulated takes tell about the cameras of their own videos
+             takes have the detections of their own videos, and where they are triangulated the cameras
     detections  file of the athlete's Poses2D in the video, to be lifted instead of detecting the athlete again
     force    replace files that lie there and are no results of this video
     load     loads a model by name or file, for results of several videos; default: `load_model`, anew
@@ -150,7 +153,8 @@ def infer_file(
         if source.suffix != ".npz" and detections is None:
             earlier = _beside(out, ".2d.npz")
             found = remembered.with_earlier(found, earlier)
-            current = _view(source, records.fingerprint(source), out, found).is_current(**ANEW)
+            detections = _of_take(folder, source, found, detect_again=detect_config.detector != AUTO)
+            current = detections or _view(source, records.fingerprint(source), out, found).is_current(**ANEW)
             where = folder if folder is not None else earlier
             detect_config = found if current else remembered.decided(found, detect_config, where, trust=trust)
         result = _infer_alone(
@@ -165,6 +169,22 @@ def infer_file(
         if not known.height_m and config.height_m:
             remembered.keep(folder, height_m=config.height_m)
     return result
+
+
+def _of_take(folder: Path | None, video: Path, config: DetectConfig, *, detect_again: bool) -> Path | None:
+    """The detections of a video that is a view of a take, where they are what these settings make.
+
+    detect_again  leave out what another tool detected
+    """
+    if folder is None:
+        return None
+    session, fingerprint = open_session(folder, create=True), records.fingerprint(video)
+    for take, name in session.views_of(fingerprint):
+        path = session.detection_path(take, name)
+        view = View.of(take, name, video, path, fingerprint=fingerprint, config=config)
+        if view.is_current(detect_again=detect_again):
+            return path
+    return None
 
 
 def _keep_others(source: Path, out: Path, suffixes: Sequence[str]) -> None:
@@ -254,7 +274,8 @@ def _infer_alone(
     asked |= {key: _beside(out, suffix) for suffix, key in PICTURES.items() if suffix in drawn}
     axes: Any = world.axes
     said = (*warnings(poses), *axes_note(poses, formats, axes), *notes(poses, formats))
-    found = Inferred(poses, before, poses2d, asked, fresh, said, athlete)
+    people = None if view is None else (view.path if given is None else given).with_suffix(".people.png")
+    found = Inferred(poses, before, poses2d, asked, fresh, said, athlete, people)
     derived.write_formats(found, formats, world)
     derived.draw(source, found, [detections, *files], on_progress)
     return found
@@ -262,11 +283,12 @@ def _infer_alone(
 
 def _camera(session: Path | None, fingerprint: str, named: str) -> tuple[KnownCamera, Path] | None:
     """What the session's takes tell about the camera of a file, and where it is kept."""
-    if session is None or not (session / "session.json").exists():
+    known = None if session is None else open_session(session, create=True)
+    if known is None or not known.takes:
         if named:
             raise SessionError(f"there is no session that knows view {named}", hint="--session FOLDER")
         return None
-    return known_camera(Session(session), fingerprint=fingerprint, named=named)
+    return known_camera(known, fingerprint=fingerprint, named=named)
 
 
 def _placed(

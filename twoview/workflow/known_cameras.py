@@ -21,14 +21,12 @@ def known_camera(session: Session, *, fingerprint: str = "", named: str = "") ->
     Raises SessionError where no take has the named one solved.
     """
     take, _, view = named.rpartition("/")
+    places = ((name, view) for name in session.takes if take in ("", name)) if named else session.views_of(fingerprint)
     found = []
-    for name in session.takes:
-        with suppress(FormatError):
-            for own, file in session.take(name).items():
-                wanted = own == view and take in ("", name) if named else file.fingerprint == fingerprint
-                camera = _solved(session, name, own) if wanted else None
-                if camera is not None:
-                    found.append((camera, session.take_folder(name) / "triangulated" / f"{own}.npz"))
+    for name, own in places:
+        camera = _solved(session, name, own)
+        if camera is not None:
+            found.append((camera, session.take_folder(name) / "triangulated" / f"{own}.npz"))
     if named and not found:
         raise SessionError(
             f"no take of {session.folder} knows how the phone of view {named} stood",
