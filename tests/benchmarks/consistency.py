@@ -21,6 +21,7 @@ from torch import Tensor
 from twoview.geometry.framing import Framing
 from twoview.geometry.similarity import rooted
 from twoview.lifters.dstformer import DSTformer
+from twoview.machine import keep_memory
 from twoview.training.clips import PairBatch
 from twoview.training.losses import consistency, reprojection
 
@@ -120,6 +121,7 @@ def main() -> None:
     parser.add_argument("--no-step", action="store_true", help="only the comparison with the loop")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    keep_memory()  # as training does; the loop gains as well
     compare_with_loop(options.device, options.repeats)
     if not options.no_step:
         share_of_step(options.device, 1 if options.device == "cpu" else options.repeats)

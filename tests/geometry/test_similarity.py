@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 
-from twoview.geometry.similarity import Similarity, bone_lengths, fit_similarity, mirror, mirrored_fit, residuals
+from twoview.geometry.similarity import (
+    Similarity,
+    bone_lengths,
+    distances,
+    fit_similarity,
+    mirror,
+    mirrored_fit,
+    residuals,
+)
 
 
 def cloud(batch: int = 2, count: int = 30, seed: int = 0) -> torch.Tensor:
@@ -73,6 +81,33 @@ def test_gradients_equal_finite_differences(options, weighted, mirrored):
     assert torch.autograd.gradcheck(lambda x, y: gap(x, y, weight, **options), inputs, atol=1e-6)
 
 
+@pytest.mark.parametrize("options", [{}, {"rigid": True}, {"detach": True}])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_distances_are_the_mean_norms_of_both_fits_and_so_are_their_gradients(options, mirrored):
+    a, b, weight = 5 + cloud(), cloud(seed=1), torch.rand(2, 30, dtype=torch.float64)
+    if mirrored:
+        b = a * torch.tensor([-1.0, 1, 1]) + 0.1 * b
+    weight[0, 3] = 0
+    a[0, 3] = float("nan")
+    inputs = (a.requires_grad_(), b.requires_grad_())
+    share = weight / weight.sum(dim=1, keepdim=True)
+    ways = [(residuals(*pair, weight, **options).norm(dim=-1) * share) for pair in ((a, b), (b, a))]
+    expected = torch.stack([torch.where(weight > 0, way, 0.0).sum(dim=1) for way in ways], dim=1)
+    found = distances(a, b, weight, **options)
+    torch.testing.assert_close(found, expected, atol=1e-12, rtol=1e-12)
+    torch.testing.assert_close(distances(a, b, weight, ways=1, **options), expected[:, :1], atol=1e-12, rtol=1e-12)
+    told = torch.tensor([[1.0, 0.3], [-2.0, 0.7]], dtype=torch.float64)
+    for ours, plain in zip(*(torch.autograd.grad((v * told).sum(), inputs) for v in (found, expected)), strict=True):
+        torch.testing.assert_close(ours, plain, atol=1e-12, rtol=1e-9)
+
+
+@pytest.mark.parametrize("ways", [1, 2])
+@pytest.mark.parametrize("rigid", [False, True])
+def test_gradients_of_distances_equal_finite_differences(ways, rigid):
+    inputs = (cloud(count=9).requires_grad_(), cloud(count=9, seed=1).requires_grad_())
+    assert torch.autograd.gradcheck(lambda x, y: distances(x, y, ways=ways, rigid=rigid), inputs, atol=1e-6)
+
+
 def test_a_detached_transform_gives_nearly_the_same_gradient_where_views_agree():
     a = cloud().requires_grad_()
     b = moved(similarity(3), a.detach()) + 0.05 * cloud(seed=1)
@@ -112,10 +147,10 @@ DEGENERATE = {
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_degenerate_sets_give_finite_numbers(case, dtype):
     a, b = (v.to(dtype).requires_grad_() for v in DEGENERATE[case](cloud(), cloud(seed=1)))
-    value = gap(a, b)
-    assert torch.isfinite(value)
-    for gradient in torch.autograd.grad(value, (a, b)):
-        assert torch.isfinite(gradient).all()
+    for value in (gap(a, b), distances(a, b).sum()):
+        assert torch.isfinite(value)
+        for gradient in torch.autograd.grad(value, (a, b)):
+            assert torch.isfinite(gradient).all()
 
 
 def test_points_of_no_weight_have_no_say_even_as_nan():

@@ -8,7 +8,7 @@ best rotation itself is ambiguous, is treated as if the rotation were constant.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,121 +29,91 @@ class Similarity:
     translation: Tensor
 
 
+class _How(NamedTuple):
+    """How a fit is made, and its gradient: of a to b alone or both ways, without a scale, as if it were constant."""
+
+    ways: int
+    rigid: bool
+    detach: bool
+
+
 @dataclass(frozen=True, eq=False)
 class _Fitted:
-    """What the fit leaves for its gradient. Column convention: `scale * rotation @ a ~ b`.
+    """Two point sets and the fits of each to the other. Column convention: `scale * rotation @ a ~ b`.
 
-    a, b    (B, 3, N)  centered; coordinates first, so that every product reads memory in one go
-    weight  (B, N)     summing to 1 in every set (to 0 where nothing weighs)
-    sigma   (B, 3)     singular values, the last negative for a mirror-like pair; basis: right singular vectors
-    power   (B,)       weighted mean of squares of a
+    points    (B, 7, N)  a and b, centered, and a row of ones; coordinates first, so that products read memory in one go
+    weighted  (B, 7, N)  the same times the weights, which sum to 1 in every set (to 0 where nothing weighs)
+    rotation  (B, 3, 3)  of a to b; that of b to a is its transpose
+    sigma     (B, 3)     singular values, the last negative for a mirror-like pair; basis: right singular vectors
+    power     (B, 2)     weighted mean of squares of a, and of b; scale: of a to b, and of b to a
+    mean      (B, 6)     of a and b
 
-    All but a, b and weight are float64.
+    All but points and weighted are float64.
     """
 
-    a: Tensor
-    b: Tensor
-    weight: Tensor
+    points: Tensor
+    weighted: Tensor
     rotation: Tensor
     basis: Tensor
     sigma: Tensor
     power: Tensor
     scale: Tensor
-    mean_a: Tensor
-    mean_b: Tensor
+    mean: Tensor
 
 
-def _fit(a: Tensor, b: Tensor, weight: Tensor, rigid: bool) -> _Fitted:
+def _fit(both: Tensor, weight: Tensor, rigid: bool) -> _Fitted:
+    """The fits of sets (B, 7, N), as `_prepared` makes them; they are centered in place."""
     weight = weight / weight.sum(dim=1, keepdim=True).clamp(min=_TINY)
-    mean_a, mean_b = a @ weight[:, :, None], b @ weight[:, :, None]
-    a, b = a - mean_a, b - mean_b
-    weighted_a = weight[:, None] * a
-    covariance = (b @ weighted_a.mT).double()
+    points = both[:, :6]
+    mean = (weight[:, None] @ points.mT).mT
+    points -= mean
+    weighted = both * weight[:, None]
+    moments = (weighted[:, :6] @ points.mT).double()
+    covariance, squares = moments[:, 3:, :3], moments.diagonal(dim1=1, dim2=2)
     # the decomposition raises on what is not a number; scale and residuals are NaN instead
     u, s, vt = torch.linalg.svd(torch.where(covariance.isfinite(), covariance, 0.0))
     sign = torch.ones_like(s)
     sign[:, 2] = torch.where(torch.linalg.det(u @ vt) < 0, -1.0, 1.0)
     rotation, sigma = u @ (sign[..., None] * vt), sign * s
-    power = (weighted_a.flatten(1)[:, None] @ a.flatten(1)[:, :, None]).flatten().double().clamp(min=_TINY)
+    power = squares.reshape(-1, 2, 3).sum(dim=2).clamp(min=_TINY)
     power = torch.where(power.isfinite(), power, torch.nan)  # an infinite one would make the scale a harmless 0
-    scale = torch.ones_like(power) if rigid else sigma.sum(dim=1) / power
-    return _Fitted(a, b, weight, rotation, vt.mT, sigma, power, scale, mean_a[..., 0].double(), mean_b[..., 0].double())
+    scale = torch.ones_like(power) if rigid else sigma.sum(dim=1, keepdim=True) / power
+    return _Fitted(both, weighted, rotation, vt.mT, sigma, power, scale, mean[..., 0].double())
 
 
-@torch.no_grad()
-def fit_similarity(a: Tensor, b: Tensor, weight: Tensor | None = None, *, rigid: bool = False) -> Similarity:
-    """The similarity (or rigid motion) that brings a closest to b in weighted least squares. Paper equation 3.
-
-    a, b (B, N, 3); weight (B, N) >= 0; points of weight 0 may be NaN. Without gradient; `residuals` has one.
-    Reflections are never used.
-    """
-    fitted = _fit(*_prepared(a, b, weight), rigid)
-    rotation = fitted.rotation.mT
-    translation = fitted.mean_b - fitted.scale[:, None] * torch.einsum("bi,bij->bj", fitted.mean_a, rotation)
-    return Similarity(fitted.scale.to(a), rotation.to(a), translation.to(a))
+def _moving(f: _Fitted, ways: int) -> Tensor:
+    """The matrix (B, 3 * ways, 6) from a and b to residuals: of a moved to b, and below those of b moved to a."""
+    stays = -torch.eye(3, dtype=f.scale.dtype, device=f.scale.device).expand_as(f.rotation)
+    there = torch.cat([f.scale[:, :1, None] * f.rotation, stays], dim=2)
+    if ways == 1:
+        return there.to(f.points)
+    back = torch.cat([stays, f.scale[:, 1:, None] * f.rotation.mT], dim=2)
+    return torch.cat([there, back], dim=1).to(f.points)
 
 
-def residuals(
-    a: Tensor, b: Tensor, weight: Tensor | None = None, *, rigid: bool = False, detach: bool = False
-) -> Tensor:
-    """Points a, moved by their fit, minus b: (B, N, 3), differentiable in both; 0 where the weight is 0.
-
-    detach treats the fitted transform as a constant.
-    """
-    left: Tensor = _Residuals.apply(*_prepared(a, b, weight), rigid, detach)  # type: ignore[no-untyped-call]
-    return left.mT.to(a.dtype)
-
-
-@torch.no_grad()
-def mirrored_fit(a: Tensor, b: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Whether a reflection would fit better, (B,) bool: a sign of depth reversal in one of the two."""
-    return _fit(*_prepared(a, b, weight), False).sigma[:, 2] < 0
-
-
-def _prepared(a: Tensor, b: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """a, b as (B, 3, N), 0 where the weight (B, N) is 0, in 32 bits at least."""
-    if a.shape != b.shape or a.ndim != 3 or a.shape[-1] != 3:
-        raise ValueError(f"expected two point sets (B, N, 3), got {tuple(a.shape)} and {tuple(b.shape)}")
-    exact = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
-    weight = torch.ones_like(a[..., 0], dtype=exact) if weight is None else weight.detach().to(exact)
-    seen, zero = (weight > 0)[:, None], torch.zeros((), dtype=exact, device=a.device)
-    first, second = (torch.where(seen, points.mT.to(exact), zero).contiguous() for points in (a, b))
-    return first, second, weight
-
-
-class _Residuals(torch.autograd.Function):
-    """Residuals (B, 3, N) after the fit, with the closed-form gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, weight: Tensor, rigid: bool, detach: bool) -> Tensor:
-        with torch.autocast(a.device.type, enabled=False):
-            fitted = _fit(a, b, weight, rigid)
-            ctx.fitted, ctx.rigid, ctx.detach = fitted, rigid, detach
-            turn = (fitted.scale[:, None, None] * fitted.rotation).to(a)
-            left = torch.baddbmm(fitted.b, turn, fitted.a, beta=-1)
-            return torch.where((weight > 0)[:, None], left, torch.zeros_like(left))
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        f: _Fitted = ctx.fitted
-        weight = f.weight[:, None]
-        e = torch.where(weight > 0, grads[0], torch.zeros_like(grads[0])).contiguous()
-        with torch.autocast(e.device.type, enabled=False):
-            turn = f.scale[:, None, None] * f.rotation
-            grad_a, grad_b = turn.mT.to(e) @ e, -e
-            if not ctx.detach:
-                moment = (e @ f.a.mT).double()
-                grad_matrix = _rotation_gradient(f, f.scale[:, None, None] * moment)
-                if not ctx.rigid:
-                    grad_scale = (moment * f.rotation).sum(dim=(1, 2))
-                    grad_matrix = grad_matrix + (grad_scale / f.power)[:, None, None] * f.rotation
-                    shrink = (-2 * grad_scale * f.scale / f.power)[:, None, None]
-                    grad_a = torch.addcmul(grad_a, weight * f.a, shrink.to(e))
-                grad_a = torch.addcmul(grad_a, weight, grad_matrix.mT.to(e) @ f.b)
-                grad_b = torch.addcmul(grad_b, weight, grad_matrix.to(e) @ f.a)
-                grad_a = torch.baddbmm(grad_a, grad_a.sum(dim=2, keepdim=True), weight, alpha=-1)
-                grad_b = torch.baddbmm(grad_b, grad_b.sum(dim=2, keepdim=True), weight, alpha=-1)
-        return grad_a, grad_b, None, None, None
+def _pulled(f: _Fitted, moving: Tensor, e: Tensor, how: _How) -> Tensor:
+    """The gradient (B, 6, N) of a and b from that of their residuals, e (B, 3 * ways, N)."""
+    direct = moving.mT @ e  # as if the transforms were constant
+    if how.detach:
+        return direct
+    sums = e @ f.points.mT
+    moment = sums[:, :3, :3].double()
+    from_rotation = f.scale[:, :1, None] * moment
+    from_scale = [(moment * f.rotation).sum(dim=(1, 2))]
+    if how.ways == 2:
+        moment = sums[:, 3:, 3:6].mT.double()
+        from_rotation = from_rotation + f.scale[:, 1:, None] * moment
+        from_scale.append((moment * f.rotation).sum(dim=(1, 2)))
+    covariance = _rotation_gradient(f, from_rotation)
+    square = f.scale.new_zeros(len(e), 6, 6)
+    if not how.rigid:
+        for way, own in enumerate(from_scale):
+            share = own / f.power[:, way]
+            covariance = covariance + share[:, None, None] * f.rotation
+            square.diagonal(dim1=1, dim2=2)[:, 3 * way : 3 * way + 3] = (-2 * share * f.scale[:, way])[:, None]
+    square[:, 3:, :3], square[:, :3, 3:] = covariance, covariance.mT
+    centering = moving.mT @ -sums[:, :, 6:]
+    return direct.baddbmm_(torch.cat([square.to(e), centering], dim=2), f.weighted)
 
 
 def _rotation_gradient(f: _Fitted, g: Tensor) -> Tensor:
@@ -155,6 +125,103 @@ def _rotation_gradient(f: _Fitted, g: Tensor) -> Tensor:
     off_diagonal = ~torch.eye(3, dtype=torch.bool, device=sums.device)
     k = torch.where(determined & off_diagonal, skew / torch.where(sums.abs() > _TINY, sums, torch.ones_like(sums)), 0.0)
     return rotation @ basis @ k @ basis.mT
+
+
+@torch.no_grad()
+def fit_similarity(a: Tensor, b: Tensor, weight: Tensor | None = None, *, rigid: bool = False) -> Similarity:
+    """The similarity (or rigid motion) that brings a closest to b in weighted least squares. Paper equation 3.
+
+    a, b (B, N, 3); weight (B, N) >= 0; points of weight 0 may be NaN. Without gradient; `residuals` has one.
+    Reflections are never used.
+    """
+    fitted = _fit(*_prepared(a, b, weight), rigid)
+    rotation, scale = fitted.rotation.mT, fitted.scale[:, 0]
+    translation = fitted.mean[:, 3:] - scale[:, None] * torch.einsum("bi,bij->bj", fitted.mean[:, :3], rotation)
+    return Similarity(scale.to(a), rotation.to(a), translation.to(a))
+
+
+def residuals(
+    a: Tensor, b: Tensor, weight: Tensor | None = None, *, rigid: bool = False, detach: bool = False
+) -> Tensor:
+    """Points a, moved by their fit, minus b: (B, N, 3), differentiable in both; 0 where the weight is 0.
+
+    detach treats the fitted transform as a constant.
+    """
+    left: Tensor = _Residuals.apply(a, b, weight, _How(1, rigid, detach))  # type: ignore[no-untyped-call]
+    return left.mT.to(a.dtype)
+
+
+def distances(
+    a: Tensor, b: Tensor, weight: Tensor | None = None, *, ways: int = 2, rigid: bool = False, detach: bool = False
+) -> Tensor:
+    """Weighted mean distance after the fit, (B, ways): of a moved to b, and of b moved to a. Differentiable in both.
+
+    The mean norm of `residuals`, with one fit for both ways and in a few passes over the points.
+    """
+    found: Tensor = _Distances.apply(a, b, weight, _How(ways, rigid, detach)).to(a.dtype)  # type: ignore[no-untyped-call]
+    return found
+
+
+@torch.no_grad()
+def mirrored_fit(a: Tensor, b: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Whether a reflection would fit better, (B,) bool: a sign of depth reversal in one of the two."""
+    return _fit(*_prepared(a, b, weight), False).sigma[:, 2] < 0
+
+
+def _prepared(a: Tensor, b: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
+    """a, b and ones as (B, 7, N), a and b 0 where the weight (B, N) is 0, and the weight; in 32 bits at least."""
+    if a.shape != b.shape or a.ndim != 3 or a.shape[-1] != 3:
+        raise ValueError(f"expected two point sets (B, N, 3), got {tuple(a.shape)} and {tuple(b.shape)}")
+    exact = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
+    weight = torch.ones_like(a[..., 0], dtype=exact) if weight is None else weight.detach().to(exact)
+    both = a.new_empty(len(a), 7, a.shape[1], dtype=exact)
+    both[:, :3], both[:, 3:6], both[:, 6] = a.mT, b.mT, 1
+    both[:, :6].masked_fill_((weight <= 0)[:, None], 0)
+    return both, weight
+
+
+class _Residuals(torch.autograd.Function):
+    """Residuals (B, 3, N) after the fit, with the closed-form gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, weight: Tensor | None, how: _How) -> Tensor:
+        with torch.autocast(a.device.type, enabled=False):
+            f = _fit(*_prepared(a, b, weight), how.rigid)
+            moving = _moving(f, how.ways)
+            ctx.fitted, ctx.moving, ctx.how, ctx.types = f, moving, how, (a.dtype, b.dtype)
+            return (moving @ f.points[:, :6]).masked_fill_(f.weighted[:, 6:] <= 0, 0)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        f: _Fitted = ctx.fitted
+        with torch.autocast(f.points.device.type, enabled=False):
+            e = grads[0].masked_fill(f.weighted[:, 6:] <= 0, 0)
+            back = _pulled(f, ctx.moving, e, ctx.how)
+        return back[:, :3].mT.to(ctx.types[0]), back[:, 3:].mT.to(ctx.types[1]), None, None
+
+
+class _Distances(torch.autograd.Function):
+    """Weighted mean norms (B, ways) of the residuals, with the closed-form gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, weight: Tensor | None, how: _How) -> Tensor:
+        with torch.autocast(a.device.type, enabled=False):
+            f = _fit(*_prepared(a, b, weight), how.rigid)
+            moving = _moving(f, how.ways)
+            ctx.fitted, ctx.moving, ctx.how, ctx.types = f, moving, how, (a.dtype, b.dtype)
+            left = moving @ f.points[:, :6]
+            far = left.square().reshape(len(left), how.ways, 3, -1).sum(dim=2).sqrt_()
+            ctx.left, ctx.far = left, far
+            return (far @ f.weighted[:, 6, :, None])[..., 0]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        f: _Fitted = ctx.fitted
+        with torch.autocast(f.points.device.type, enabled=False):
+            pull = grads[0][..., None] * f.weighted[:, 6:] / ctx.far.clamp(min=_TINY)
+            e = (ctx.left.unflatten(1, (-1, 3)) * pull[:, :, None]).flatten(1, 2)
+            back = _pulled(f, ctx.moving, e, ctx.how)
+        return back[:, :3].mT.to(ctx.types[0]), back[:, 3:].mT.to(ctx.types[1]), None, None
 
 
 def rooted(points: Values, skeleton: Skeleton = H36M17) -> Values:

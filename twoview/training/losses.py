@@ -11,8 +11,8 @@ A term gets a batch and the lifter's answer (B, V, T, J, 3) in screen units. Ter
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from itertools import combinations, permutations
-from typing import cast
+from itertools import combinations
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from torch import Tensor
 from twoview import plugins
 from twoview.config import ConsistencyConfig, LossConfig
 from twoview.errors import ConfigError
-from twoview.geometry.similarity import bone_lengths, residuals, rooted
+from twoview.geometry.similarity import bone_lengths, distances, residuals, rooted
 from twoview.skeleton import H36M17
 from twoview.training.clips import PairBatch
 
@@ -76,7 +76,7 @@ def reprojection(batch: PairBatch, predicted: Tensor) -> Tensor:
 def consistency(batch: PairBatch, predicted: Tensor, config: ConsistencyConfig | None = None) -> Tensor:
     """L_con, paper equations 1 to 4: residual of one similarity per clip between two views' 3D, mean over pairs."""
     config = config or ConsistencyConfig()
-    points, weight = rooted(predicted), rooted_weight(batch.score)
+    points, weight = _Rooted.apply(predicted), rooted_weight(batch.score)  # type: ignore[no-untyped-call]
     if not config.confidence:
         weight = (weight > 0).to(weight)
     if config.scale == "frame":
@@ -84,8 +84,11 @@ def consistency(batch: PairBatch, predicted: Tensor, config: ConsistencyConfig |
         points = points / _radius(points, common)[..., None, None]
     if config.against == "mean":
         return _against_mean(points, weight, config)
-    pairs = (permutations if config.direction == "symmetric" else combinations)(range(points.shape[1]), 2)
-    losses = [_gap(points[:, a], points[:, b], weight[:, a] * weight[:, b], config) for a, b in pairs]
+    views, weights = points.unbind(1), weight.unbind(1)
+    losses = [
+        _gap(views[a], views[b], weights[a] * weights[b], config, ways=2 if config.direction == "symmetric" else 1)
+        for a, b in combinations(range(len(views)), 2)
+    ]
     return torch.stack(losses).mean() if losses else predicted.new_zeros(())
 
 
@@ -100,27 +103,46 @@ def rooted_weight(score: Tensor) -> Tensor:
     return score * (score[..., :1] > 0)
 
 
+class _Rooted(torch.autograd.Function):
+    """`rooted`, whose own gradient takes as long as all else of the consistency: it fills and adds arrays of zeros."""
+
+    @staticmethod
+    def forward(_: Any, points: Tensor) -> Tensor:
+        return rooted(points)
+
+    @staticmethod
+    def backward(_: Any, *grads: Tensor) -> Tensor:
+        gradient = grads[0].clone()
+        gradient[..., H36M17.root, :] -= grads[0].sum(dim=-2)
+        return gradient
+
+
 def _radius(points: Tensor, weight: Tensor) -> Tensor:
     """RMS distance from the root (B, V, T)."""
     squares = (points.square().sum(dim=-1) * weight).sum(dim=-1) / weight.sum(dim=-1).clamp(min=_TINY)
     return squares.clamp(min=1e-8).sqrt()
 
 
-def _gap(a: Tensor, b: Tensor, weight: Tensor, config: ConsistencyConfig) -> Tensor:
-    """Mean distance (scalar) after the fit of a to b; a, b (B, T, J, 3), weight (B, T, J)."""
+def _gap(a: Tensor, b: Tensor, weight: Tensor, config: ConsistencyConfig, *, ways: int = 1) -> Tensor:
+    """Mean distance (scalar) after the fit of a to b, and with two ways of b to a as well.
+
+    a, b (B, T, J, 3); weight (B, T, J)
+    """
+    if config.robust > 0 and ways == 2:
+        return (_gap(a, b, weight, config) + _gap(b, a, weight, config)) / 2
     whole_clips, frames = len(a), a.shape[1]
     window = {"sequence": frames, "frame": 1, "window": min(config.window, frames)}[config.align]
     a, b, weight = (_windows(value, window) for value in (a, b, weight))
-    left = residuals(a, b, weight, rigid=config.rigid, detach=config.detach_transform)
+    fit = {"rigid": config.rigid, "detach": config.detach_transform}
     if config.robust > 0:
         with torch.no_grad():
-            downweighted = weight * (config.robust / length(left).clamp(min=config.robust))
-        left, weight = residuals(a, b, downweighted, rigid=config.rigid, detach=config.detach_transform), downweighted
+            left = length(residuals(a, b, weight, **fit))
+            weight = weight * (config.robust / left.clamp(min=config.robust))
     enough = ((weight > 0).sum(dim=1) >= 4).to(weight)
-    distances = (length(left) * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=_TINY)
-    share = enough * weight.sum(dim=1)
-    per_clip, total = (v.reshape(whole_clips, -1).sum(dim=1) for v in (distances * share, share))
-    return weighted_mean(per_clip / total.clamp(min=_TINY), (total > 0).to(total))
+    share = (enough * weight.sum(dim=1))[:, None]
+    distance = distances(a, b, weight, ways=ways, **fit)
+    per_clip, total = (v.reshape(whole_clips, -1, v.shape[1]).sum(dim=1) for v in (distance * share, share))
+    return weighted_mean((per_clip / total.clamp(min=_TINY)).mean(dim=1), (total[:, 0] > 0).to(total))
 
 
 def _windows(values: Tensor, window: int) -> Tensor:
