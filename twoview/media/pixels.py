@@ -1,4 +1,8 @@
-"""From a decoded frame to upright pixels: rotated and mirrored as the file demands, scaled as the caller asks."""
+"""From a decoded frame to upright pixels: rotated and mirrored as the file demands, scaled as the caller asks.
+
+High dynamic range, in which newer phones film by default, is mapped to the standard range that detectors know: the
+light that a screen shows for it (ITU-R BT.2100), with the white of paper (BT.2408) as white and all above it clipped.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,12 @@ from twoview.media.opencv import cv2
 
 Matrix = tuple[int, int, int, int]  # signs a, b, c, d of a display matrix, see `display_matrix`
 
+HDR = {16: "PQ", 18: "HLG"}  # transfer functions of ITU-T H.273 with a high dynamic range
+_WHITE, _GAMMA = 203.0, 2.4  # candelas per square meter of white paper; exponent of a standard screen
+_WIDE = (2, 9)  # primaries of BT.2020, and those that a file does not name
+_TO_NARROW = np.array(  # from BT.2020's red, green and blue to BT.709's; exact for light, near enough for its root
+    [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]], np.float32
+)
 _PLANAR = ("yuv420p", "yuvj420p")  # what phones' 8-bit video is decoded to
 _GRID = 4  # px: parts of such pictures begin and end at multiples of this; PyAV takes no other heights
 _BLACK = {False: 16, True: 0}  # brightness of black, by whether a picture uses the full range of a byte
@@ -71,7 +81,11 @@ class DecodedFrame:
     def kept(self, size: tuple[int, int]) -> DecodedFrame | Pixels:
         """The picture at (width, height) `size`, in the form that takes the least memory."""
         planar = self._decoded.format.name in _PLANAR and not (size[0] % _GRID or size[1] % _GRID)
-        return self if planar and self.size == size else Pixels(self.time, self.rgb(size))
+        return (
+            self
+            if planar and self._decoded.color_trc not in HDR and self.size == size
+            else Pixels(self.time, self.rgb(size))
+        )
 
     def rgb(self, size: tuple[int, int] | None = None) -> Array:
         """Upright pixels (H, W, 3) uint8, scaled to (width, height) `size` if given. Not thread-safe."""
@@ -163,13 +177,33 @@ def upright(decoded: Any, matrix: Matrix, size: tuple[int, int] | None) -> Array
     """Pixels (H, W, 3) of a decoded frame, rotated (and mirrored) by the display matrix."""
     a, b, c, d = matrix
     width, height = (None, None) if size is None else size if a else size[::-1]
-    shown = decoded.reformat(width=width, height=height, format="rgb24", interpolation="AREA", threads=1)
+    format, kind = ("rgb48le", "<u2") if decoded.color_trc in HDR else ("rgb24", "u1")
+    shown = decoded.reformat(width=width, height=height, format=format, interpolation="AREA", threads=1)
     across, down = (a, d) if a else (c, b)
-    plane = shown.planes[0]
-    rgb = np.ndarray((shown.height, shown.width, 3), np.uint8, plane, strides=(plane.line_size, 3, 1))  # no copy
+    plane, step = shown.planes[0], np.dtype(kind).itemsize
+    rgb = np.ndarray((shown.height, shown.width, 3), kind, plane, strides=(plane.line_size, 3 * step, step))  # no copy
+    if step > 1:
+        rgb = _standard(decoded.color_trc).take(rgb)
+        rgb = cv2.transform(rgb, _TO_NARROW) if decoded.color_primaries in _WIDE else rgb
     if a:
         return np.ascontiguousarray(rgb[::down, ::across])
     turned = np.empty((rgb.shape[1], rgb.shape[0], 3), np.uint8)
     for color in range(3):  # one color at a time: twice as fast as all three
         turned[..., color] = rgb[..., color].T[::down, ::across]
     return turned
+
+
+@cache
+def _standard(transfer: int) -> Array:
+    """Values 0..255 (65536,) of the standard range for those of a high dynamic range."""
+    value = np.arange(65536) / 65535
+    if HDR[transfer] == "HLG":  # BT.2100, table 5, on a screen of 1000 candelas per square meter
+        a, b, c = 0.17883277, 0.28466892, 0.55991073
+        light = 1000 * np.where(value <= 0.5, value**2 / 3, (np.exp((value - c) / a) + b) / 12) ** 1.2
+    else:  # table 4
+        m1, m2, c1, c2, c3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128
+        root = value ** (1 / m2)
+        light = 10000 * (np.maximum(root - c1, 0) / (c2 - c3 * root)) ** (1 / m1)
+    shown: Array = np.rint(255 * np.minimum(light / _WHITE, 1) ** (1 / _GAMMA)).astype(np.uint8)
+    shown.setflags(write=False)
+    return shown
