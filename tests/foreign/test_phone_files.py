@@ -11,6 +11,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from phone_files import in_box
 from videos import encode, picture
 
 from twoview.errors import VideoError
@@ -50,26 +51,13 @@ NOISE = np.random.default_rng(0).normal(0, 0.1, 96_000)
 SILENCE = np.zeros(96_000)
 
 
-def boxes(data: bytes, path: list[bytes], start: int = 0, end: int | None = None):
-    """(begin, end) of the content of each box of that path in an mp4."""
-    end = len(data) if end is None else end
-    while start + 8 <= end:
-        size, name = struct.unpack(">I4s", data[start : start + 8])
-        if name == path[0]:
-            if len(path) == 1:
-                yield start + 8, start + size
-            else:
-                yield from boxes(data, path[1:], start + 8, start + size)
-        start += size or end
-
-
 def with_short_promise(path: Path, factor: int) -> Path:
     """The video track's own length becomes that many times too short."""
     data = bytearray(path.read_bytes())
-    for trak in boxes(data, [b"moov", b"trak"]):
-        ((hdlr, _),) = boxes(data, [b"mdia", b"hdlr"], *trak)
+    for trak in in_box(data, [b"moov", b"trak"]):
+        ((hdlr, _),) = in_box(data, [b"mdia", b"hdlr"], *trak)
         if data[hdlr + 8 : hdlr + 12] == b"vide":
-            ((mdhd, _),) = boxes(data, [b"mdia", b"mdhd"], *trak)
+            ((mdhd, _),) = in_box(data, [b"mdia", b"mdhd"], *trak)
             (length,) = struct.unpack(">I", data[mdhd + 16 : mdhd + 20])
             data[mdhd + 16 : mdhd + 20] = struct.pack(">I", length // factor)
     path.write_bytes(data)
@@ -80,10 +68,10 @@ def with_unknown_sound(path: Path, track: int) -> Path:
     """A sound track gets the code of Apple's spatial sound, which FFmpeg does not decode."""
     data = bytearray(path.read_bytes())
     sounds = []
-    for trak in boxes(data, [b"moov", b"trak"]):
-        ((hdlr, _),) = boxes(data, [b"mdia", b"hdlr"], *trak)
+    for trak in in_box(data, [b"moov", b"trak"]):
+        ((hdlr, _),) = in_box(data, [b"mdia", b"hdlr"], *trak)
         sounds += [trak] if data[hdlr + 8 : hdlr + 12] == b"soun" else []
-    ((stsd, _),) = boxes(data, [b"mdia", b"minf", b"stbl", b"stsd"], *sounds[track])
+    ((stsd, _),) = in_box(data, [b"mdia", b"minf", b"stbl", b"stsd"], *sounds[track])
     data[stsd + 12 : stsd + 16] = b"apac"
     at = data.index(b"esds", stsd)
     data[at : at + 4] = b"dapa"
@@ -182,7 +170,7 @@ def test_odd_sizes_keep_every_pixel(tmp_path):
 def test_pictures_that_cannot_be_decoded_at_the_end(tmp_path, caplog):
     path = encode(tmp_path / "a.mp4", 60)
     data = bytearray(path.read_bytes())
-    ((begin, end),) = boxes(data, [b"mdat"])
+    ((begin, end),) = in_box(data, [b"mdat"])
     data[begin + int(0.7 * (end - begin)) : end] = bytes(end - begin - int(0.7 * (end - begin)))
     path.write_bytes(data)
     shown = list(frames(path))

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import struct
 from fractions import Fraction
 from pathlib import Path
 
@@ -155,79 +154,6 @@ def test_a_cut_file_gives_what_it_has_and_says_so(tmp_path, caplog):
     shown = list(frames(path))
     assert 20 < len(shown) < 80
     assert "cut off" in caplog.text
-
-
-APPLE = "com.apple.quicktime.camera.focal_length.35mm_equivalent"
-
-
-def tagged(path: Path, tags: dict[str, str]) -> Path:
-    """A short video with these tags of the file."""
-    with av.open(str(path), "w", options={"movflags": "use_metadata_tags"} if path.suffix != ".mkv" else {}) as film:
-        film.metadata.update(tags)
-        stream = film.add_stream("mpeg4", rate=30)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for _ in range(3):
-            film.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")))
-        film.mux(stream.encode())
-    return path
-
-
-def box(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I4s", 8 + len(content), kind) + content
-
-
-def tagged_track(path: Path, kind: int, value: bytes, *, key: str = APPLE, version: bytes = b"") -> Path:
-    """A short video whose track has a tag, as an iPhone writes it."""
-    whole = tagged(path, {}).read_bytes()
-    hdlr = box(b"hdlr", bytes(8) + b"mdta" + bytes(13))
-    keys = box(b"keys", struct.pack(">II", 0, 1) + box(b"mdta", key.encode()))
-    data = box(b"data", struct.pack(">II", kind, 0) + value)
-    extra = box(b"meta", version + hdlr + keys + box(b"ilst", box(struct.pack(">I", 1), data)))
-    at = whole.index(b"moov") - 4
-    track = whole.index(b"trak", at) - 4
-    (moov,), (trak,) = (struct.unpack_from(">I", whole, place) for place in (at, track))
-    new = bytearray(whole[: track + trak] + extra + whole[track + trak :])
-    struct.pack_into(">I", new, at, moov + len(extra))
-    struct.pack_into(">I", new, track, trak + len(extra))
-    path.write_bytes(bytes(new))
-    return path
-
-
-@pytest.mark.parametrize(
-    ("kind", "value"),
-    [
-        (1, b"26"), (1, b"26.00mm"), (21, b"\x1a"), (21, struct.pack(">i", 26)), (22, struct.pack(">I", 26)),
-        (23, struct.pack(">f", 26)), (24, struct.pack(">d", 26)), (76, struct.pack(">H", 26)),
-    ],
-)  # fmt: skip
-@pytest.mark.parametrize("version", [b"", bytes(4)])
-def test_the_focal_length_of_an_iphone_is_a_tag_of_the_track(tmp_path, kind, value, version):
-    path = tagged_track(tmp_path / "IMG_1.MOV", kind, value, version=version)
-    assert probe(path).focal_mm == pytest.approx(26)
-    assert len(list(frames(path))) == 3
-
-
-@pytest.mark.parametrize(
-    ("name", "tags", "focal"),
-    [
-        ("a.mov", {APPLE: "52"}, 52), ("a.mkv", {"FocalLengthIn35mmFilm": "24 mm"}, 24), ("a.mp4", {}, 0),
-        ("a.mov", {APPLE: "0"}, 0), ("a.mov", {APPLE: "5.1 mm (35 mm equivalent: 26 mm)"}, 0),
-        ("a.mov", {"com.apple.quicktime.camera.lens_model": "iPhone 15 back camera 5.96mm f/1.6"}, 0),
-        ("a.mkv", {"FocalLength": "4.2"}, 0),
-    ],
-)  # fmt: skip
-def test_only_a_length_of_35_mm_terms_is_taken(tmp_path, name, tags, focal):
-    assert probe(tagged(tmp_path / name, tags)).focal_mm == focal
-
-
-@pytest.mark.parametrize("cut", range(8, 200, 7))
-def test_damaged_tags_of_a_track_are_no_reason_to_refuse_a_video(tmp_path, cut):
-    path = tagged_track(tmp_path / "a.mov", 1, b"26")
-    whole = bytearray(path.read_bytes())
-    at = whole.index(b"meta", whole.index(b"trak")) - 4
-    whole[at + 8 + cut : at + 8 + cut + 3] = b"\xff\xff\xff"
-    path.write_bytes(bytes(whole))
-    assert probe(path).focal_mm in (0, 26)
 
 
 def test_any_name_can_be_opened_and_a_folder_is_called_one(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from twoview.errors import SyncError
-from twoview.synchronization.capture_times import read_timestamps
+from twoview.synchronization.capture_times import by_phones_clocks, read_timestamps
 
 TIMES = 12.25 + np.arange(30) / 25
 
@@ -66,3 +66,21 @@ def test_what_is_no_time_is_refused(text, message, tmp_path):
     (tmp_path / "t.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(SyncError, match=message):
         read_timestamps(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize(
+    ("b", "says"),
+    [
+        ("2026-05-01T12:35:08+02:00", "b was filmed about 12 s after a; look there"),
+        ("2026-05-01T10:34:51+00:00", "b was filmed about 5 s before a; look there"),
+        ("2026-05-01T15:34:56+02:00", "b was filmed about 3 hours after a: are these videos of one take?"),
+        ("2025-05-01T12:34:56+02:00", "b was filmed about 365 days before a: are these"),
+        ("2026-05-01T12:35:08", ""),
+        ("", ""),
+    ],
+)
+def test_the_phones_own_clocks_are_a_hint_and_no_more(b, says):
+    said = by_phones_clocks({"a": "2026-05-01T12:34:56+02:00", "b": b}, {"a": 10.0, "b": 20.0}, "a")
+    assert says in said
+    assert bool(said) == bool(says)
+    assert not said or "which are seconds apart" in said

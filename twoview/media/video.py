@@ -22,25 +22,24 @@ from twoview.media.audio import sound_tracks
 from twoview.media.containers import (
     Damage,
     audio_streams,
-    capture_rate,
     decoded_pictures,
     decoded_sound,
-    focal_35mm,
     opened,
     packets,
-    phone,
     promised_end,
     seek,
     video_stream,
 )
-from twoview.media.pixels import DecodedFrame, display_matrix
+from twoview.media.phone_tags import PhoneTags, phone_tags
+from twoview.media.pixels import HDR, DecodedFrame, display_matrix
 from twoview.timeline import Timeline
 
 log = logging.getLogger(__name__)
 
 _CUT_S = 0.5  # a stream whose last frame is this long before the end named in the file was cut off
 _SLOW = 1.1  # video filmed at more than this many times its playback rate is slow motion
-_HDR = {16: "PQ", 18: "HLG"}  # transfer functions of ITU-T H.273 that need tone mapping to look right
+_LAPSE = 0.5  # video filmed at less than this share of its playback rate is a time-lapse
+_FEW = 10.0  # frames per second
 _PLAY = "play it; if that works, re-encode it with any video program"
 
 
@@ -55,6 +54,8 @@ class VideoInfo:
     audio_start_s  time of the first sound, seconds on the clock of the frames; NaN without sound
     phone          maker and model of the phone that filmed it; "" where the file does not say
     focal_mm       focal length, 35 mm equivalent, that the phone wrote; 0 where the file does not say
+    filmed         day and time by the phone's own clock, ISO 8601, to seconds at best; "" where the file does not say
+    timecode       of the first frame, as cameras with a shared clock write it; "" where the file has none
     warnings       sentences about what is unusual
     """
 
@@ -69,6 +70,8 @@ class VideoInfo:
     audio_start_s: float = math.nan
     phone: str = ""
     focal_mm: float = 0.0
+    filmed: str = ""
+    timecode: str = ""
     warnings: tuple[str, ...] = ()
 
 
@@ -81,9 +84,15 @@ class Frame:
 
 
 def probe(path: Path | str) -> VideoInfo:
-    """Size, rate, duration, rotation and sound of a file. Raises VideoError for a file without a decodable video."""
+    """Size, rate, duration, rotation and sound of a file.
+
+    Raises VideoError for a file without a decodable video, and for one that is no recording at its true speed: the
+    moving part of a Live Photo, a time-lapse, a video of which an edit list plays parts at another speed.
+    """
     with opened(path) as container:
         stream = video_stream(container, path)
+        tags = phone_tags(container, path)
+        _check_recording(tags, stream, bool(audio_streams(container)), path)
         first = next(decoded_pictures(container, stream, Damage()), None)
         if first is None:
             raise VideoError(f"{path} has no frame that can be decoded", hint=_PLAY)
@@ -103,11 +112,13 @@ def probe(path: Path | str) -> VideoInfo:
             codec=stream.codec_context.name,
             has_audio=sound_start is not None,
             audio_start_s=math.nan if sound_start is None else sound_start,
-            phone=phone(container),
-            focal_mm=focal_35mm(container, path),
+            phone=tags.phone,
+            focal_mm=tags.focal_mm,
+            filmed=tags.filmed,
+            timecode=tags.timecode,
             warnings=(
                 *lasting.warnings,
-                *_unusual(container, stream, first),
+                *_unusual(stream, first, tags),
                 *filter(None, [str(sound_tracks(path)) if sound_start is not None else ""]),
             ),
         )
@@ -147,13 +158,13 @@ def decoded(
         if start is not None:
             seek(container, stream, start)
         damage = Damage()
-        last, matrix = -math.inf, None
+        last, step, matrix = -math.inf, 0.0, None
         for picture in decoded_pictures(container, stream, damage):
             # Read from the first frame only: a frame whose side data was read stays in memory until garbage collection.
             matrix = matrix or display_matrix(picture)
             if picture.time <= last:
                 continue  # of two frames at one time, the first is kept
-            last = picture.time
+            last, step = picture.time, picture.time - last
             if end is not None and last > end + 1e-6:
                 break
             if start is None or last >= start - 1e-6:
@@ -161,7 +172,8 @@ def decoded(
         else:
             if last == -math.inf and start is None:
                 raise VideoError(f"{path} has no frame that can be decoded", hint=_PLAY)
-            if -math.inf < last < promised_end(container, stream) - _CUT_S:
+            lasts = last + (step if math.isfinite(step) else 0.0)  # the last picture is shown as long as the one before
+            if -math.inf < lasts < promised_end(container, stream) - _CUT_S:
                 damage.cut_s = last
     if damage:
         log.warning("%s: %s", path, damage)
@@ -186,7 +198,7 @@ def read_slowdown(path: Path | str) -> float:
     """Seconds of the file that one real second takes: above 1 for slow motion, if the file says so."""
     with opened(path) as container:
         stream = video_stream(container, path)
-        factor = capture_rate(container) / float(stream.average_rate or math.inf)
+        factor = phone_tags(container, path).capture_rate / float(stream.average_rate or math.inf)
     return factor if factor > _SLOW else 1.0
 
 
@@ -224,7 +236,7 @@ def _lasting(container: Any, stream: Any) -> _Lasting:
     if unknown:
         said = f"the file does not say how long it lasts: by its frames it is {float(end - start):.1f} s"
         return _Lasting(start, end, len(times), (said,))
-    if times[-1] < promised - Fraction(_CUT_S):
+    if end < promised - Fraction(_CUT_S):
         said = f"the file was cut off before the {float(promised):.1f} s it should last; what is there is used"
         return _Lasting(start, end, 0, (said,))
     if times[-1] > promised + Fraction(_CUT_S):
@@ -235,15 +247,43 @@ def _lasting(container: Any, stream: Any) -> _Lasting:
     return _Lasting(start, promised)
 
 
-def _unusual(container: Any, stream: Any, first: Any) -> Iterator[str]:
+def _check_recording(tags: PhoneTags, stream: Any, sound: bool, path: Path | str) -> None:
+    """Raises VideoError where the file itself says that it is no recording of a movement at its true speed."""
+    if tags.live_photo:
+        raise VideoError(
+            f"{path} is the moving part of a Live Photo: some 3 s around a photo, of which no movement can be learned",
+            hint="film with the camera's Video mode; if this is the movement, export it with Save as Video in Photos",
+        )
+    if tags.time_lapse or (not sound and 0 < tags.capture_rate <= _LAPSE * float(stream.average_rate or 0)):
+        said = f", filmed at {tags.capture_rate:g} frames per second" if tags.capture_rate else ""
+        raise VideoError(
+            f"{path} is a time-lapse{said}: it leaves out most of the movement, and its times are not those of filming",
+            hint="film with the camera's Video mode, 60 frames per second or more for fast movements",
+        )
+    if tags.speeds:
+        speeds = ", ".join(f"{speed:g}" for speed in tags.speeds)
+        raise VideoError(
+            f"{path} was edited so that parts of it play at {speeds} times their speed: times are not of filming",
+            hint="use the file as it was filmed: in Photos, Export Unmodified Original",
+        )
+
+
+def _unusual(stream: Any, first: Any, tags: PhoneTags) -> Iterator[str]:
     """Warnings about the pictures and how they were filmed."""
     a, b, c, d = display_matrix(first)
     if a * d - b * c < 0:
         yield "the picture is shown mirrored, as the file demands"
-    if first.color_trc in _HDR:
-        yield f"high dynamic range ({_HDR[first.color_trc]}) shown without tone mapping: colors look pale"
+    if first.color_trc in HDR:
+        yield f"high dynamic range ({HDR[first.color_trc]}), which is mapped to the standard range"
     if stream.sample_aspect_ratio not in (None, 0, 1):
         yield f"the pixels are not square ({stream.sample_aspect_ratio}): lengths in 3D will be wrong along one axis"
-    filmed = capture_rate(container)
-    if filmed > _SLOW * float(stream.average_rate or filmed):
+    rate, filmed = float(stream.average_rate or 0), tags.capture_rate
+    if rate and filmed > _SLOW * rate:
         yield f"slow motion: filmed at {filmed:g} frames per second, as the file says; times are those of playback"
+    if 0 < filmed <= _LAPSE * rate:
+        yield (
+            f"filmed at {filmed:g} frames per second, as the file says, and played at {rate:g}: if that is a "
+            "time-lapse, it leaves out most of the movement"
+        )
+    if 0 < rate < _FEW:
+        yield f"{rate:.3g} frames per second are too few to see a movement; {_FEW:g} or more are needed"

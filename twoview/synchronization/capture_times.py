@@ -1,7 +1,7 @@
 """Capture times of frames from the tables that recorder apps write: one time per line, or a column among others.
 
 The column of times is found by its heading or by its steps, their unit by the heading or by the steps, and where a
-table holds several cameras, their column by its heading.
+table holds several cameras, their column by its heading. What the phones' own clocks say is no more than a hint.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import csv
 import io
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
@@ -33,6 +34,7 @@ _SPELLED = {
 _CAMERA = re.compile(r"(cam|camera|port|device|view|phone)(_?(id|index|name|number))?")
 _FORMS = "one row for each frame: its capture time in s, ms, us or ns, beside it the camera (cam_id) of several"
 _MOST = 1 << 28  # bytes of a table
+_PHONES_S = 60.0  # clocks of two phones, which set them by the network, are hardly ever more apart
 
 
 def read_timestamps(path: Path | str, view: str = "", place: int = 0) -> Array:
@@ -169,3 +171,35 @@ def _number(text: str) -> int | float | None:
             continue
         return value if math.isfinite(value) else None
     return None
+
+
+def by_phones_clocks(filmed: Mapping[str, str], lasting: Mapping[str, float], reference: str) -> str:
+    """What the phones' own clocks say of views whose sound says nothing; "" where a phone says nothing.
+
+    filmed   view -> day and time that the phone wrote, ISO 8601
+    lasting  view -> seconds of its video
+
+    No more than a sentence for a person: the clocks of two phones are seconds apart, and some phones write when they
+    began, others when they ended.
+    """
+    if not all(filmed.values()) or len({bool(datetime.fromisoformat(text).tzinfo) for text in filmed.values()}) > 1:
+        return ""
+    moments = {view: datetime.fromisoformat(text) for view, text in filmed.items()}
+    parts, apart = [], False
+    for view, moment in moments.items():
+        after = (moment - moments[reference]).total_seconds()
+        apart = apart or abs(after) > max(lasting.values()) + _PHONES_S
+        if view != reference:
+            parts.append(
+                f"{view} was filmed about {_about(abs(after))} {'after' if after >= 0 else 'before'} {reference}"
+            )
+    said = f"by the phones' own clocks, which are seconds apart, {' and '.join(parts)}"
+    return said + (": are these videos of one take?" if apart else "; look there for an event that all show")
+
+
+def _about(seconds: float) -> str:
+    """A time in the unit that says enough."""
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
