@@ -141,7 +141,8 @@ class Sync:
         if view not in self.clocks:
             raise SyncError(
                 f"view {view!r} is not in the sync, which has {', '.join(self.views)}",
-                hint="run `twoview sync` with all views of the take",
+                hint=f"after `twoview detect`: `twoview sync --motion`; by hand: `twoview sync --offset {view}=0.61`; "
+                f"without it: --views {','.join(self.views)}",
             )
         return self.clocks[view]
 

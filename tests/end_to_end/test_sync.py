@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from scenes import seen_figure, small_scene, two_cameras
 
+from twoview.errors import SyncError
 from twoview.media import video
 from twoview.storage import records
 from twoview.storage.session import open_session
 from twoview.timeline import ClockMap, Sync
+from twoview.workflow.stages import load_takes, related_views, unrelated
 
 OFFSET = 0.613
 
@@ -96,6 +98,53 @@ def test_without_sound_motion_is_used_only_after_detect_with_a_warning(twoview, 
     assert sync.method == "motion"
     assert sync.clocks["d"].offset_s == pytest.approx(OFFSET, abs=0.008)
     assert (here / "session/takes/take1/sync.png").exists()
+
+
+def test_of_three_views_the_one_without_sound_is_named_and_added_later(twoview, here):
+    answer = twoview("sync", "c.mp4", "a.mp4", "b.mp4")  # the silent one first: the first with sound is the reference
+    assert answer.code == 0, answer.err
+    assert "c.mp4 has no sound" in answer.err
+    assert "c is not related" in answer.err
+    assert "a, b go on alone".replace(" ", "") in answer.err.replace(" ", "")
+    sync = saved(here)
+    assert sync.views == ("a", "b")
+    assert sync.clocks["b"].offset_s == pytest.approx(OFFSET, abs=0.001)
+    assert "synchronized; not yet c" in twoview("show", "session").out
+    assert "up to date" in twoview("sync").out
+    assert refused(twoview("sync", "--reference", "c"), "c.mp4 has no sound; a and b have sound") is None
+    session = open_session(here / "session")
+    assert related_views(session) == ["a", "b"]
+
+    by_hand = twoview("sync", "--reference", "a", "--offset", "c=0.25")
+    assert by_hand.code == 0, by_hand.err
+    assert "c: its clock is given by hand" in by_hand.err
+    assert saved(here).clocks["c"].offset_s == 0.25
+    assert saved(here).clocks["b"].offset_s == pytest.approx(OFFSET, abs=0.001)
+    assert twoview("sync", "--reference", "a", "--at", "a=1.5", "--at", "c=1.25").code == 0
+    assert saved(here).clocks["c"].offset_s == 0.25
+    assert unrelated(session, "take1") == []
+
+    pretend_detected(here, "a", "b")
+    pretend_detected(here, "a", "c")
+    answer = twoview("sync")
+    assert "c: its clock is by motion, since it has no sound" in answer.err
+    found = saved(here)
+    assert found.method == "sound"
+    assert found.clocks["b"].offset_s == pytest.approx(OFFSET, abs=0.001)
+    assert found.clocks["c"].offset_s == pytest.approx(OFFSET, abs=0.008)
+    assert 0.3 < found.quality["c"].confidence <= found.quality["b"].confidence
+    assert found.quality["c"].offset_se_s > 0.005  # the way of the sound between a and b is in it
+
+
+def test_views_that_have_clocks_go_on_without_the_one_that_has_none(twoview, here):
+    assert twoview("sync", "a.mp4", "b.mp4", "c.mp4").code == 0
+    pretend_detected(here, "a", "b")
+    session = open_session(here / "session")
+    assert [take.views for take in load_takes(session, ["a", "b"])] == [("a", "b")]
+    assert [take.views for take in load_takes(session)] == [("a", "b")]
+    pretend_detected(here, "b", "c")
+    with pytest.raises(SyncError, match=r"view 'c' is not in the sync(.|\n)*--offset c=(.|\n)*--views a,b"):
+        load_takes(session, ["a", "c"])
 
 
 def test_motion_is_put_beside_the_sound_once_views_are_detected(twoview, here):

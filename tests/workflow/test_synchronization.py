@@ -61,14 +61,14 @@ def test_pictures_and_two_view_3d_do_not_outlive_the_clocks_that_they_show(sessi
 def test_a_video_that_changes_while_it_is_synchronized_is_noticed(session, films, tmp_path, monkeypatch):
     changed = tmp_path / "b.mp4"
     changed.write_bytes(films[1].read_bytes())
-    heard = synchronization.read_sounds
+    heard = synchronization.heard_views
 
     def changing(paths, **more):
         sounds = heard(paths, **more)
         changed.write_bytes(changed.read_bytes() + b"more")
         return sounds
 
-    monkeypatch.setattr(synchronization, "read_sounds", changing)
+    monkeypatch.setattr(synchronization, "heard_views", changing)
     with pytest.raises(SessionError, match="has changed"), adding(tmp_path / "t", [films[0], changed]) as (other, take):
         sync_take(other, take)
     assert not list((tmp_path / "t").rglob("*.json"))

@@ -88,7 +88,7 @@ def detect(
     """Find the athlete's 2D keypoints in every view of every take, or in videos that are named."""
     from twoview.storage.session import open_session
     from twoview.workflow.detection import check_formats, imported_from, write_formats
-    from twoview.workflow.stages import detect_views
+    from twoview.workflow.stages import detect_views, related_views, unrelated
     from twoview.workflow.synchronization import add_synchronized
 
     flags = {"detector": detector, "device": device, **athlete_flags(person)}
@@ -137,8 +137,11 @@ def detect(
                 )  # fmt: skip
         except (DetectorError, VideoError) as error:
             missing = error  # the other views have their results
-    finetune = f"twoview finetune --views {quote(','.join(wanted or store.views))}"
-    known = all(store.sync_path(row["take"]).exists() for row in found_views)
+    finetune = f"twoview finetune --views {quote(','.join(wanted or related_views(store)))}"
+    known = all(
+        store.sync_path(row["take"]).exists() and not (row["fresh"] and unrelated(store, row["take"]))
+        for row in found_views
+    )
     following = finetune if known else "twoview sync"
     if json:
         answer: dict[str, Any] = {"views": found_views, "failed": [console.failure(missing)] if missing else []}

@@ -32,7 +32,7 @@ def sync(
     videos: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Videos of one event from two or more phones. Without: the session's takes without clocks, else all."
+            help="Videos of one event from two or more phones. Without: the takes that lack a clock, else all."
         ),
     ] = None,
     views: Views = None,
@@ -134,7 +134,10 @@ def _chosen(store: Session, take: str | None, *, one: bool) -> list[str]:
     """The takes to relate where no videos are named: that one, or those without clocks, or all. one: must be one."""
     if take is not None:
         return [take]
-    found = [name for name in store.takes if not store.sync_path(name).exists()] or list(store.takes)
+    from twoview.workflow.stages import unrelated
+
+    found = [name for name in store.takes if not store.sync_path(name).exists() or unrelated(store, name)]
+    found = found or list(store.takes)
     if not found:
         raise SessionError("no videos are named, and the session has no take", hint="twoview sync a.mp4 b.mp4")
     if one and len(found) > 1:

@@ -148,7 +148,7 @@ def plan(
 ) -> None:
     """Count usable clips, measure the view angle, estimate the minutes of training, and advise what to film more of."""
     from twoview.storage.session import open_session
-    from twoview.workflow.stages import plan_session
+    from twoview.workflow.stages import plan_session, related_views
 
     flags = {"method": method, "weights": weights, "device": device}
     settings = resolve("plan", file=config, flags=flags, sets=sets or (), trust=trust or ())
@@ -159,7 +159,7 @@ def plan(
             triangulation=settings.triangulate,
             trust=trust or (), on_progress=on_progress,
         )  # fmt: skip
-    following = f"twoview finetune --views {','.join(names(views) or store.views)}"
+    following = f"twoview finetune --views {','.join(names(views) or related_views(store))}"
     if json:
         console.as_json({**asdict(found), "next": following})
         return

@@ -80,7 +80,24 @@ def read_sounds(
     tracks: Mapping[str, int] | None = None,
     on_progress: OnProgress | None = None,
 ) -> dict[str, Sound]:
-    """The sound of every view (name -> file), see `read_sound`; tracks: view -> number of its sound track, from 0."""
+    """The sound of every view (name -> file), see `read_sound`; tracks: view -> number of its sound track, from 0.
+
+    Raises SyncError where one has none.
+    """
+    sounds, without = heard_views(videos, slowdown=slowdown, tracks=tracks, on_progress=on_progress)
+    if without:
+        raise no_sound(videos, sounds, without)
+    return sounds
+
+
+def heard_views(
+    videos: Mapping[str, Path],
+    *,
+    slowdown: Mapping[str, float] | None = None,
+    tracks: Mapping[str, int] | None = None,
+    on_progress: OnProgress | None = None,
+) -> tuple[dict[str, Sound], dict[str, SyncError]]:
+    """As `read_sounds`: the sounds of the views that have one, and why the others have none."""
     sounds: dict[str, Sound] = {}
     without: dict[str, SyncError] = {}
     for done, (name, path) in enumerate(videos.items()):
@@ -90,17 +107,20 @@ def read_sounds(
             sounds[name] = read_sound(path, name, slowdown=slow, track=track)
         except SyncError as error:
             without[name] = error
-    if len(without) == 1 and len(sounds) < 2:
-        raise next(iter(without.values()))
-    if without:
-        heard = " ".join(str(videos[name]) for name in sounds)
-        raise SyncError(
-            "; ".join(error.message for error in without.values())
-            + (f"; {' and '.join(sounds)} have sound" if sounds else ""),
-            hint=_OTHER_WAYS + (f"\nor those with sound alone: `twoview sync {heard}`" if len(sounds) > 1 else ""),
-        )
     report(on_progress, Progress("read sound", len(videos), len(videos), "files"))
-    return sounds
+    return sounds, without
+
+
+def no_sound(videos: Mapping[str, Path], sounds: Mapping[str, Sound], without: Mapping[str, SyncError]) -> SyncError:
+    """The error about views without sound, beside those that have it."""
+    if len(without) == 1 and len(sounds) < 2:
+        return next(iter(without.values()))
+    heard = " ".join(str(videos[name]) for name in sounds)
+    return SyncError(
+        "; ".join(error.message for error in without.values())
+        + (f"; {' and '.join(sounds)} have sound" if sounds else ""),
+        hint=_OTHER_WAYS + (f"\nor those with sound alone: `twoview sync {heard}`" if len(sounds) > 1 else ""),
+    )
 
 
 def read_sound(path: Path | str, name: str = "", *, slowdown: float = 1.0, track: int | None = None) -> Sound:

@@ -68,6 +68,37 @@ def relate_poses(
     return several_views.solve(relations, reference or next(iter(poses)), "motion", hint=_BY_HAND), relations
 
 
+def add_by_motion(
+    sync: Sync,
+    view: str,
+    poses: Mapping[str, Poses2D],
+    *,
+    slowdown: Mapping[str, float] | None = None,
+    config: SyncConfig | None = None,
+) -> Sync:
+    """The same sync with the clock of one more view, related by its motion to the view of the sync that it fits best.
+
+    Raises SyncError, with the reasons, where it fits none.
+    """
+    slow, found = slowdown or {}, []
+    for known in (one for one in sync.views if one in poses):
+        both = slow.get(known, 1.0), slow.get(view, 1.0)
+        found.append(replace(match_poses(poses[known], poses[view], config, slowdown=both), first=known, second=view))
+    kept = [relation for relation in found if not relation.refusal]
+    if not kept:
+        reasons = "; ".join(f"{relation.name}: {relation.refusal}" for relation in found)
+        raise SyncError(f"{view} cannot be related by motion: {reasons}", hint=_BY_HAND)
+    best = max(kept, key=lambda relation: relation.quality.confidence)
+    before = sync.quality.get(best.first, ClockQuality(1.0))
+    error = math.hypot(best.quality.offset_se_s, 0.0 if math.isnan(before.error_s) else before.error_s / 2)
+    quality = replace(best.quality, confidence=best.quality.confidence * before.confidence, offset_se_s=error)
+    return replace(
+        sync,
+        clocks={**sync.clocks, view: several_views.chained(sync.clocks[best.first], best.clock)},
+        quality={**sync.quality, view: quality},
+    )
+
+
 def compare_with_motion(
     sync: Sync,
     poses: Mapping[str, Poses2D],

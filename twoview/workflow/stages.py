@@ -181,6 +181,20 @@ def load_sync(session: Session, take: str) -> Sync:
     return records.load_as(path, Sync)
 
 
+def unrelated(session: Session, take: str) -> list[str]:
+    """Views of a take that its sync does not relate to the others; none where it has no sync."""
+    with suppress(TwoViewError):
+        sync = load_sync(session, take)
+        return [view for view in session.take(take) if view not in sync.clocks]
+    return []
+
+
+def related_views(session: Session) -> list[str]:
+    """Views of the session, without those that no take relates to others though it is synchronized."""
+    own = {take: (set(session.takes[take]), set(unrelated(session, take))) for take in session.takes}
+    return [view for view in session.views if any(view in held - lost for held, lost in own.values())]
+
+
 def detect_views(
     session: Session,
     *,
@@ -293,19 +307,27 @@ def load_takes(
     wanted, loaded, problems = session.check_views(views), list["Take"](), list[TwoViewError]()
     for name in session.choose_takes(takes, without):
         try:
-            loaded.append(_loaded(session, name, wanted))
+            loaded.append(_loaded(session, name, wanted, named=views is not None))
         except TwoViewError as error:
             problems.append(error)
     _leave_out(problems, unless=takes is not None or not loaded)
     return loaded
 
 
-def _loaded(session: Session, name: str, wanted: Sequence[str]) -> Take:
-    """A take that can be learned from. Raises what is wrong with any other one, with its name."""
+def _loaded(session: Session, name: str, wanted: Sequence[str], *, named: bool) -> Take:
+    """A take that can be learned from. Raises what is wrong with any other one, with its name.
+
+    named  whether somebody asked for these views; else those that have no clock are left out, which the log says
+    """
     from twoview.takes import LoadedLater, Take, check_views
 
     files = session.take(name)
     own = [view for view in wanted if view in files]
+    lost = unrelated(session, name)
+    if lost and not named:
+        own = [view for view in own if view not in lost]
+        hand = f"`twoview sync --take {quote(name)} --offset {lost[0]}=0.61`"
+        log.warning("take %s: %s is left out, since its clock is not known: %s", name, ", ".join(lost), hand)
     if len(own) < 2:
         raise SessionError(
             f"take {name!r} has {len(own)} of the views {', '.join(wanted)}",

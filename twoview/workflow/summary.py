@@ -31,6 +31,7 @@ from twoview.workflow.file_summary import (
     plain_values,
 )
 from twoview.workflow.models import read_result, run_in_use, run_names
+from twoview.workflow.stages import related_views, unrelated
 
 if TYPE_CHECKING:
     from twoview.lifting.model import Model
@@ -77,7 +78,10 @@ def _clocks(session: Session, take: str) -> str:
         known = records.read_header(path)["inputs"]
     except (FormatError, KeyError):
         return f"{DAMAGED} {path.name}"
-    return "synchronized" if known == {view: file.fingerprint for view, file in files.items()} else "of other videos"
+    if known != {view: file.fingerprint for view, file in files.items()}:
+        return "of other videos"
+    lost = unrelated(session, take)
+    return "synchronized" + (f"; not yet {', '.join(lost)}" if lost else "")
 
 
 def _athlete(session: Session, take: str) -> str:
@@ -222,7 +226,7 @@ def next_of(session: Session) -> str:
             if len(status.detected) < len(status.views):
                 return "twoview detect"
     if session.takes and not session.model_path.exists():
-        return f"twoview finetune --views {shlex.quote(','.join(session.views))}"
+        return f"twoview finetune --views {shlex.quote(','.join(related_views(session)))}"
     return "twoview infer clip.mp4"
 
 
@@ -355,6 +359,12 @@ def _describe_video(path: Path) -> Row:
     info = probe(path)
     sound = f"from {info.audio_start_s:.3f} s" if info.has_audio else "none"
     notes = {f"note {number}": text for number, text in enumerate(info.warnings, 1)}
+    said = {
+        "phone": info.phone,
+        "focal length": f"{info.focal_mm:g} mm in 35 mm terms" if info.focal_mm else "",
+        "filmed": f"{info.filmed.replace('T', ' ')} by the phone's clock, seconds off others" if info.filmed else "",
+        "timecode": info.timecode,
+    }
     return {
         "picture": f"{info.size[0]} x {info.size[1]} px",
         "frames per second": str(info.rate),
@@ -362,5 +372,6 @@ def _describe_video(path: Path) -> Row:
         "seconds": round(info.duration_s, 3),
         "rotated by": f"{info.rotation} degrees",
         "sound": sound,
+        **{name: text for name, text in said.items() if text},
         **notes,
     }

@@ -17,10 +17,11 @@ from twoview.poses import Poses2D
 from twoview.progress import OnProgress
 from twoview.storage import records
 from twoview.storage.session import Session, ViewFile
-from twoview.synchronization.audio import find_claps, read_sound, read_sounds, relate_sounds
+from twoview.synchronization.audio import find_claps, heard_views, no_sound, read_sound, relate_sounds
 from twoview.synchronization.audio_features import Sound
+from twoview.synchronization.capture_times import by_phones_clocks
 from twoview.synchronization.manual import by_event, by_offset, by_timestamps
-from twoview.synchronization.motion import compare_with_motion, refine_with_motion, relate_poses
+from twoview.synchronization.motion import add_by_motion, compare_with_motion, refine_with_motion, relate_poses
 from twoview.synchronization.several_views import Relation, copies_warning
 from twoview.timeline import Sync
 from twoview.visualization.side_by_side import render_sync
@@ -81,7 +82,8 @@ def sync_take(
     """Relate the clocks of a take's views and draw sync.png. The flag says whether they were computed now.
 
     By sound; where sound cannot be relied on, by motion if every view is detected, which a warning says. Where views
-    are detected, a sync by sound is compared with the motion.
+    are detected, a sync by sound is compared with the motion. Of three views and more, one without sound is related by
+    motion to those that have it, and left out with a warning until it is detected, or given by hand.
     """
     with session.lock(take):
         return _sync_locked(session, take, config=config, reference=reference, options=options, on_progress=on_progress)
@@ -116,7 +118,8 @@ def given_by_hand(session: Session, take: str) -> Sync | None:
     with suppress(SessionError, FormatError, KeyError, TypeError, AttributeError):
         sync = load_sync(session, take)
         known = records.read_header(session.sync_path(take))["settings"]
-        if any(known.get(name) for name in SyncOptions().settings) or known.get("reference") != next(iter(sync.clocks)):
+        first = next(iter(session.take(take)))
+        if any(known.get(name) for name in SyncOptions().settings) or known.get("reference") != first:
             return sync
     return None
 
@@ -133,7 +136,7 @@ def _sync_locked(
     config, options, files = config or SyncConfig(), options or SyncOptions(), session.take(take)
     if len(files) < 2:
         raise SessionError(f"take {take!r} has one view, {next(iter(files))}", hint="twoview sync a.mp4 b.mp4")
-    reference = reference or next(iter(files))
+    default, reference = reference is None, reference or next(iter(files))
     _check_names(options, files, reference)
     poses, fingerprints = _detections(session, take)
     settings = {**asdict(config), **options.settings, "reference": reference, "detections": fingerprints}
@@ -141,9 +144,13 @@ def _sync_locked(
     picture, drawn = path.with_suffix(".png"), not (options.offset or options.at or options.timestamps)
     lost = drawn and not picture.exists() and all(file.path.exists() for file in files.values())
     if records.is_current(path, head) and not lost:
-        return records.load_as(path, Sync), False
+        known = records.load_as(path, Sync)
+        if default or known.reference == reference:
+            return known, False
     paths = {view: present(file, view) for view, file in files.items()}
-    sync, relations, sounds = _relate(paths, poses, reference, options, config=config, on_progress=on_progress)
+    sync, relations, sounds = _relate(
+        paths, poses, reference, options, default=default, config=config, on_progress=on_progress
+    )
     twins = [(a, b) for a, b in combinations(files, 2) if files[a].fingerprint == files[b].fingerprint]
     sync = _with_warnings(sync, tuple(copies_warning(*pair) for pair in twins))
     for view, file in files.items():
@@ -164,12 +171,14 @@ def _relate(
     reference: str,
     options: SyncOptions,
     *,
+    default: bool,
     config: SyncConfig,
     on_progress: OnProgress | None,
 ) -> tuple[Sync, list[Relation], dict[str, Sound]]:
     """The sync of these views, the relations it rests on (none by hand), and the sounds (none by motion or by hand).
 
-    poses  detections of the views that have been detected
+    poses    detections of the views that have been detected
+    default  whether nobody named the reference: by sound it is then the first view that has sound
     """
     slowdown = _slowdowns(paths, options)
     if (options.motion or options.refine) and set(poses) != set(paths):
@@ -180,30 +189,96 @@ def _relate(
         )
     sync = _by_hand(paths, reference, options, slowdown)
     if sync is not None:
-        _check_overlap(sync, paths)
+        rest = {view: path for view, path in paths.items() if view not in sync.clocks or view == reference}
+        if len(rest) > 1:  # those that nobody gave
+            by_sound = _by_sound(rest, reference, options, slowdown, config=config, on_progress=on_progress)[0]
+            given = tuple(f"{view}: its clock is given by hand" for view in sync.views[1:])
+            clocks = {**by_sound.clocks, **{view: sync.clocks[view] for view in sync.views[1:]}}
+            sync = _with_warnings(replace(by_sound, clocks=clocks), given)
+        _check_overlap(sync, {view: paths[view] for view in sync.views})
         return sync, [], {}
     warnings: tuple[str, ...] = ()
     if not options.motion:
         try:
-            tracks = {view: number - 1 for view, number in options.track.items()}
-            sounds = read_sounds(paths, slowdown=slowdown, tracks=tracks, on_progress=on_progress)
-            sync, relations = relate_sounds(
-                sounds, reference=reference, distances=options.distance, config=config, on_progress=on_progress
+            sync, relations, sounds = _by_sound(
+                paths, reference, options, slowdown, default=default, config=config, on_progress=on_progress
             )
             sync = compare_with_motion(sync, poses, slowdown=slowdown, config=config)
-            return (refine_with_motion(sync, poses, slowdown=slowdown) if options.refine else sync), relations, sounds
+            if options.refine:
+                return refine_with_motion(sync, poses, slowdown=slowdown), relations, sounds
+            for view in paths:
+                if view not in sync.clocks:
+                    sync = _without_sound(sync, view, poses, slowdown=slowdown, config=config)
+            return sync, relations, sounds
         except SyncError as error:
             if options.refine:
                 raise
             if set(poses) != set(paths):
                 alone = error.hint.partition("\n")[2]
                 hint = f"{_BY_MOTION}; or {_BY_HAND}" + (f"\n{alone}" if alone else "")
-                raise NotDetectedError(error.message, hint=hint) from error
+                said = by_phones_clocks(*_clocks_of_phones(paths), reference)
+                raise NotDetectedError(error.message, hint=hint + (f"\n{said}" if said else "")) from error
             warnings = (f"by motion, since sound could not be used: {error.message}",)
     sync, relations = relate_poses(
         poses, reference=reference, slowdown=slowdown, config=config, on_progress=on_progress
     )  # fmt: skip
     return _with_warnings(sync, warnings), relations, {}
+
+
+def _by_sound(
+    paths: Mapping[str, Path],
+    reference: str,
+    options: SyncOptions,
+    slowdown: Mapping[str, float],
+    *,
+    default: bool = False,
+    config: SyncConfig,
+    on_progress: OnProgress | None,
+) -> tuple[Sync, list[Relation], dict[str, Sound]]:
+    """The sync of the views that have sound, its relations and sounds.
+
+    Raises SyncError where fewer than two have it, and where one lacks it that is the reference or is to be refined.
+    """
+    tracks = {view: number - 1 for view, number in options.track.items() if view in paths}
+    sounds, without = heard_views(paths, slowdown=slowdown, tracks=tracks, on_progress=on_progress)
+    if without and (len(sounds) < 2 or (reference in without and not default) or options.refine):
+        raise no_sound(paths, sounds, without)
+    if reference in without:
+        reference = next(iter(sounds))
+    distances = {view: far for view, far in options.distance.items() if view in sounds}
+    sync, relations = relate_sounds(
+        sounds, reference=reference, distances=distances, config=config, on_progress=on_progress
+    )
+    return _with_warnings(sync, tuple(error.message for error in without.values())), relations, sounds
+
+
+def _without_sound(
+    sync: Sync,
+    view: str,
+    poses: Mapping[str, Poses2D],
+    *,
+    slowdown: Mapping[str, float],
+    config: SyncConfig,
+) -> Sync:
+    """The sync with one more view, by motion where it is detected; else, and where that fails, a warning about it."""
+    if view not in poses or not any(other in poses for other in sync.views):
+        alone = ",".join(sync.views)
+        said = (
+            f"{view} is not related: after `twoview detect`, `twoview sync` does it by motion; or give it by hand: "
+            f"`twoview sync --offset {view}=0.61`; until then {alone} go on alone"
+        )
+        return _with_warnings(sync, (said,))
+    try:
+        found = add_by_motion(sync, view, poses, slowdown=slowdown, config=config)
+    except SyncError as error:
+        return _with_warnings(sync, (f"{error.message}; give it by hand: `twoview sync --offset {view}=0.61`",))
+    return _with_warnings(found, (f"{view}: its clock is by motion, since it has no sound",))
+
+
+def _clocks_of_phones(paths: Mapping[str, Path]) -> tuple[dict[str, str], dict[str, float]]:
+    """View -> when it was filmed by its phone's clock, and seconds that it lasts."""
+    found = {view: probe(path) for view, path in paths.items()}
+    return {view: info.filmed for view, info in found.items()}, {view: info.duration_s for view, info in found.items()}
 
 
 def _by_hand(
@@ -296,10 +371,9 @@ def _check_names(options: SyncOptions, files: Mapping[str, ViewFile], reference:
     others = [view for view in files if view != reference]
     if reference in options.offset:
         raise SyncError(f"{reference} is the reference: its offset is 0", hint=f"--offset {others[0]}=0.61")
-    for name, values, needed in (("--offset", options.offset, others), ("--at", options.at, list(files))):
-        missing = [view for view in needed if view not in values]
-        if values and missing:
-            raise SyncError(f"{name} is missing for {', '.join(missing)}", hint=f"{name} {missing[0]}=12.30")
+    missing = [view for view in files if view not in options.at]
+    if options.at and (reference in missing or len(options.at) < 2):  # a view more or less is related by sound
+        raise SyncError(f"--at is missing for {', '.join(missing)}", hint=f"--at {missing[0]}=12.30")
     if len(options.timestamps) not in (0, 1, len(files)):
         raise SyncError(
             f"{len(options.timestamps)} files of capture times for {len(files)} views", hint="--timestamps a.csv,b.csv"
