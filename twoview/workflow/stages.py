@@ -191,8 +191,11 @@ def unrelated(session: Session, take: str) -> list[str]:
 
 def related_views(session: Session) -> list[str]:
     """Views of the session, without those that no take relates to others though it is synchronized."""
-    own = {take: (set(session.takes[take]), set(unrelated(session, take))) for take in session.takes}
-    return [view for view in session.views if any(view in held - lost for held, lost in own.values())]
+    related = set[str]()
+    for take in session.takes:
+        with suppress(FormatError):
+            related |= set(session.takes[take]) - set(unrelated(session, take))
+    return [view for view in session.views if view in related]
 
 
 def detect_views(
