@@ -32,6 +32,7 @@ ORDER = [
     "timeline",
     "takes",
     "storage",
+    "workers",
     "media",
     "synchronization",
     "detectors",
@@ -56,6 +57,8 @@ WITH_TORCH = {
     "storage.torch_files", "detectors.rtmpose_network", "detectors.mmpose",
 }  # fmt: skip
 HEAVY = {
+    "distributed",
+    "submitit",
     "numpy",
     "torch",
     "cv2",

@@ -212,3 +212,20 @@ def test_10_a_session_writes_inside_its_own_folder(folder, place):
     for name in ("../elsewhere", "a/b", ".."):
         with pytest.raises(SessionError, match="name"):
             Session(folder / "other").with_take(name, {})
+
+
+def test_11_no_file_says_where_tasks_run(folder):
+    """Neither a table of settings nor a session brings an executor; the command line does."""
+    for line in (f'on = "{PROGRAM}"', 'setup = ["touch imported"]', 'partition = "gpu\\ntouch imported"'):
+        (folder / "own.toml").write_text(f"[cluster]\n{line}\n")
+        with pytest.raises(ConfigError, match="cluster"):
+            resolve("detect", file="own.toml")
+    put_take(folder / "session", "serve")
+    content = {"format": "session settings", "version": 1, "detector": "movenet", "height_m": 0, "on": PROGRAM}
+    (folder / "session" / "settings.json").write_text(json.dumps(content))
+    take = folder / "session" / "takes" / "serve" / "take.json"
+    take.write_text(json.dumps({**json.loads(take.read_text()), "on": PROGRAM}))
+    assert type_command("triangulate", "--no-picture").code == 0
+    assert not imported()
+    assert type_command("triangulate", "--no-picture", "--on", "stranger:make").code == 1
+    assert imported()

@@ -73,6 +73,8 @@ _NAMES = {
     "remove": "workflow.takes",
     "rename": "workflow.takes",
     "TriangulateConfig": "config",
+    "ClusterConfig": "config",
+    "Workers": "workers.places",
     "load": "workflow.stages",
 }
 

@@ -28,15 +28,15 @@ METHODS = {"paper": "paper_sportspose"}
 
 # Command -> the sections that its stages read, its main one first: a bare key of `--set` is of that one.
 COMMANDS: dict[str, tuple[str, ...]] = {
-    "run": ("finetune", "sync", "detect", "triangulate", "infer", "filter", "world"),
-    "sync": ("sync",),
-    "detect": ("detect",),
+    "run": ("finetune", "sync", "detect", "triangulate", "infer", "filter", "world", "cluster"),
+    "sync": ("sync", "cluster"),
+    "detect": ("detect", "cluster"),
     "plan": ("finetune", "triangulate"),
     "finetune": ("finetune", "triangulate", "sync", "detect"),
-    "triangulate": ("triangulate", "filter", "world"),
-    "infer": ("infer", "detect", "filter", "world"),
+    "triangulate": ("triangulate", "filter", "world", "cluster"),
+    "infer": ("infer", "detect", "filter", "world", "cluster"),
     "angles": ("filter",),
-    "reproduce": ("finetune", "triangulate", "detect"),
+    "reproduce": ("finetune", "triangulate", "detect", "cluster"),
     "pretrain": ("pretrain",),
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -522,6 +523,29 @@ RENAMED = {
 
 
 @dataclass(frozen=True)
+class ClusterConfig(Checked):
+    """What a job asks of Slurm, where `--on slurm` has tasks done by jobs; nothing here shapes a result."""
+
+    partition: str = setting("", "partition, or several: gpu,long; empty: the cluster's own default", shapes=False)
+    account: str = setting("", "account that the time is charged to", shapes=False)
+    qos: str = setting("", "quality of service", shapes=False)
+    constraint: str = setting("", "features that a node must have", shapes=False)
+    minutes: int = setting(240, "longest time of a job; one that needs more goes on in a second", low=1, shapes=False)
+    memory_gb: float = setting(8.0, "memory of a job", low=0.5, shapes=False, unit="GB")
+    cores: int = setting(2, "processor cores of a job", low=1, shapes=False)
+    gpus: int = setting(0, "graphics cards of a job", low=0, shapes=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("partition", "account", "qos", "constraint"):
+            if not _WORD.fullmatch(getattr(self, name)):  # these become lines of a script that a shell reads
+                raise ConfigError(f"cluster.{name} {getattr(self, name)!r} is no name that Slurm has")
+
+
+_WORD = re.compile(r"[\w.,:&|*()\[\]=-]*")
+
+
+@dataclass(frozen=True)
 class Settings:
     """Every section's settings, as a command reads them from defaults, file, flags and `--set`."""
 
@@ -533,6 +557,7 @@ class Settings:
     triangulate: TriangulateConfig = field(default_factory=TriangulateConfig)
     filter: FilterConfig = field(default_factory=FilterConfig)
     world: WorldConfig = field(default_factory=WorldConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
 
 
 SECTIONS: dict[str, type[Checked]] = typing.get_type_hints(Settings)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class TwoViewError(Exception):
     """Something the user can act on. `hint` names the next thing to try, often a command to type."""
@@ -57,3 +59,17 @@ class StorageError(TwoViewError):
 
 class MissingBackend(TwoViewError):  # noqa: N818
     """An optional package is not installed; the hint is the exact command that installs it."""
+
+
+class WorkerError(TwoViewError):
+    """A task that no worker could do: it cannot be sent, or its workers died."""
+
+
+class ClusterError(TwoViewError):
+    """Workers that can do no task at all: nobody there, another version, or folders that they do not see."""
+
+
+def joined(errors: Sequence[TwoViewError]) -> TwoViewError:
+    """One error of the first one's kind that says what all of them say, each sentence and hint once."""
+    message = "\nand: ".join(dict.fromkeys(error.message for error in errors))
+    return type(errors[0])(message, hint="\n".join(dict.fromkeys(error.hint for error in errors if error.hint)))

@@ -25,9 +25,22 @@ ONNX_PROVIDERS = {  # by device; Apple's graphics are "mps" to PyTorch, whose na
 _ONNX_PACKAGES = {"cuda": "onnxruntime-gpu", "directml": "onnxruntime-directml"}
 
 
+_share = 0  # cores that this process shall use, one of several that work at once; 0: all
+
+
 def cores() -> int:
     """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    every = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(_share or every, every)
+
+
+def use_cores(count: int) -> None:
+    """Have this process use so many cores; called before the packages are loaded that start a thread for each core."""
+    global _share
+    _share = count
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        if not os.environ.get(name, "").isdigit() or int(os.environ[name]) > count:
+            os.environ[name] = str(count)
 
 
 def keep_memory_low() -> None:

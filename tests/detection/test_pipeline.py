@@ -18,7 +18,6 @@ import pytest
 from blobs import CONFIG, RATE, SIZE, Blobs, Crops, film, middle, runner
 from places import TESTS
 
-from twoview.detection import pipeline
 from twoview.detection.estimation import read_ahead
 from twoview.detection.pipeline import detect
 from twoview.errors import DetectorError, StorageError, VideoError
@@ -267,16 +266,6 @@ def test_small_and_very_large_pictures_give_pixels_of_their_own(tmp_path, size):
     assert poses.size == size
     truth = unit * np.array([runner(frame)[:2] for frame in range(13)])
     assert np.abs(middle(poses) - truth).max() < 3 * max(unit, 1)
-
-
-def test_several_videos_at_once_are_what_they_are_alone(run, tmp_path):
-    other = film(tmp_path / "other.mp4", lambda f: (200, 120, 90.0), frames=30)
-    events = []
-    found = dict(pipeline.find_in_many({"a": run, "b": other}, config=CONFIG, jobs=2, on_progress=events.append))
-    alone = pipeline.find_everyone(run, config=CONFIG)
-    assert found["a"].crowd.people.xy.tobytes() == alone.crowd.people.xy.tobytes()
-    assert len(found["b"].crowd.people.time) == 30
-    assert {event.stage for event in events} == {"detect a", "detect b"}
 
 
 def test_a_phone_held_upright_gives_upright_pixels(tmp_path):

@@ -211,7 +211,7 @@ def version(place, _):
 @tries(
     "run", "videos", "--height", "--focal", "--format", "--filter", "--axes", "--level", "--picture", "--run",
     "--method", "--epochs", "--seed", "--weights", "--detector", "--device", "--session", "--config", "--set",
-    "--trust",
+    "--trust", "--jobs", "--on",
 )  # fmt: skip
 def run_settings(place, monkeypatch):
     given = spy(monkeypatch, "twoview.workflow.main_job.steps")
@@ -219,11 +219,13 @@ def run_settings(place, monkeypatch):
         "run", "a.mp4", "b.mp4", "--height", "1.75", "--format", "csv,trc", "--filter", "butterworth", "--no-picture",
         "--run", "quick", "--method", "phones", "--epochs", "2", "--seed", "7", "--weights", "start.pt", *MARKERS,
         "--device", "cpu", "--session", "other", "--config", "golf.toml", "--set", "detect.people_every=5",
-        "--trust", "stranger:Net", "--axes", "z-up", "--level", "--focal", "26mm", code=3,
+        "--trust", "stranger:Net", "--axes", "z-up", "--level", "--focal", "26mm", "--jobs", "3",
+        "--on", "slurm:local", code=3,
     )  # fmt: skip
     assert (given[0], given[1]) == (Path("other"), [Path("a.mp4"), Path("b.mp4")])
     assert (given["name"], given["formats"], given["picture"]) == ("quick", ["csv", "trc"], False)
     assert given["trust"] == ["stranger:Net"]
+    assert (given["workers"].jobs, given["workers"].on) == (3, "slurm:local")
     one = given["settings"]
     assert (one.infer.height_m, one.triangulate.height_m, one.filter.kind) == (1.75, 1.75, "butterworth")
     assert {one.finetune.device, one.detect.device, one.infer.device} == {"cpu"}
@@ -344,20 +346,34 @@ def detect_on_a_device(place, _):
     place.refused("detect", "--detector", "movenet", "--device", "tpu", because="unknown device 'tpu'")
 
 
-@tries("detect", "--jobs")
-def detect_in_parallel(place, monkeypatch):
-    from twoview.detection import pipeline
+@tries("detect", "--jobs", "--on")
+@tries("sync", "--jobs", "--on")
+@tries("triangulate", "--jobs", "--on")
+@tries("infer", "--jobs", "--on")
+@tries("reproduce", "--jobs", "--on")
+def tasks_elsewhere(place, monkeypatch):
+    """All of them open the place that is named, and refuse what is none."""
+    from twoview.workers import places
 
-    counts = []
-
-    class Pool(pipeline.ThreadPoolExecutor):
-        def __init__(self, count: int, **more) -> None:
-            counts.append(count)
-            super().__init__(count, **more)
-
-    monkeypatch.setattr(pipeline, "ThreadPoolExecutor", Pool)
-    place("detect", *MARKERS, "--set", "score=0.3", "--jobs", "2")
-    assert 2 in counts
+    subject = np.random.default_rng(3)
+    for name in ("S06", "S08"):
+        write_sportspose(place.path("data_set"), subject, name)
+    commands = {
+        ("sync",): ["--set", "max_drift_ppm=299"],
+        ("detect", *MARKERS): ["--set", "score=0.31"],
+        ("triangulate",): ["--no-picture", "--model", "start.pt"],
+        ("infer", "short"): ["--no-picture", *MARKERS],
+        ("reproduce", "sportspose", "data_set"): ["--rows", "unadapted", "--weights", "start.pt"],
+    }
+    opened = []
+    make = places._place
+    monkeypatch.setattr(places, "_place", lambda workers, folder: opened.append(workers) or make(workers, folder))
+    for words, more in commands.items():
+        place.refused(*words, "--on", "somewhere", because="no place where tasks can run")
+        place.refused(*words, "--set", "cluster.cores=3", because="--on slurm")
+        place(*words, *more, "--jobs", "2", "--on", "own_tasks:threads")
+        assert (opened.pop().jobs, opened) == (2, []), words
+        assert "package.module:make" in parameters()[f"{words[0]} --on"].help
 
 
 @tries("sync", "--track")
@@ -563,7 +579,7 @@ def infer_over_what_is_there(place, _):
 
 @tries("infer", "--axes", "--level", "--camera")
 def infer_in_axes(place, monkeypatch):
-    given = spy(monkeypatch, "twoview.workflow.inference.infer_file")
+    given = spy(monkeypatch, "twoview.workflow.inference.to_infer")
     place("infer", "short/a.mp4", "--model", "start.pt", "--axes", "z-up", "--level", "--camera", "b", code=3)
     assert (given["world"].axes, given["world"].level, given["world"].camera) == ("z-up", True, "b")
 

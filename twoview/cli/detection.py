@@ -14,7 +14,9 @@ from twoview.cli import console
 from twoview.cli.options import (
     DEFAULT_SESSION,
     Detector,
+    Jobs,
     Json,
+    On,
     Person,
     SessionFolder,
     Takes,
@@ -25,9 +27,11 @@ from twoview.cli.options import (
     flag,
     names,
     set_option,
+    unread_cluster,
+    workers,
 )  # fmt: skip
 from twoview.command_settings import resolve
-from twoview.errors import ConfigError, DetectorError, TwoViewError, VideoError
+from twoview.errors import ClusterError, ConfigError, DetectorError, TwoViewError, VideoError, WorkerError
 
 if TYPE_CHECKING:
     from twoview.detection.other_tools import Layout
@@ -47,9 +51,8 @@ def detect(
     detector: Detector = None,
     device: Annotated[str | None, flag("detect.device")] = None,
     person: Person = None,
-    jobs: Annotated[
-        int, typer.Option(help="Videos detected in parallel: 1 keeps a CPU busy, a GPU can take more.", min=1)
-    ] = 1,
+    jobs: Jobs = None,
+    on: On = "",
     source: Annotated[
         str | None,
         typer.Option(
@@ -92,7 +95,8 @@ def detect(
     from twoview.workflow.synchronization import add_synchronized
 
     flags = {"detector": detector, "device": device, **athlete_flags(person)}
-    settings = resolve("detect", file=config, flags=flags, sets=sets or (), trust=trust or ()).detect
+    every = resolve("detect", file=config, flags=flags, sets=sets or (), unread=unread_cluster(on), trust=trust or ())
+    settings, hands = every.detect, workers(on, jobs, every, every.detect.device)
     formats = check_formats(names(format) or ())
     layout = _layout(source, skeleton, first_frame, from_size)
     wanted, takes = names(views), names(take)
@@ -116,8 +120,8 @@ def detect(
         try:
             for found in detect_views(
                 store, views=wanted, takes=takes, without=names(without) or (), config=settings,
-                source=source, layout=layout, jobs=jobs, choose_again=person == "auto",
-                detect_again=detector is not None, trust=trust or (), on_progress=on_progress,
+                source=source, layout=layout, choose_again=person == "auto", detect_again=detector is not None,
+                trust=trust or (), workers=hands, on_progress=on_progress,
             ):  # fmt: skip
                 poses, state = found.poses, "new" if found.fresh else "up to date"
                 seen = (poses.score > 0).any(axis=1).mean()
@@ -135,7 +139,7 @@ def detect(
                      "athlete": asdict(found.athlete) if found.athlete else None,
                      "remarks": list(found.remarks)}
                 )  # fmt: skip
-        except (DetectorError, VideoError) as error:
+        except (DetectorError, VideoError, WorkerError, ClusterError) as error:
             missing = error  # the other views have their results
     finetune = f"twoview finetune --views {quote(','.join(wanted or related_views(store)))}"
     known = all(

@@ -18,9 +18,11 @@ from twoview.cli.options import (
     DEFAULT_SESSION,
     AxesOption,
     Detector,
+    Jobs,
     Json,
     LevelOption,
     Model,
+    On,
     Person,
     SessionFolder,
     Trust,
@@ -28,6 +30,8 @@ from twoview.cli.options import (
     flag,
     names,
     set_option,
+    unread_cluster,
+    workers,
 )  # fmt: skip
 from twoview.command_settings import resolve
 from twoview.errors import SessionError, TwoViewError
@@ -73,6 +77,8 @@ def infer(
     force: Annotated[
         bool, typer.Option("--force", help="Replace files at --out that are no results of these videos.")
     ] = False,
+    jobs: Jobs = None,
+    on: On = "",
     session: SessionFolder = DEFAULT_SESSION,
     config: Annotated[Path | None, config_file("infer")] = None,
     sets: Annotated[list[str] | None, set_option("infer")] = None,
@@ -81,9 +87,11 @@ def infer(
 ) -> None:
     """Compute 3D poses from one view with the adapted model, of one video or of many."""
     from twoview.storage.session import Session
-    from twoview.workflow.inference import infer_file, result_in, result_of
-    from twoview.workflow.inference_batch import infer_files
+    from twoview.workers.places import open_place
+    from twoview.workflow.inference import to_infer
+    from twoview.workflow.inference_batch import infer_files, infer_many
     from twoview.workflow.remembered import keep
+    from twoview.workflow.result_names import result_in, result_of
 
     flags = {"height_m": height, "device": device, "detect.detector": detector, **athlete_flags(person, "detect.")}
     flags |= {"filter.kind": filter, "world.axes": axes, "world.level": level, "world.camera": camera}
@@ -91,6 +99,7 @@ def infer(
     unread = {"detect": f"{', '.join(map(str, videos))} holds 2D poses"} if flat else {}
     if not unread:
         flags["detect.device"] = device
+    unread |= unread_cluster(on)
     settings = resolve("infer", file=config, flags=flags, sets=sets or (), unread=unread, trust=trust or ())
     chosen = model or session_model(session)
     if height == 0:
@@ -105,7 +114,8 @@ def infer(
     failed: list[tuple[Path, TwoViewError]] = []
     with console.progress() as on_progress:
         if len(videos) > 1 or not _is_one(videos[0]):
-            for video, result in infer_files(videos, chosen, out=out, **wanted, on_progress=on_progress):
+            hands = workers(on, jobs, settings, settings.infer.device)
+            for video, result in infer_files(videos, chosen, out=out, **wanted, workers=hands, on_progress=on_progress):
                 if isinstance(result, TwoViewError):
                     failed.append((video, result))
                 else:
@@ -113,8 +123,16 @@ def infer(
         else:
             video, inside = videos[0], out is not None and os.path.isdir(out)
             named = result_of(Session(session), video) if out is None else nullcontext(out)
-            with result_in(out, video) if out and inside else named as where:
-                made.append((video, infer_file(video, chosen, where, **wanted, on_progress=on_progress)))
+            alone = workers(on, None, settings, settings.infer.device)
+            with (
+                result_in(out, video) if out and inside else named as where,
+                open_place(alone, folder=session if os.path.isdir(session) else ".") as place,
+            ):
+                every = {str(video): to_infer(video, chosen, where, **wanted)}
+                ((_, one),) = infer_many(every, place, on_progress=on_progress)
+                if isinstance(one, TwoViewError):
+                    raise one
+                made.append((video, one))
     following = f"twoview angles {shlex.quote(console.short(made[0][1].files['poses']))}" if made else ""
     if json:
         results = [{"video": str(video), "model": chosen, **result.summary()} for video, result in made]

@@ -12,8 +12,10 @@ from twoview.cli.options import (
     DEFAULT_SESSION,
     AxesOption,
     Detector,
+    Jobs,
     Json,
     LevelOption,
+    On,
     SessionFolder,
     Trust,
     config_file,
@@ -21,6 +23,8 @@ from twoview.cli.options import (
     method_option,
     names,
     set_option,
+    unread_cluster,
+    workers,
 )  # fmt: skip
 from twoview.command_settings import resolve
 from twoview.formats import FORMATS
@@ -54,6 +58,8 @@ def run(
     weights: Annotated[str | None, flag("finetune.weights", "--weights")] = None,
     detector: Detector = None,
     device: Annotated[str | None, flag("finetune.device", "--device")] = None,
+    jobs: Jobs = None,
+    on: On = "",
     session: SessionFolder = DEFAULT_SESSION,
     config: Annotated[Path | None, config_file("run")] = None,
     sets: Annotated[list[str] | None, set_option("run")] = None,
@@ -74,7 +80,7 @@ def run(
         "world.axes": axes, "world.level": level,
         "finetune.device": device, "detect.device": device, "infer.device": device,
     }  # fmt: skip
-    settings = resolve("run", file=config, flags=flags, sets=sets or (), trust=trust or ())
+    settings = resolve("run", file=config, flags=flags, sets=sets or (), unread=unread_cluster(on), trust=trust or ())
     if height == 0:
         keep(session, height_m=0.0)
     bars: list[OnProgress] = []
@@ -84,7 +90,7 @@ def run(
 
     made = steps(
         session, videos or (), settings=settings, name=name, formats=names(format) or (), picture=picture,
-        trust=trust or (), on_progress=relay,
+        trust=trust or (), workers=workers(on, jobs, settings, settings.detect.device), on_progress=relay,
     )  # fmt: skip
     done = []
     while True:

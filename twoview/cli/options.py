@@ -12,9 +12,10 @@ from typing import Annotated, Any, cast
 import typer
 
 from twoview.command_settings import COMMANDS, METHODS, PRESETS, read_file
-from twoview.config import SECTIONS, allowed, default, hints_of
+from twoview.config import SECTIONS, Settings, allowed, default, hints_of
 from twoview.errors import ConfigError
 from twoview.storage.names import DEFAULT_FOLDER
+from twoview.workers.places import FORMS, SLURM, Workers
 
 # Command -> the setting in its example of `--set`, which is shown with its default.
 EXAMPLES = {
@@ -139,6 +140,25 @@ Trust = Annotated[
         "May be repeated.",
     ),
 ]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs",
+        help="Tasks at once, in as many processes of this machine; with --on the most that are given to it (default: "
+        "one here, and what a cluster takes).",
+        min=1,
+        show_default=False,
+    ),
+]
+On = Annotated[
+    str,
+    typer.Option(
+        "--on",
+        metavar="PLACE",
+        help=f"Where tasks run, one for each take or video, instead of this machine: {FORMS}. All machines need the "
+        "same folders, and the same twoview.",
+    ),
+]
 AxesOption = Annotated[str | None, flag("world.axes", "--axes")]
 LevelOption = Annotated[bool | None, flag("world.level", "--level/--no-level")]
 Detector = Annotated[str | None, flag("detect.detector", "--detector")]
@@ -148,6 +168,16 @@ Person = Annotated[
         help="The athlete's number in people.png, or auto: the likeliest person, without a question.", metavar="N|auto"
     ),
 ]
+
+
+def workers(on: str, jobs: int | None, settings: Settings, device: str = "") -> Workers:
+    """Who does the tasks of a command, by --on and --jobs, for networks on this device."""
+    return Workers(on, jobs or 0, settings.cluster, gpu=device.startswith("cuda"))
+
+
+def unread_cluster(on: str) -> dict[str, str]:
+    """Why a call does not read the settings of Slurm's jobs, where it does not."""
+    return {} if on.startswith(SLURM) else {"cluster": "no jobs of Slurm are asked for, which --on slurm does"}
 
 
 def names(text: str | None) -> list[str] | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,8 +14,10 @@ from twoview.cli.biomechanics import up_and_way
 from twoview.cli.options import (
     DEFAULT_SESSION,
     AxesOption,
+    Jobs,
     Json,
     LevelOption,
+    On,
     SessionFolder,
     Takes,
     Trust,
@@ -24,9 +27,15 @@ from twoview.cli.options import (
     flag,
     names,
     set_option,
+    unread_cluster,
+    workers,
 )  # fmt: skip
 from twoview.command_settings import resolve
+from twoview.errors import TwoViewError
 from twoview.formats import FORMATS
+
+if TYPE_CHECKING:
+    from twoview.workflow.triangulation import Triangulated
 
 _LISTED = 3  # takes whose files are listed
 
@@ -43,6 +52,8 @@ def triangulate(
     filter: Annotated[str | None, flag("filter.kind", "--filter")] = None,
     picture: Annotated[bool, typer.Option(help="Draw the 3D over every video, contact sheets and the page.")] = True,
     model: Annotated[str, typer.Option(help="Lifter for the first estimate: a name or a file.")] = "twoview-small",
+    jobs: Jobs = None,
+    on: On = "",
     session: SessionFolder = DEFAULT_SESSION,
     config: Annotated[Path | None, config_file("triangulate")] = None,
     sets: Annotated[list[str] | None, set_option("triangulate")] = None,
@@ -56,7 +67,10 @@ def triangulate(
 
     flags = {"height_m": height, "focal": focal, "filter.kind": filter, "world.axes": axes, "world.level": level}
     trusted = trust or ()
-    settings = resolve("triangulate", file=config, flags=flags, sets=sets or (), trust=trusted)
+    settings = resolve(
+        "triangulate", file=config, flags=flags, sets=sets or (), unread=unread_cluster(on), trust=trusted
+    )
+    hands, failed = workers(on, jobs, settings), list[tuple[str, TwoViewError]]()
     store = open_session(session)
     if height == 0:
         keep(store.folder, height_m=0.0)
@@ -64,13 +78,27 @@ def triangulate(
         made = triangulate_session(
             store, views=names(views), takes=names(take), without=names(without) or (), model=model,
             config=settings.triangulate, filter=settings.filter, world=settings.world,
-            formats=names(format) or (), picture=picture, trust=trusted, on_progress=on_progress,
+            formats=names(format) or (), picture=picture, trust=trusted, failed=failed, workers=hands,
+            on_progress=on_progress,
         )  # fmt: skip
-    first = made[0]
-    following = f"twoview angles {shlex.quote(console.short(first.files[f'{first.result.views[0]}.npz']))}"
+    if len(failed) == 1 and not made:
+        raise failed[0][1]
+    following = ""
+    if made:
+        first = made[0]
+        following = f"twoview angles {shlex.quote(console.short(first.files[f'{first.result.views[0]}.npz']))}"
     if json:
-        console.as_json({"takes": [one.summary() for one in made], "next": following})
-        return
+        takes = [one.summary() for one in made]
+        console.as_json({"takes": takes, "failed": console.failures(failed), "next": following})
+    elif made:
+        _show(made, following)
+    if failed:
+        console.show_failures(failed)
+        raise typer.Exit(1)
+
+
+def _show(made: Sequence[Triangulated], following: str) -> None:
+    """A row for every take, the first ones' files, and warnings."""
     rows = []
     for one in made:
         result = one.result

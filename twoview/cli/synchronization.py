@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +12,9 @@ import typer
 from twoview.cli import console
 from twoview.cli.options import (
     DEFAULT_SESSION,
+    Jobs,
     Json,
+    On,
     SessionFolder,
     TakeName,
     Views,
@@ -19,9 +22,11 @@ from twoview.cli.options import (
     names,
     numbers,
     set_option,
+    unread_cluster,
+    workers,
 )  # fmt: skip
 from twoview.command_settings import resolve
-from twoview.errors import SessionError
+from twoview.errors import SessionError, TwoViewError
 
 if TYPE_CHECKING:
     from twoview.storage.session import Session
@@ -73,6 +78,8 @@ def sync(
         list[str] | None,
         typer.Option(help="Number of the sound track of a file with several: b=2 (default: the first with sound)."),
     ] = None,
+    jobs: Jobs = None,
+    on: On = "",
     session: SessionFolder = DEFAULT_SESSION,
     config: Annotated[Path | None, config_file("sync")] = None,
     sets: Annotated[list[str] | None, set_option("sync")] = None,
@@ -82,43 +89,53 @@ def sync(
     from twoview.storage.records import sync_to_json
     from twoview.storage.session import open_session
     from twoview.workflow.stages import adding, new_views
-    from twoview.workflow.synchronization import NotDetectedError, SyncOptions, sync_take
+    from twoview.workflow.synchronization import NotDetectedError, SyncOptions, sync_takes
 
-    settings = resolve("sync", file=config, sets=sets or ()).sync
+    settings = resolve("sync", file=config, sets=sets or (), unread=unread_cluster(on))
+    hands = workers(on, jobs, settings)
     by_hand = (offset, at, timestamps, capture_fps, distance)
 
-    def relate(store: Session, name: str) -> None:
+    def options(store: Session, name: str) -> SyncOptions:
         held = list(store.take(name))
-        options = SyncOptions(
+        return SyncOptions(
             motion, refine, numbers(offset, "--offset", alone=[v for v in held if v != (reference or held[0])]),
             numbers(at, "--at"), tuple(Path(path) for path in names(timestamps) or ()),
             numbers(capture_fps, "--capture-fps"), numbers(distance, "--distance"),
             {view: round(number) for view, number in numbers(track, "--track").items()},
         )  # fmt: skip
+
+    def relate(store: Session, takes: Sequence[str]) -> None:
         with console.progress() as on_progress:
-            result, fresh = sync_take(
-                store, name, config=settings, reference=reference, options=options, on_progress=on_progress
-            )
-        answers.append((store, name, result, fresh))
+            for name, found in sync_takes(
+                store, takes, config=settings.sync, reference=reference, options=lambda take: options(store, take),
+                workers=hands, on_progress=on_progress,
+            ):  # fmt: skip
+                if isinstance(found, TwoViewError) and len(takes) == 1:
+                    raise found
+                if isinstance(found, TwoViewError):
+                    failed.append((name, found))
+                else:
+                    answers.append((store, name, *found))
 
     answers: list[tuple[Session, str, Sync, bool]] = []
+    failed: list[tuple[str, TwoViewError]] = []
     if videos:
         with adding(session, videos, views=names(views), take=take) as (store, take_name):
             try:
-                relate(store, take_name)
+                relate(store, [take_name])
             except NotDetectedError:
                 if motion:
                     store.keep_take(take_name)  # so that its views can be detected
                 raise
     else:
         store = open_session(session)
-        for name in _chosen(store, take, one=motion or refine or any(by_hand)):
-            relate(store, name)
+        relate(store, _chosen(store, take, one=motion or refine or any(by_hand)))
     if json:
         rows = [{"take": name, **sync_to_json(result)} for _, name, result, _ in answers]
-        console.as_json({**(rows[0] if len(rows) == 1 else {"takes": rows}), "next": "twoview detect"})
-        return
-    for store, name, result, fresh in answers:
+        shown = rows[0] if len(rows) == 1 and not failed else {"takes": rows}
+        shown |= {"failed": console.failures(failed)} if failed else {}
+        console.as_json({**shown, "next": "twoview detect"})
+    for store, name, result, fresh in () if json else answers:
         new = new_views(store, name)
         if new:
             console.warn(
@@ -128,6 +145,9 @@ def sync(
         path = store.sync_path(name)
         files = [file for file in (path, path.with_suffix(".png")) if file.exists()]
         (console.saved if fresh else console.still_saved)(*files, next="twoview detect")
+    if failed:
+        console.show_failures(failed)
+        raise typer.Exit(1)
 
 
 def _chosen(store: Session, take: str | None, *, one: bool) -> list[str]:

@@ -14,7 +14,9 @@ from twoview.cli import console
 from twoview.cli.options import (
     DEFAULT_SESSION,
     Detector,
+    Jobs,
     Json,
+    On,
     SessionFolder,
     Takes,
     Trust,
@@ -25,6 +27,8 @@ from twoview.cli.options import (
     method_option,
     names,
     set_option,
+    unread_cluster,
+    workers,
 )  # fmt: skip
 from twoview.command_settings import resolve
 from twoview.config import Settings
@@ -212,6 +216,8 @@ def reproduce(
         str, typer.Option(help="2D detector for the videos; `truth` projects the true 3D instead.")
     ] = "truth",
     out: Annotated[Path, typer.Option(help="Folder of the runs; the same folder continues.")] = Path("reproduced"),
+    jobs: Jobs = None,
+    on: On = "",
     sets: Annotated[list[str] | None, set_option("reproduce")] = None,
     trust: Trust = None,
     json: Json = False,
@@ -219,10 +225,13 @@ def reproduce(
     """Reproduce the paper's tables on a public data set: train every row and measure it on the test part."""
     from twoview.workflow.reproduction import reproduce
 
+    of_jobs = [text for text in sets or () if text.startswith("cluster.")]
+    hands = workers(on, jobs, resolve("reproduce", sets=of_jobs, unread=unread_cluster(on)))
     with console.progress() as on_progress:
         found = reproduce(
             dataset, path, out=out, rows=names(rows), views=names(views), weights=weights, detector=detector,
-            settings=sets or (), trust=trust or (), on_progress=on_progress,
+            settings=[text for text in sets or () if text not in of_jobs], trust=trust or (), workers=hands,
+            on_progress=on_progress,
         )  # fmt: skip
     file = out / f"{dataset}.json"
     if json:

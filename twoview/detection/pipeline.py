@@ -10,8 +10,6 @@ import logging
 import os
 import threading
 import time as clock
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,7 +22,7 @@ from twoview.detection.people_file import PeopleFile, Tracks, read_people
 from twoview.detection.repair import repair, smooth
 from twoview.detection.tracking import VideoTracker, join, poses_of_track
 from twoview.detectors import TopDown, build
-from twoview.errors import DetectorError, FormatError, TwoViewError, VideoError
+from twoview.errors import DetectorError, FormatError
 from twoview.machine import cores, keep_memory_low
 from twoview.media.video import decoded, probe
 from twoview.poses import Poses2D, Source
@@ -128,44 +126,6 @@ def clean(poses: Poses2D, config: DetectConfig, label: str) -> Poses2D:
     if config.smooth != "none":
         poses = smooth(poses, config.smooth, config.smooth_hz)
     return poses
-
-
-def find_in_many(
-    videos: Mapping[str, Path],
-    *,
-    config: DetectConfig | None = None,
-    partials: Mapping[str, Path] | None = None,
-    jobs: int = 1,
-    on_progress: OnProgress | None = None,
-) -> Iterator[tuple[str, Everyone | TwoViewError]]:
-    """(view, everyone) of several videos, `jobs` of them in parallel, each as it is done.
-
-    One video keeps all cores busy; several in parallel help where decoding or a GPU limits the speed.
-    A DetectorError or VideoError takes the place of that video's people; anything else (a full disk, Ctrl-C) is raised.
-    """
-    stop = threading.Event()
-
-    def run(view: str) -> Everyone | TwoViewError:
-        def unless_stopped(event: Progress) -> None:
-            if stop.is_set():
-                raise KeyboardInterrupt
-            report(on_progress, event)
-
-        partial = (partials or {}).get(view)
-        try:
-            return find_everyone(videos[view], config=config, view=view, partial=partial, on_progress=unless_stopped)
-        except (DetectorError, VideoError) as error:
-            return error
-
-    with ThreadPoolExecutor(max(jobs, 1)) as pool:
-        running = {pool.submit(run, view): view for view in videos} if jobs > 1 else {}
-        try:
-            done = ((running[one], one.result()) for one in as_completed(running))
-            yield from done if jobs > 1 else ((view, run(view)) for view in videos)
-        finally:
-            stop.set()
-            for waiting in running:
-                waiting.cancel()
 
 
 def known_crowd(video: Path, partial: Path) -> Everyone | None:

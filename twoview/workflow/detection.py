@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from twoview.config import DetectConfig, shaping
-from twoview.errors import DetectorError, FormatError, SessionError, TwoViewError
+from twoview.errors import DetectorError, FormatError, SessionError, TwoViewError, VideoError, WorkerError, joined
 from twoview.poses import Poses2D
 from twoview.progress import OnProgress
 from twoview.storage import records
 from twoview.timeline import Sync
+from twoview.workers.tasks import Place, Task, run_tasks
 
 if TYPE_CHECKING:
     from twoview.detection.athlete import Choice
@@ -183,9 +184,9 @@ def detect_missing(
     config: DetectConfig,
     syncs: Mapping[str, Sync],
     beside: Sequence[View] = (),
-    jobs: int = 1,
     choose_again: bool = False,
     detect_again: bool = False,
+    place: Place | None = None,
     on_progress: OnProgress | None = None,
 ) -> Iterator[ViewPoses]:
     """The athlete in every view, take after take as they are done; what is up to date is only loaded.
@@ -194,11 +195,13 @@ def detect_missing(
     beside        other views of these takes: where they are detected they have a say, and they stay as they are
     choose_again  also where a person was chosen by hand before
     detect_again  also where another tool's detections were imported before
+    place         where people are searched for, a task for each video; the athlete is chosen here
 
-    Raises a DetectorError or VideoError for the views that have no result, after all others: where nobody is found,
-    where it is not clear enough who of several people is the athlete, and where a video cannot be read.
+    Raises a DetectorError, VideoError or WorkerError for the views that have no result, after all others: where nobody
+    is found, where it is not clear enough who of several people is the athlete, where a video cannot be read, and where
+    workers die.
     """
-    from twoview.detection.pipeline import Everyone, find_in_many
+    from twoview.detection.pipeline import Everyone
 
     _check_person(views, config.person, detect_again=detect_again)
     again = {"choose_again": choose_again, "detect_again": detect_again}
@@ -227,14 +230,30 @@ def detect_missing(
 
     for take in list(takes):
         yield from finished(take)
-    videos = {label: view.video for label, view in todo.items()}
-    partials = {label: view.people_path for label, view in todo.items()}
-    for label, one in find_in_many(videos, config=config, partials=partials, jobs=jobs, on_progress=on_progress):
-        found[label] = one
+    search = _everyone if place is None else _keep_everyone
+    tasks = (
+        Task(label, search, {"view": view, "config": config}, needs=(view.video, view.people_path.parent.parent))
+        for label, view in todo.items()
+    )
+    for label, one in run_tasks(tasks, place, stage="detect", total=len(todo), unit="videos", on_progress=on_progress):
+        if isinstance(one, TwoViewError) and not isinstance(one, DetectorError | VideoError | WorkerError):
+            raise one
+        found[label] = _everyone(todo[label], config) if one is None else one
         yield from finished(todo[label].take)
     if failed:
-        message = "\nand: ".join(dict.fromkeys(error.message for error in failed))
-        raise type(failed[0])(message, hint="\n".join(dict.fromkeys(error.hint for error in failed if error.hint)))
+        raise joined(failed)
+
+
+def _everyone(view: View, config: DetectConfig, on_progress: OnProgress | None = None) -> Everyone:
+    """Everyone in a view's video, by its file of people where that is complete."""
+    from twoview.detection.pipeline import find_everyone
+
+    return find_everyone(view.video, config=config, view=view.label, partial=view.people_path, on_progress=on_progress)
+
+
+def _keep_everyone(view: View, config: DetectConfig, on_progress: OnProgress | None = None) -> None:
+    """Everyone in a view's video, into its file of people alone."""
+    _everyone(view, config, on_progress)
 
 
 def _choose(
@@ -307,8 +326,9 @@ def _question(view: View, error: DetectorError, more: str = "") -> DetectorError
 
 def detect_alone(view: View, *, config: DetectConfig, on_progress: OnProgress | None = None) -> ViewPoses:
     """The athlete in a video that belongs to no take, by the settings alone; loaded where that is up to date."""
-    again = {"choose_again": True, "detect_again": True}
-    (found,) = detect_missing([view], config=config, syncs={}, beside=(), on_progress=on_progress, **again)
+    (found,) = detect_missing(
+        [view], config=config, syncs={}, beside=(), choose_again=True, detect_again=True, on_progress=on_progress
+    )
     return found
 
 

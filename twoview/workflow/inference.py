@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import glob
 import logging
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,12 +27,12 @@ from twoview.progress import OnProgress
 from twoview.skeleton import STATURE_M
 from twoview.storage import records
 from twoview.storage.locks import locked
-from twoview.storage.names import name_from
 from twoview.storage.regular import real_path, regular_file
-from twoview.storage.session import Session, open_session
+from twoview.storage.session import open_session
 from twoview.workflow import remembered
 from twoview.workflow.detection import ANEW, Athlete, View, detect_alone
 from twoview.workflow.known_cameras import known_camera
+from twoview.workflow.result_names import beside, owner
 
 if TYPE_CHECKING:
     from twoview.lifting.model import Model
@@ -138,6 +138,82 @@ def infer_file(
 
     What is up to date is only loaded; models are loaded before the video is detected, and only where they are needed.
     """
+    with to_infer(
+        source, model, out, config=config, detect_config=detect_config, filter=filter, world=world, formats=formats,
+        picture=picture, compare=compare, session=session, detections=detections, force=force, trust=trust,
+    ) as wanted:  # fmt: skip
+        result = wanted.infer(load, on_progress)
+    wanted.remember()
+    return result
+
+
+@dataclass(frozen=True)
+class ToInfer:
+    """What `infer_file` was asked for, with nothing left open: any worker makes the same of it.
+
+    given  file of the athlete's detections in the video, which is then not detected
+    """
+
+    source: Path
+    model: Path | str
+    out: Path
+    config: InferConfig
+    detect_config: DetectConfig
+    filter: FilterConfig
+    world: WorldConfig
+    formats: tuple[str, ...]
+    picture: bool
+    compare: Path | str | None
+    session: Path | None
+    given: Path | None
+    trust: tuple[str, ...]
+
+    def infer(self, load: Load | None = None, on_progress: OnProgress | None = None) -> Inferred:
+        """The results, whose files somebody must have locked; see `infer_file`."""
+        return _infer_alone(
+            self.source, self.model, self.out, config=self.config, detect_config=self.detect_config,
+            filter=self.filter, world=self.world, session=self.session, formats=self.formats, picture=self.picture,
+            compare=self.compare, given=self.given, load=load or loader(self.config, self.trust),
+            on_progress=on_progress,
+        )  # fmt: skip
+
+    def read(self, written: Written) -> Inferred:
+        """The results that a worker wrote."""
+        path, flat = beside(self.out, ".npz"), self.source.suffix == ".npz"
+        before = None if self.compare is None else records.load_as(beside(self.out, ".before.npz"), Poses3D)
+        detections = records.load_as(self.source if flat else beside(self.out, ".2d.npz"), Poses2D)
+        return Inferred(records.load_as(path, Poses3D), before, detections, **vars(written))
+
+    def remember(self) -> None:
+        """Have the session remember the detector and the height, where it does not know them."""
+        if self.session is None:
+            return
+        known, used = remembered.recall(self.session), self.detect_config.detector
+        if not known.detector and isinstance(used, str) and self.source.suffix != ".npz" and self.given is None:
+            remembered.keep(self.session, detector=used)
+        if not known.height_m and self.config.height_m:
+            remembered.keep(self.session, height_m=self.config.height_m)
+
+
+@contextmanager
+def to_infer(
+    source: Path,
+    model: Path | str,
+    out: Path,
+    *,
+    config: InferConfig | None = None,
+    detect_config: DetectConfig | None = None,
+    filter: FilterConfig | None = None,
+    world: WorldConfig | None = None,
+    formats: Sequence[str] = (),
+    picture: bool = True,
+    compare: Path | str | None = None,
+    session: Path | str | None = None,
+    detections: Path | None = None,
+    force: bool = True,
+    trust: Collection[str] = (),
+) -> Iterator[ToInfer]:
+    """What `infer_file` is to do, with what the session remembers; its results are locked during the block."""
     out = out.with_suffix("") if out.suffix == ".npz" else out
     config, detect_config = config or InferConfig(), detect_config or DetectConfig()
     folder = Path(session) if session is not None else None
@@ -145,30 +221,21 @@ def infer_file(
         config = remembered.with_height(folder, config)
     check(formats, unit="m" if config.height_m else "screen")
     found = detect_config if folder is None else remembered.with_detector(folder, detect_config)
-    load = load or loader(config, trust)
     with locked(out.with_name(f".{out.name}.lock"), f"the results {out}"):
         if not force:
             drawn = PICTURES if picture and source.suffix != ".npz" else ()
             _keep_others(source, out, [".npz", *drawn, *(f".{name}" for name in formats)])
         if source.suffix != ".npz" and detections is None:
-            earlier = _beside(out, ".2d.npz")
+            earlier = beside(out, ".2d.npz")
             found = remembered.with_earlier(found, earlier)
             detections = _of_take(folder, source, found, detect_again=detect_config.detector != AUTO)
             current = detections or _view(source, records.fingerprint(source), out, found).is_current(**ANEW)
             where = folder if folder is not None else earlier
             detect_config = found if current else remembered.decided(found, detect_config, where, trust=trust)
-        result = _infer_alone(
-            source, model, out, config=config, detect_config=detect_config, filter=filter or FilterConfig(),
-            world=world or WorldConfig(), session=folder, formats=formats, picture=picture, compare=compare,
-            given=detections, load=load, on_progress=on_progress,
+        yield ToInfer(
+            source, model, out, config, detect_config, filter or FilterConfig(), world or WorldConfig(),
+            tuple(formats), picture, compare, folder, detections, tuple(trust),
         )  # fmt: skip
-    if folder is not None:
-        known, used = remembered.recall(folder), detect_config.detector
-        if not known.detector and isinstance(used, str) and source.suffix != ".npz" and detections is None:
-            remembered.keep(folder, detector=used)
-        if not known.height_m and config.height_m:
-            remembered.keep(folder, height_m=config.height_m)
-    return result
 
 
 def _of_take(folder: Path | None, video: Path, config: DetectConfig, *, detect_again: bool) -> Path | None:
@@ -189,9 +256,9 @@ def _of_take(folder: Path | None, video: Path, config: DetectConfig, *, detect_a
 
 def _keep_others(source: Path, out: Path, suffixes: Sequence[str]) -> None:
     """Raise FormatError if a file would be replaced that is no result of the source, and not the source itself."""
-    if not source.is_file() or _owner(out) == records.fingerprint(source):
+    if not source.is_file() or owner(out) == records.fingerprint(source):
         return
-    places = [_beside(out, suffix) for suffix in dict.fromkeys(suffixes)]
+    places = [beside(out, suffix) for suffix in dict.fromkeys(suffixes)]
     there = [path.name for path in places if path.exists() and real_path(path) != real_path(source)]
     if there:
         raise FormatError(
@@ -217,8 +284,8 @@ def _infer_alone(
     load: Load,
     on_progress: OnProgress | None,
 ) -> Inferred:
-    path, other = _beside(out, ".npz"), _beside(out, ".before.npz")
-    written = [path, _beside(out, ".mp4")] if picture else [path]
+    path, other = beside(out, ".npz"), beside(out, ".before.npz")
+    written = [path, beside(out, ".mp4")] if picture else [path]
     if real_path(source) in map(real_path, written):
         raise FormatError(f"the results would be written over {source}", hint=f"another name: --out {out.name}_3d")
     for place in (path, other):
@@ -269,9 +336,9 @@ def _infer_alone(
     if compare is None and other.exists():  # the pictures show a comparison that nobody asks for any more
         records.remove(other)
         fresh = True
-    asked = {"poses": path} | {format: _beside(out, f".{format}") for format in formats if format != PAGE}
+    asked = {"poses": path} | {format: beside(out, f".{format}") for format in formats if format != PAGE}
     drawn = {".mp4", ".png", f".{PAGE}"} if picture and view is not None else {f".{name}" for name in formats}
-    asked |= {key: _beside(out, suffix) for suffix, key in PICTURES.items() if suffix in drawn}
+    asked |= {key: beside(out, suffix) for suffix, key in PICTURES.items() if suffix in drawn}
     axes: Any = world.axes
     said = (*warnings(poses), *axes_note(poses, formats, axes), *notes(poses, formats))
     people = None if view is None else (view.path if given is None else given).with_suffix(".people.png")
@@ -316,18 +383,36 @@ def warnings(poses: Poses3D) -> tuple[str, ...]:
     )
 
 
-def _beside(out: Path, suffix: str) -> Path:
-    return out.with_name(out.name + suffix)
-
-
 def _view(video: Path, fingerprint: str, out: Path, config: DetectConfig) -> View:
     """The video as a view of no take, whose detections are kept beside the results."""
-    return View.of("", video.stem, video, _beside(out, ".2d.npz"), fingerprint=fingerprint, config=config)
+    return View.of("", video.stem, video, beside(out, ".2d.npz"), fingerprint=fingerprint, config=config)
 
 
 def _mark(model: Path | str) -> str:
     """What a result's header says of its model: the name, or the fingerprint of the file."""
     return model if isinstance(model, str) and not os.path.exists(model) else records.fingerprint(model)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a worker says of the results that it wrote; the fields are those of `Inferred`."""
+
+    files: Mapping[str, Path]
+    fresh: bool
+    warnings: tuple[str, ...]
+    athlete: Athlete | None
+    people: Path | None
+
+
+def infer_away(wanted: ToInfer, on_progress: OnProgress | None = None) -> Written:
+    """Make the results in a worker, which keeps the model for its next task."""
+    made = wanted.infer(_kept_loader(wanted.config, wanted.trust), on_progress)
+    return Written(made.files, made.fresh, made.warnings, made.athlete, made.people)
+
+
+@lru_cache(maxsize=1)
+def _kept_loader(config: InferConfig, trust: tuple[str, ...]) -> Load:
+    return loader(config, trust)
 
 
 def loader(config: InferConfig, trust: Collection[str] = ()) -> Load:
@@ -366,7 +451,7 @@ class _Derived:
     @classmethod
     def of(cls, out: Path, clip: str) -> _Derived:
         """The files beside a result of the clip with that fingerprint."""
-        path, content = _beside(out, ".result.json"), dict[str, Any]()
+        path, content = beside(out, ".result.json"), dict[str, Any]()
         with suppress(FormatError):
             content = records.read_json(path) if path.exists() else {}
         known = content.get("made")
@@ -378,7 +463,7 @@ class _Derived:
     def remove(self) -> None:
         """Remove the files beside the result that were made here; `made` still knows which there were."""
         for suffix in self.made:
-            records.remove(_beside(self.out, suffix))
+            records.remove(beside(self.out, suffix))
         for suffix in ANGLE_FILES:  # nothing here makes these again
             self._record(suffix, None)
 
@@ -387,7 +472,7 @@ class _Derived:
         fingerprint = records.fingerprint(found.files["poses"])
         for format in (name for name in FORMATS if name != PAGE):
             suffix = f".{format}"
-            file = _beside(self.out, suffix)
+            file = beside(self.out, suffix)
             made, _, known = self.made.get(suffix, "").partition(" ")
             if format in formats or made not in ("", fingerprint):
                 axes: Any = world.axes if format in formats else known or world.axes
@@ -408,9 +493,9 @@ class _Derived:
         source = " ".join(map(records.fingerprint, sources))
         wanted = {suffix: found.files.get(key) for suffix, key in PICTURES.items()}
         for suffix, file in wanted.items():
-            current = self.made.get(suffix) == source and _beside(self.out, suffix).exists()
+            current = self.made.get(suffix) == source and beside(self.out, suffix).exists()
             if file is None and suffix in self.made and not current:
-                records.remove(_beside(self.out, suffix))
+                records.remove(beside(self.out, suffix))
                 self._record(suffix, None)
             elif file is not None and not current:
                 from twoview.visualization.overlay import contact_sheet, render
@@ -452,50 +537,3 @@ def remember_beside(source: Path, suffixes: Sequence[str]) -> None:
             derived, mark = _Derived.of(out, inputs["clip"]), records.fingerprint(source)
             for suffix in suffixes:
                 derived._record(suffix, mark)
-
-
-@contextmanager
-def result_of(session: Session, source: Path) -> Iterator[Path]:
-    """Where a session's results of a file go (no suffix), see `result_in`."""
-    with result_in(session.results, source, lock=session.folder / ".locks" / "results") as out:
-        yield out
-
-
-@contextmanager
-def result_in(folder: Path, source: Path, *, lock: Path | None = None) -> Iterator[Path]:
-    """Where in a folder the results of a file go (no suffix): its stem, with its folders' names before it if taken.
-
-    The name is the file's from then on, by its content, as `<name>.result.json` says; if the block fails before
-    anything is made under the name, it is free again.
-    """
-    fingerprint, stem = records.fingerprint(source), source.stem
-    folders = real_path(source).parent.parts[1:]
-    names = ["_".join([*folders[len(folders) - depth :], stem]) for depth in range(len(folders) + 1)]
-    names.append(f"{stem[:100]}_{fingerprint.partition('-')[2]}")
-    with locked(lock or folder / ".results.lock", "the names of the results"):
-        owners = {name: _owner(folder / name) for name in map(name_from, names)}
-        name = next(name for name, owner in owners.items() if owner in ("", fingerprint))
-        out = folder / name
-        claim = _beside(out, ".result.json")
-        if not claim.exists():
-            content = {**records.header("result", inputs={"clip": fingerprint}), "file": source.name}
-            with suppress(StorageError):  # from a folder that cannot be written results can still be loaded
-                records.write_json(claim, content)
-    try:
-        yield out
-    except BaseException:
-        if all(path == claim for path in folder.glob(f"{glob.escape(name)}.*")):
-            with suppress(StorageError, OSError):
-                records.remove(claim)
-                folder.rmdir()
-        raise
-
-
-def _owner(out: Path) -> str:
-    """The fingerprint of the file whose results have this name; "" for a name that is free."""
-    kept = ((_beside(out, ".result.json"), "clip"), (_beside(out, ".2d.npz"), "video"), (_beside(out, ".npz"), "clip"))
-    for path, what in kept:
-        with suppress(FormatError, AttributeError, KeyError, TypeError):
-            if path.exists():
-                return str(records.read_header(path)["inputs"][what])
-    return ""

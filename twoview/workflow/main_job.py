@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
@@ -22,6 +23,7 @@ from twoview.errors import (
     TrainingError,
     TwoViewError,
     VideoError,
+    WorkerError,
 )
 from twoview.formats import check
 from twoview.media.video import probe
@@ -32,9 +34,12 @@ from twoview.storage.names import name_from
 from twoview.storage.regular import real_path
 from twoview.storage.session import Session, ViewFile, open_session
 from twoview.timeline import Sync
+from twoview.workers.places import Workers, open_place
 from twoview.workflow import remembered
-from twoview.workflow.inference import PAGE, Load, infer_file, loader, result_of
+from twoview.workflow.inference import PAGE, Inferred, ToInfer, loader, to_infer
+from twoview.workflow.inference_batch import infer_many
 from twoview.workflow.models import run_in_use
+from twoview.workflow.result_names import result_of
 from twoview.workflow.stages import adding, detect_views, finetune_session, load_takes, new_views
 from twoview.workflow.synchronization import NotDetectedError, given_by_hand, sync_take
 from twoview.workflow.triangulation import triangulate_session
@@ -45,7 +50,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-OF_ONE_PART = (VideoError, SyncError, DetectorError, FormatError, SessionError, LifterError, TrainingError)
+OF_ONE_PART = (VideoError, SyncError, DetectorError, FormatError, SessionError, LifterError, TrainingError, WorkerError)
 State = Literal["new", "up to date", "left out", "failed"]
 
 
@@ -104,6 +109,7 @@ def steps(
     formats: Sequence[str] = (),
     picture: bool = True,
     trust: Collection[str] = (),
+    workers: Workers | None = None,
     on_progress: OnProgress | None = None,
 ) -> Iterator[Step]:
     """The stages of the main job on all takes of a session, one step after the other; what is up to date is loaded.
@@ -112,6 +118,7 @@ def steps(
     settings  of all stages; the athlete's height is that of `settings.infer`, else of `settings.triangulate`
     name      of the run; default: the run that these takes and settings made or would continue, else a new one
     formats   names in FORMATS to write besides the pages, for two-view 3D and for every view
+    workers   who does the tasks of takes and videos, all but the training; default: this process
 
     Raises what is wrong with everything: settings, a format, the disk, weights that cannot be had.
     """
@@ -134,7 +141,7 @@ def steps(
     if failed and not open_session(folder, create=True).takes:
         return  # why no take came into it has been said
     session = _opened(folder)
-    for step in _synchronized_and_detected(session, settings, trust, on_progress):
+    for step in _synchronized_and_detected(session, settings, trust, workers, on_progress):
         failed += [step.error] if step.error else []
         yield step
     try:
@@ -144,7 +151,9 @@ def steps(
             yield failure("triangulate", "", error)
     else:
         try:
-            yield from _triangulated(session, settings, formats, picture=picture, trust=trust, on_progress=on_progress)
+            yield from _triangulated(
+                session, settings, formats, picture=picture, trust=trust, workers=workers, on_progress=on_progress
+            )
         except OF_ONE_PART as error:
             yield failure("triangulate", ", ".join(take.name for take in takes), error)
         name = name or _run_name(session, takes, settings)
@@ -157,7 +166,9 @@ def steps(
             yield failure("finetune", name, error)
         else:
             yield _trained(session, made)
-    yield from _lifted(session, settings, formats, picture=picture, trust=trust, on_progress=on_progress)
+    yield from _lifted(
+        session, settings, formats, picture=picture, trust=trust, workers=workers, on_progress=on_progress
+    )
 
 
 def events(named: Sequence[Path | str]) -> dict[str, list[Path]]:
@@ -217,7 +228,11 @@ def _opened(folder: Path) -> Session:
 
 
 def _synchronized_and_detected(
-    session: Session, settings: Settings, trust: Collection[str], on_progress: OnProgress | None
+    session: Session,
+    settings: Settings,
+    trust: Collection[str],
+    workers: Workers | None,
+    on_progress: OnProgress | None,
 ) -> Iterator[Step]:
     """Clocks by sound, the athlete in all views, and the clocks once more: with the motion beside, or by it alone."""
     known: dict[str, Sync] = {}
@@ -231,7 +246,9 @@ def _synchronized_and_detected(
         else:
             yield _clocks(session, take, known[take], fresh=fresh)
     try:
-        for found in detect_views(session, config=settings.detect, trust=trust, on_progress=on_progress):
+        for found in detect_views(
+            session, config=settings.detect, trust=trust, workers=workers, on_progress=on_progress
+        ):
             poses, path = found.poses, session.detection_path(found.take, found.view)
             seen = (poses.score > 0).any(axis=1).mean() if len(poses) else 0.0
             label = f"{found.take}/{found.view}"
@@ -282,11 +299,13 @@ def _triangulated(
     *,
     picture: bool,
     trust: Collection[str],
+    workers: Workers | None,
     on_progress: OnProgress | None,
 ) -> Iterator[Step]:
+    failed: list[tuple[str, TwoViewError]] = []
     for one in triangulate_session(
         session, config=settings.triangulate, filter=settings.filter, world=settings.world, formats=formats,
-        picture=picture, trust=trust, on_progress=on_progress,
+        picture=picture, trust=trust, failed=failed, workers=workers, on_progress=on_progress,
     ):  # fmt: skip
         result = one.result
         angle = max(result.angle_deg[view] for view in result.views[1:])
@@ -300,6 +319,8 @@ def _triangulated(
             "triangulate", result.take, state, text, tuple(one.files.values()), pages[:1],
             tuple(f"{result.take}: {sentence}" for sentence in one.warnings),
         )  # fmt: skip
+    for take, error in failed:
+        yield Step("triangulate", take, "failed", error.message, error=error)
 
 
 def _teaching(settings: Settings) -> TriangulateConfig:
@@ -343,12 +364,13 @@ def _lifted(
     *,
     picture: bool,
     trust: Collection[str],
+    workers: Workers | None,
     on_progress: OnProgress | None,
 ) -> Iterator[Step]:
     """3D of every view alone by the session's model, from the take's own detections."""
     adapted = session.model_path.exists()
     model = session.model_path if adapted else settings.finetune.weights
-    load = loader(settings.infer, trust)
+    every: dict[str, AbstractContextManager[ToInfer]] = {}
     for take in session.takes:
         try:
             files = session.take(take)
@@ -362,13 +384,19 @@ def _lifted(
             if not file.path.exists():
                 yield Step("infer", label, "left out", f"its video is gone: {file.path}")
                 continue
-            try:
-                yield _lift(
-                    session, label, file, session.detection_path(take, view), model,
-                    load=load, settings=settings, formats=formats, picture=picture, on_progress=on_progress,
-                )  # fmt: skip
-            except OF_ONE_PART as error:
-                yield Step("infer", label, "failed", error.message, error=error)
+            every[label] = _to_lift(
+                session, file, session.detection_path(take, view), model, settings=settings, formats=formats,
+                picture=picture, trust=trust,
+            )  # fmt: skip
+    load = loader(settings.infer, trust)
+    with open_place(workers, folder=session.folder) as place:
+        for label, made in infer_many(every, place, load=load, on_progress=on_progress):
+            if isinstance(made, Inferred):
+                yield _lifted_view(label, made, model)
+            elif isinstance(made, OF_ONE_PART):
+                yield Step("infer", label, "failed", made.message, error=made)
+            else:
+                raise made
 
 
 def _is_detected(session: Session, take: str, view: str, file: ViewFile) -> bool:
@@ -379,25 +407,30 @@ def _is_detected(session: Session, take: str, view: str, file: ViewFile) -> bool
         return False
 
 
-def _lift(
+@contextmanager
+def _to_lift(
     session: Session,
-    label: str,
     file: ViewFile,
     detections: Path,
     model: Path | str,
     *,
-    load: Load,
     settings: Settings,
     formats: Sequence[str],
     picture: bool,
-    on_progress: OnProgress | None,
-) -> Step:
-    with result_of(session, file.path) as out:
-        made = infer_file(
+    trust: Collection[str],
+) -> Iterator[ToInfer]:
+    with (
+        result_of(session, file.path) as out,
+        to_infer(
             file.path, model, out, config=settings.infer, detect_config=settings.detect, filter=settings.filter,
             world=settings.world, formats=formats, picture=picture, session=session.folder, detections=detections,
-            load=load, on_progress=on_progress,
-        )  # fmt: skip
+            trust=trust,
+        ) as wanted,
+    ):  # fmt: skip
+        yield wanted
+
+
+def _lifted_view(label: str, made: Inferred, model: Path | str) -> Step:
     poses, unit = made.poses, "meters" if made.poses.unit == "m" else "screen units"
     by = "" if isinstance(model, Path) else f", by {model}, which is not adapted"
     page = made.files.get(PAGE)

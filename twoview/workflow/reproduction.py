@@ -9,24 +9,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
 from twoview.command_settings import resolve
-from twoview.config import DetectConfig, InferConfig
+from twoview.config import DetectConfig, InferConfig, Settings
 from twoview.datasets import aspset, human36m, mpi_inf_3dhp, sportspose
 from twoview.datasets.recordings import Recording
 from twoview.detectors import AUTO, choose
-from twoview.errors import ConfigError, DetectorError, FormatError
+from twoview.errors import ConfigError, DetectorError, FormatError, TwoViewError, joined
 from twoview.evaluation.scoring import Matched, Report, match, summarize
 from twoview.lifting.inference import lift, pixel_poses
 from twoview.lifting.model import Model, load_model
-from twoview.poses import Poses2D, Poses3D
+from twoview.poses import Poses3D
 from twoview.progress import OnProgress
 from twoview.skeleton import H36M17
 from twoview.storage import records
 from twoview.takes import Take
 from twoview.training.finetuning import finetune
+from twoview.workers.places import Workers, open_place
+from twoview.workers.tasks import Place, Task, run_tasks
 from twoview.workflow.detection import View, detect_alone
 
 T = TypeVar("T")
@@ -104,6 +107,7 @@ def reproduce(
     detector: str = TRUTH,
     settings: Sequence[str] = (),
     trust: Collection[str] = (),
+    workers: Workers | None = None,
     on_progress: OnProgress | None = None,
 ) -> dict[str, Report]:
     """Train the rows of an experiment and measure each: row -> report, by activity and with both averages.
@@ -114,6 +118,7 @@ def reproduce(
     detector  finds the 2D in the videos, kept in `out`; "truth" projects it from the 3D instead
     settings  `name=value` of `FinetuneConfig`, for every row
     trust     names of lifters that are no part of twoview and may run, see `load_model`
+    workers   who trains and measures the rows, a task for each, and detects; default: this process
 
     Runs are kept in `out`, and a second call continues. Raises ConfigError for unknown names, FormatError for a folder
     that does not have the set.
@@ -130,34 +135,125 @@ def reproduce(
         row: resolve("reproduce", file=preset or None, flags=flags, sets=settings, unread=unread)
         for row, preset in presets.items()
     }
-    train, test = experiment.train(path, views), experiment.test(path, views)
-    if not given:
-        detection = configs[chosen[0]].detect
-        if detection.detector == AUTO:
-            detection = replace(detection, detector=choose(detection.device))
-        train, test = (_detected(recordings, out, detection, on_progress) for recordings in (train, test))
-    train, test = list(train), list(test)
-    if not train or not test:
-        raise FormatError(f"{path} has {len(train)} takes to train on and {len(test)} to test on")
-    reports = {}
-    for row, preset in presets.items():
-        config = configs[row].finetune
-        config = replace(config, rate_hz=config.rate_hz or experiment.rate_hz)
-        model = load_model(config.weights, trust=trust).adjusted(
-            framing=config.framing, rate_hz=config.rate_hz, clip_length=config.clip_length
-        )
-        if preset:
-            takes = [as_take(r, labels=row in NEED_LABELS and experiment.labeled(r)) for r in train]
-            takes = [take for take in takes if take.truth or row != "L_3D"]
-            own = configs[row].triangulate if config.method == "phones" else None
-            run = finetune(
-                takes, config, out=out / "runs" / preset, triangulation=own, trust=trust, on_progress=on_progress
-            )
-            model = load_model(run.model, trust=trust)
-        reports[row] = measure(model, test)
+    detection = None if given else configs[chosen[0]].detect
+    if detection is not None and detection.detector == AUTO:
+        detection = replace(detection, detector=choose(detection.device))
+    data = _Data(dataset, path, out, None if views is None else tuple(views), detection)
+    failed: list[TwoViewError] = []
+    reports: dict[str, Report] = {}
+    with open_place(workers, folder=out if out.exists() else ".") as place:
+        if detection is not None:
+            failed += data.detect(place, on_progress)
+        if failed:
+            raise joined(failed)
+        tasks = [
+            Task(row, _row, {"data": data, "row": row, "config": configs[row], "trust": tuple(trust)}, needs=(path,))
+            for row in presets
+        ]
+        if place is None:
+            _kept(data)  # what is wrong with it is said once
+        for row, report in run_tasks(
+            tasks, place, stage="reproduce", total=len(tasks), unit="rows", on_progress=on_progress
+        ):
+            if isinstance(report, TwoViewError):
+                failed.append(report)
+            else:
+                reports[row] = report
+    _kept.cache_clear()
+    reports = {row: reports[row] for row in presets if row in reports}
     rows_json = {row: report.to_json() for row, report in reports.items()}
     records.write_json(out / f"{dataset}.json", {**records.header("reproduction"), "rows": rows_json})
+    if failed:
+        raise joined(failed)
     return reports
+
+
+@dataclass(frozen=True)
+class _Data:
+    """What a row trains and is measured on. detection: how 2D is found in the videos; None where the set has it."""
+
+    dataset: str
+    path: Path
+    out: Path
+    views: tuple[str, ...] | None
+    detection: DetectConfig | None
+
+    def read(self) -> tuple[list[Recording], list[Recording]]:
+        """The takes to train on and to test on. Raises FormatError for a folder that has none."""
+        train, test = (list(self._detected(part)) for part in self._parts())
+        if not train or not test:
+            raise FormatError(f"{self.path} has {len(train)} takes to train on and {len(test)} to test on")
+        return train, test
+
+    def detect(self, place: Place | None, on_progress: OnProgress | None) -> list[TwoViewError]:
+        """Find the 2D in all videos, a task for each, and what is wrong with some."""
+        own = {view.path.stem: view for part in self._parts() for one in part for view in self._views(one)}
+        tasks = [
+            Task(name, _detect, {"view": view, "config": self.detection}, needs=(view.video,))
+            for name, view in own.items()
+        ]
+        found = run_tasks(tasks, place, stage="detect", total=len(tasks), unit="videos", on_progress=on_progress)
+        return [error for _, error in found if isinstance(error, TwoViewError)]
+
+    def _parts(self) -> tuple[Iterable[Recording], Iterable[Recording]]:
+        experiment = EXPERIMENTS[self.dataset]
+        return experiment.train(self.path, self.views), experiment.test(self.path, self.views)
+
+    def _views(self, recording: Recording) -> list[View]:
+        """The videos of a recording, whose detections are kept in `out`."""
+        assert self.detection is not None
+        if not recording.videos:
+            raise DetectorError(f"{recording.name} has no videos to detect in", hint=f"--detector {TRUTH}")
+        detector = self.detection.detector.replace(":", "_").replace("/", "_")
+        folder, config = self.out / "detections" / detector, self.detection
+        return [
+            View.of("", name, video, folder / f"{recording.name}_{name}.npz", fingerprint=mark, config=config)
+            for name, video in recording.videos.items()
+            if (mark := records.fingerprint(video))
+        ]
+
+    def _detected(self, recordings: Iterable[Recording]) -> Iterator[Recording]:
+        """The recordings, with 2D detected in their videos where the set has none."""
+        config = self.detection
+        if config is None:
+            yield from recordings
+            return
+        for recording in recordings:
+            found = (detect_alone(view, config=config) for view in self._views(recording))
+            yield recording.with_detections({one.view: one.poses for one in found})
+
+
+def _detect(view: View, config: DetectConfig, on_progress: OnProgress | None = None) -> None:
+    detect_alone(view, config=config, on_progress=on_progress)
+
+
+@lru_cache(maxsize=1)
+def _kept(data: _Data) -> tuple[list[Recording], list[Recording]]:
+    """The takes, for one row after the other."""
+    return data.read()
+
+
+def _row(
+    data: _Data, row: str, config: Settings, trust: tuple[str, ...], on_progress: OnProgress | None = None
+) -> Report:
+    """Train one row, and measure it."""
+    train, test = _kept(data)
+    preset, own = ROWS[row], config.finetune
+    own = replace(own, rate_hz=own.rate_hz or EXPERIMENTS[data.dataset].rate_hz)
+    model = load_model(own.weights, trust=trust).adjusted(
+        framing=own.framing, rate_hz=own.rate_hz, clip_length=own.clip_length
+    )
+    if preset:
+        labeled = EXPERIMENTS[data.dataset].labeled
+        takes = [as_take(r, labels=row in NEED_LABELS and labeled(r)) for r in train]
+        takes = [take for take in takes if take.truth or row != "L_3D"]
+        triangulation = config.triangulate if own.method == "phones" else None
+        run = finetune(
+            takes, own, out=data.out / "runs" / preset, triangulation=triangulation, trust=trust,
+            on_progress=on_progress,
+        )  # fmt: skip
+        model = load_model(run.model, trust=trust)
+    return measure(model, test)
 
 
 def as_take(recording: Recording, *, labels: bool) -> Take:
@@ -187,22 +283,6 @@ def compare(model: Model, recording: Recording, view: str) -> Matched:
         Poses3D(values - values[:, :1], poses.time, H36M17, "root", "m", view) for values in (meters, truth)
     )
     return match(ours, theirs, activity=recording.activity or recording.subject)
-
-
-def _detected(
-    recordings: Iterable[Recording], out: Path, config: DetectConfig, on_progress: OnProgress | None
-) -> Iterator[Recording]:
-    """The recordings with 2D detected in their videos; the detections are kept in `out`."""
-    for recording in recordings:
-        if not recording.videos:
-            raise DetectorError(f"{recording.name} has no videos to detect in", hint=f"--detector {TRUTH}")
-        found: dict[str, Poses2D] = {}
-        for view, video in recording.videos.items():
-            detector = config.detector.replace(":", "_").replace("/", "_")
-            kept = out / "detections" / detector / f"{recording.name}_{view}.npz"
-            own = View.of("", view, video, kept, fingerprint=records.fingerprint(video), config=config)
-            found[view] = detect_alone(own, config=config, on_progress=on_progress).poses
-        yield recording.with_detections(found)
 
 
 def _named(name: str, table: Mapping[str, T], what: str) -> T:

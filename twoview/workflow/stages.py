@@ -24,6 +24,7 @@ from twoview.storage.names import name_from
 from twoview.storage.regular import real_path
 from twoview.storage.session import Session, ViewFile, open_session
 from twoview.timeline import Sync
+from twoview.workers.places import Workers, open_place
 from twoview.workflow.models import keep_better, use_run
 
 if TYPE_CHECKING:
@@ -207,10 +208,10 @@ def detect_views(
     config: DetectConfig | None = None,
     source: str | None = None,
     layout: Layout | None = None,
-    jobs: int = 1,
     choose_again: bool = False,
     detect_again: bool = False,
     trust: Collection[str] = (),
+    workers: Workers | None = None,
     on_progress: OnProgress | None = None,
 ) -> Iterator[ViewPoses]:
     """Find the athlete in every video, one view at a time; what is up to date is only loaded.
@@ -219,10 +220,10 @@ def detect_views(
                   the log names once
     source        file of another tool whose detections are imported instead, see `detection.import_views`
     layout        what that file does not say
-    jobs          videos detected in parallel
     choose_again  also where a person was chosen by hand before
     detect_again  also where another tool's detections were imported before
     trust         name of a detector that is no part of twoview, and that the session may name
+    workers       who searches the videos, a task for each; default: this process
 
     The session remembers the detector, for where `config` leaves it open.
     """
@@ -280,8 +281,10 @@ def detect_views(
                 (t, v, f) for t in own for v, f in session.take(t).items() if v not in {row.name for row in own[t]}
             ]
             beside = [row_of(session, *other) for other in others]
+            searched = not all(row.is_current(**again) for row in every)
+            place = held.enter_context(open_place(workers if searched else None, folder=session.folder))
             made = detection.detect_missing(
-                every, config=settings, syncs=syncs, beside=beside, jobs=jobs, on_progress=on_progress, **again
+                every, config=settings, syncs=syncs, beside=beside, place=place, on_progress=on_progress, **again
             )
         for one in made:
             left[one.take] -= 1

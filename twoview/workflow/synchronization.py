@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from twoview.config import SyncConfig
-from twoview.errors import FormatError, SessionError, SyncError
+from twoview.errors import FormatError, SessionError, SyncError, TwoViewError
 from twoview.media.video import probe, read_slowdown, timeline
 from twoview.poses import Poses2D
 from twoview.progress import OnProgress
@@ -26,6 +26,8 @@ from twoview.synchronization.several_views import Relation, copies_warning
 from twoview.timeline import Sync
 from twoview.visualization.side_by_side import render_sync
 from twoview.visualization.sync_plot import draw_sync, joint_speed, loudness
+from twoview.workers.places import Workers, open_place
+from twoview.workers.tasks import Task, run_locked
 from twoview.workflow.stages import add_videos, load_sync, present, remove_triangulated, save_sync, sync_header
 
 log = logging.getLogger(__name__)
@@ -87,6 +89,35 @@ def sync_take(
     """
     with session.lock(take):
         return _sync_locked(session, take, config=config, reference=reference, options=options, on_progress=on_progress)
+
+
+def sync_takes(
+    session: Session,
+    takes: Sequence[str],
+    *,
+    config: SyncConfig | None = None,
+    reference: str | None = None,
+    options: Callable[[str], SyncOptions] | None = None,
+    workers: Workers | None = None,
+    on_progress: OnProgress | None = None,
+) -> Iterator[tuple[str, tuple[Sync, bool] | TwoViewError]]:
+    """(take, what `sync_take` gives or what is wrong) of these takes, as they are done.
+
+    options  of each take, by its name
+    workers  who relates the clocks, a task for each take; default: this process
+    """
+
+    @contextmanager
+    def task(take: str) -> Iterator[Task]:
+        with session.lock(take):
+            alone = Session(session.folder, {take: session.take(take)})  # all that a worker has to know
+            wanted = options(take) if options is not None else None
+            arguments = {"session": alone, "take": take, "config": config, "reference": reference, "options": wanted}
+            videos = (file.path for file in alone.take(take).values() if file.path.exists())
+            yield Task(take, _sync_locked, arguments, needs=(session.folder, *videos))
+
+    with open_place(workers, folder=session.folder) as place:
+        yield from run_locked({take: task(take) for take in takes}, place, stage="sync", on_progress=on_progress)
 
 
 def add_synchronized(

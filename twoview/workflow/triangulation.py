@@ -12,6 +12,7 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,18 +20,21 @@ from twoview.biomechanics.events import travelled
 from twoview.biomechanics.filtering import filter_poses
 from twoview.biomechanics.world import two_view_worlds
 from twoview.config import FilterConfig, TriangulateConfig, WorldConfig, shaping
-from twoview.errors import ConfigError, FormatError, MissingBackend, SessionError, VideoError
+from twoview.errors import ConfigError, FormatError, MissingBackend, SessionError, TwoViewError, VideoError, joined
 from twoview.formats import FORMATS, axes_note, check, notes, write
 from twoview.poses import Poses3D
 from twoview.progress import OnProgress
 from twoview.storage import records
 from twoview.storage.session import Session
 from twoview.texts import json_text
+from twoview.workers.places import Workers, open_place
+from twoview.workers.tasks import Task, run_tasks
 from twoview.workflow import remembered
 from twoview.workflow.inference import ANGLE_FILES, PAGE
 from twoview.workflow.stages import load_takes, present, remove_triangulated
 
 if TYPE_CHECKING:
+    from twoview.lifting.model import Model
     from twoview.reconstruction.triangulation import Triangulation
     from twoview.takes import Take
 
@@ -87,6 +91,8 @@ def triangulate_session(
     formats: Sequence[str] = (),
     picture: bool = True,
     trust: Collection[str] = (),
+    failed: list[tuple[str, TwoViewError]] | None = None,
+    workers: Workers | None = None,
     on_progress: OnProgress | None = None,
 ) -> list[Triangulated]:
     """3D of every take from all views; what is up to date is only loaded.
@@ -97,9 +103,11 @@ def triangulate_session(
     formats  names in FORMATS, written for every view
     picture  draw the reprojected 3D over every video, and contact sheets
     trust    lifters that are no part of twoview and may run, see `load_model`
+    failed   gets the takes that have no result, each with the reason; default: it is raised after the others
+    workers  who solves and draws the takes, a task for each; default: this process
 
     The session remembers the athlete's height, for where `config` names none. With `same_athlete`, takes are solved
-    together, so that one that is not up to date has all solved again.
+    together and here, so that one that is not up to date has all solved again.
     Raises FormatError for a format that is unknown or needs the height, before any work.
     """
     if world is not None and world.camera:
@@ -108,47 +116,110 @@ def triangulate_session(
     check(formats, unit="m" if config.height_m else "screen")
     _check_focal(config, session.check_views(views))
     loaded = load_takes(session, views, takes=takes, without=without)
-    made = []
+    made: dict[str, Triangulated] = {}
+    bad: list[tuple[str, TwoViewError]] = [] if failed is None else failed
     with ExitStack() as held:
         for take in loaded:
             held.enter_context(session.lock(take.name))
         heads = _heads(session, loaded, model, config)
         folders = {take.name: _Folder.of(session, take.name, heads[take.name]) for take in loaded}
-        current = {name: found for name, folder in folders.items() if (found := folder.load()) is not None}
-        stale = [take for take in loaded if take.name not in current]
+        results = {name: found for name, folder in folders.items() if (found := folder.load()) is not None}
+        stale = [take for take in loaded if take.name not in results]
         stale = loaded if stale and config.same_athlete else stale
-        fresh = {}
-        if stale:
-            from twoview.lifting.model import load_model
+        fresh = {take.name for take in stale}
+        if stale and config.same_athlete:
             from twoview.reconstruction.triangulation import triangulate_takes
 
-            lifter = load_model(model, trust=trust)
+            lifter = _lifter(model, tuple(trust))
             if heads != _heads(session, loaded, model, config):
                 raise SessionError("the model was replaced while it was loaded", hint="run the same command again")
-            solved = triangulate_takes(stale, lifter, config=config, on_progress=on_progress)
-            fresh = {result.take: result for result in solved}
-        for take in loaded:
-            folder = folders[take.name]
-            if take.name in fresh:
-                remove_triangulated(session, take.name)  # all at once: the files belong together
-                folder.save(fresh[take.name], config.height_m)
-            result = fresh.get(take.name) or current[take.name]
-            poses = folder.write_poses(result, filter or FilterConfig(), world)
-            more = folder.write_all_joints(
-                take, result, poses, filter=filter or FilterConfig(), config=config, world=world
+            for result in triangulate_takes(stale, lifter, config=config, on_progress=on_progress):
+                folders[result.take].save(result, config.height_m)
+                results[result.take] = result
+        place = held.enter_context(open_place(workers, folder=session.folder))
+        settings = _Settings(model, config, filter or FilterConfig(), world, tuple(formats), picture, tuple(trust))
+        tasks = (
+            Task(
+                take.name,
+                _finish if place is None else _finish_away,
+                {"folder": folders[take.name], "settings": settings}
+                | ({"take": take, "result": results.get(take.name)} if place is None else {"views": take.views}),
+                needs=(session.folder, *(file.path for file in session.take(take.name).values() if file.path.exists())),
             )
-            folder.write_cameras(result, config.height_m)
-            folder.write_formats({**poses, **more}, formats, world)
-            missing = folder.draw(result, poses, on_progress) if picture else []
-            if picture or PAGE in formats or THE_PAGE in folder.made:
-                folder.write_page(result, poses, filter or FilterConfig(), on_progress)
-            said = (*result.warnings, *_notes(poses, formats, world), *missing)
-            made.append(
-                Triangulated(result, poses, folder.path, folder.files(result, formats), take.name in fresh, said)
-            )
-    if config.height_m:
+            for take in loaded
+        )
+        for name, one in run_tasks(tasks, place, stage="triangulate", total=len(loaded), on_progress=on_progress):
+            if isinstance(one, TwoViewError):
+                bad.append((name, one))
+                continue
+            whole = one if isinstance(one, Triangulated) else folders[name].read(one, settings)
+            made[name] = replace(whole, fresh=name in fresh)
+    if config.height_m and made:
         remembered.keep(session.folder, height_m=config.height_m)
-    return made
+    if bad and failed is None:
+        raise joined([error for _, error in bad])
+    return [made[take.name] for take in loaded if take.name in made]
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What `triangulate_session` was asked for, as every take's task needs it."""
+
+    model: str
+    config: TriangulateConfig
+    filter: FilterConfig
+    world: WorldConfig
+    formats: tuple[str, ...]
+    picture: bool
+    trust: tuple[str, ...]
+
+
+def _finish_away(
+    folder: _Folder, settings: _Settings, views: Sequence[str], on_progress: OnProgress | None
+) -> tuple[str, ...]:
+    """The same in a worker, with all of it in files; the warnings."""
+    (take,) = load_takes(folder.session, views)
+    return _finish(folder, settings, take, folder.load(), on_progress).warnings
+
+
+def _finish(
+    folder: _Folder,
+    settings: _Settings,
+    take: Take,
+    result: Triangulation | None,
+    on_progress: OnProgress | None,
+) -> Triangulated:
+    """Write and draw what is not up to date of a take, which is solved where it has no result yet."""
+    from twoview.reconstruction.triangulation import triangulate_takes
+
+    config, filter, world, formats = settings.config, settings.filter, settings.world, settings.formats
+    if result is None:
+        lifter = _lifter(settings.model, settings.trust)
+        if folder.head != _heads(folder.session, [take], settings.model, config)[take.name]:
+            raise SessionError("the model was replaced while it was loaded", hint="run the same command again")
+        (result,) = triangulate_takes([take], lifter, config=config, on_progress=on_progress)
+        folder.save(result, config.height_m)
+    poses = folder.write_poses(result, filter, world)
+    more = folder.write_all_joints(take, result, poses, filter=filter, config=config, world=world)
+    folder.write_cameras(result, config.height_m)
+    folder.write_formats({**poses, **more}, formats, world)
+    missing = folder.draw(result, poses, on_progress) if settings.picture else []
+    if settings.picture or PAGE in formats or THE_PAGE in folder.made:
+        folder.write_page(result, poses, filter, on_progress)
+    said = (*result.warnings, *_notes(poses, formats, world), *missing)
+    return Triangulated(result, poses, folder.path, folder.files(result, formats), fresh=True, warnings=said)
+
+
+def _lifter(model: str, trust: tuple[str, ...]) -> Model:
+    return _loaded_lifter(model, records.fingerprint(model) if os.path.exists(model) else model, trust)
+
+
+@lru_cache(maxsize=1)
+def _loaded_lifter(model: str, mark: str, trust: tuple[str, ...]) -> Model:
+    """The lifter; `mark` says whether the file is still the same."""
+    from twoview.lifting.model import load_model
+
+    return load_model(model, trust=trust)
 
 
 def _check_focal(config: TriangulateConfig, views: Sequence[str]) -> None:
@@ -201,12 +272,13 @@ class _Folder:
     @classmethod
     def of(cls, session: Session, take: str, head: records.Header) -> _Folder:
         """The folder of a take, as it is now."""
+        alone = Session(session.folder, {take: session.take(take)})  # all that a worker has to know
         path, made = session.take_folder(take) / "triangulated", dict[str, str]()
         with suppress(FormatError, AttributeError):
             record = path / SOLVED / "made.json"
             known = records.read_json(record)["made"] if record.exists() else {}
             made = {str(name): str(source) for name, source in known.items()}
-        return cls(session, take, path, head, made)
+        return cls(alone, take, path, head, made)
 
     @property
     def solution(self) -> Path:
@@ -223,10 +295,20 @@ class _Folder:
             return replace(load_triangulation(self.solution), take=self.take)  # it may have been renamed
         return None
 
+    def read(self, warnings: tuple[str, ...], settings: _Settings) -> Triangulated:
+        """What a worker made in this folder. Raises SessionError where it is not here."""
+        result = self.load()
+        if result is None:
+            raise SessionError(f"{self.solution}, which a worker wrote, is not here", hint="run the same command again")
+        poses = {view: records.load_as(self.path / f"{view}.npz", Poses3D) for view in result.views}
+        files = self.files(result, settings.formats)
+        return Triangulated(result, poses, self.path, files, fresh=True, warnings=warnings)
+
     def save(self, result: Triangulation, height_m: float) -> None:
-        """Keep a solution."""
+        """Keep a solution; what was made of the one before goes all at once, since the files belong together."""
         from twoview.reconstruction.triangulation_file import save_triangulation
 
+        remove_triangulated(self.session, self.take)
         save_triangulation(self.solution, result, self.head, height_m=height_m)
 
     def write_poses(self, result: Triangulation, filter: FilterConfig, world: WorldConfig) -> dict[str, Poses3D]:
