@@ -158,6 +158,8 @@ def test_jumps_contacts_and_the_way_are_read_off_the_world():
     (jump,) = find_jumps(known(still, np.arange(60) / RATE, np.repeat(~flight[:, None], 2, axis=1), phone(0)))
     assert jump.rise_m == pytest.approx(0.3, abs=0.01)
     assert (jump.start, jump.end) == pytest.approx((19 / RATE, 35 / RATE))
+    still[..., 2] -= rise[:, None]  # both feet were lost from sight
+    assert find_jumps(known(still, np.arange(60) / RATE, np.repeat(~flight[:, None], 2, axis=1), phone(0))) == []
     assert np.isnan(travelled(replace(poses, world=None)))
 
 

@@ -10,6 +10,7 @@ from numpy import ndarray as Array
 
 from twoview.biomechanics.contacts import FEET, smoothed, spans
 from twoview.biomechanics.filtering import filter_poses
+from twoview.biomechanics.ground import GRAVITY
 from twoview.config import FilterConfig
 from twoview.poses import Poses3D
 
@@ -18,6 +19,7 @@ TURNS = 0.35  # at the top the hands are slower than this share of their greates
 SMOOTH_HZ = 8.0  # cutoff for speeds, where the frame rate allows it
 
 SHORTEST_JUMP_S = 0.12  # both feet are off the floor for as long
+RISES = 0.4  # at least this share of what free fall does, of the pelvis; heights from one view are rough
 STANDING = 75  # percentile of the pelvis's height with a foot on the floor, which is taken for standing upright
 STEADY_HZ = 3.0  # cutoff of the way travelled: steps count, the pelvis's noise does not
 
@@ -54,7 +56,11 @@ def find_contacts(poses: Poses3D) -> list[Contact]:
 
 
 def find_jumps(poses: Poses3D) -> list[Jump]:
-    """Every time that no foot stands for a while, between two contacts; [] for poses without a world or meters."""
+    """Every time that no foot stands for a while, between two contacts; [] for poses without a world or meters.
+
+    Where the pelvis does not rise as a body in free fall does, above the line from its last contact to its next one by
+    gravity / 8 times the square of the time, a contact was missed: there is no jump.
+    """
     if poses.world is None or poses.unit != "m":
         return []
     height = _heights(poses)
@@ -66,10 +72,19 @@ def find_jumps(poses: Poses3D) -> list[Jump]:
     for before, after in pairwise(at):
         known = height[before : after + 1]
         flies = poses.time[after] - poses.time[before] >= SHORTEST_JUMP_S and after - before > 1
-        if flies and np.isfinite(known).mean() > 0.5:
+        if flies and np.isfinite(known).mean() > 0.5 and _falls_freely(poses.time[before : after + 1], known):
             rise = float(np.nanmax(known)) - upright
             jumps.append(Jump(float(poses.time[before]), float(poses.time[after]), rise))
     return jumps
+
+
+def _falls_freely(time: Array, height: Array) -> bool:
+    """Whether the pelvis rises as high as in a flight of that time; the first and last frames stand."""
+    if not np.isfinite(height[[0, -1]]).all():
+        return True
+    straight = np.interp(time, time[[0, -1]], height[[0, -1]])
+    flight = float(time[-1] - time[0]) * (len(time) - 2) / (len(time) - 1)
+    return float(np.nanmax(height - straight)) >= RISES * GRAVITY / 8 * flight**2
 
 
 def travelled(poses: Poses3D) -> float:
