@@ -19,7 +19,7 @@ TURNS = 0.35  # at the top the hands are slower than this share of their greates
 SMOOTH_HZ = 8.0  # cutoff for speeds, where the frame rate allows it
 
 SHORTEST_JUMP_S = 0.12  # both feet are off the floor for as long
-RISES = 0.4  # at least this share of what free fall does, of the pelvis; heights from one view are rough
+RISES = 0.3  # least share of what free fall does, of the pelvis; heights from one view are rough
 STANDING = 75  # percentile of the pelvis's height with a foot on the floor, which is taken for standing upright
 STEADY_HZ = 3.0  # cutoff of the way travelled: steps count, the pelvis's noise does not
 

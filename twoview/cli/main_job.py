@@ -108,12 +108,14 @@ def run(
         console.warn(*step.warnings)
     failed = [step for step in done if step.error is not None]
     pages = [page for step in done for page in step.pages]
-    next_step = "twoview show" if failed else "twoview infer clip.mp4"
+    made_some = len(failed) < len(done)  # else there may be no session to look at
+    next_step = "twoview infer clip.mp4" if not failed else "twoview show" if made_some else ""
     if json:
         found = {"steps": [step.summary() for step in done], "open": [str(page) for page in pages], "next": next_step}
         console.as_json(found)
     else:
-        console.next_step(next_step)
+        if next_step:
+            console.next_step(next_step)
         console.open_pages(*pages)
     if failed:
         raise typer.Exit(1)
