@@ -633,8 +633,10 @@ def evaluate_takes(place, _):
     place.refused("evaluate", "--take", "take1", "--scale", "fit", because="--scale is for a file", code=2)
 
 
-@tries("show", "path", "--session", "--json")
+@tries("show", "path", "--session", "--take", "--json")
 def show(place, _):
+    place.refused("show", "--take", "serve", because="no take 'serve'")
+    place.refused("show", "a.mp4", "--take", "take1", because="--take is a take of the session", code=2)
     shutil.move(place.path("session"), place.path("other"))
     assert place("show", "--session", "other", "--json").json["rows"][0]["take"] == "take1"
     assert "30" in place("show", "a.mp4").out

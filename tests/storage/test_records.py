@@ -326,3 +326,21 @@ def stopped_at_the_second_file():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(records, "atomic", stopped)
         yield
+
+
+@pytest.mark.parametrize("frames", [4, 4000])  # a file that is read at once, and one that is not
+def test_a_header_is_read_by_itself_and_never_of_a_file_that_is_cut_off_or_changed(tmp_path, frames, monkeypatch):
+    path = tmp_path / "a.npz"
+    random = np.random.default_rng(0)
+    xy = random.random((frames, 17, 2)).astype(np.float32)
+    records.save(path, Poses2D(xy, np.ones((frames, 17)), np.arange(frames) / 30, COCO17, (640, 480)), inputs={"é": 1})
+    whole = path.read_bytes()
+    with monkeypatch.context() as planted:
+        planted.setattr(zipfile, "ZipFile", None)  # the archive is not opened
+        assert records.read_header(path) == records.header("poses2d", inputs={"é": 1}) | records.read_header(path)
+    assert records.read_header(path) == records.read_npz(path)[0]
+    at = whole.index("poses2d".encode("utf-32-le"))
+    for damaged in (whole[:-1], whole[: len(whole) // 2], whole[:at] + b"q" + whole[at + 1 :], b"", whole + b"x" * 70000):
+        path.write_bytes(damaged)
+        with pytest.raises(FormatError):
+            records.read_header(path)

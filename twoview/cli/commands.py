@@ -14,7 +14,7 @@ from twoview.cli.detection import detect
 from twoview.cli.evaluation import evaluate
 from twoview.cli.lifting import convert, export, infer, weights_app
 from twoview.cli.main_job import run
-from twoview.cli.options import DEFAULT_SESSION, Json, SessionFolder, Trust
+from twoview.cli.options import DEFAULT_SESSION, Json, SessionFolder, Takes, Trust, names
 from twoview.cli.reconstruction import triangulate
 from twoview.cli.synchronization import sync
 from twoview.cli.takes import remove, rename
@@ -59,32 +59,48 @@ def show(
             "session)."
         ),
     ] = None,
+    take: Takes = None,
     session: SessionFolder = DEFAULT_SESSION,
     trust: Trust = None,
     json: Json = False,
 ) -> None:
-    """Show what a file, a folder or the session holds."""
+    """Show what a file, a folder or the session holds; of very many takes how many are in each state."""
     from twoview.storage.session import open_session
-    from twoview.workflow.summary import describe, describe_all, is_damaged
+    from twoview.workflow.summary import MANY, describe, describe_all, describe_takes, in_short, is_damaged
 
-    tables, following = describe(path, trust=trust or ()) if path is not None else describe_all(open_session(session))
-    if json:
-        console.as_json({**tables, "next": following})
+    if take is not None:
+        if path is not None:
+            raise typer.BadParameter("--take is a take of the session, not of a file or folder")
+        tables, following = describe_takes(open_session(session), names(take) or ())
+    elif path is not None:
+        tables, following = describe(path, trust=trust or ())
     else:
-        first, *others = tables.items()
-        rows = first[1]
-        console.table(list(rows[0]) if rows else ["nothing"], [list(row.values()) for row in rows])
-        for title, more in others:
-            if more:
-                console.result("")
-                console.table(list(more[0]), [list(row.values()) for row in more], title=title)
-        console.next_step(following)
+        tables, following = describe_all(open_session(session))
     damaged = [str(next(iter(row.values()))) for rows in tables.values() for row in rows if is_damaged(row)]
-    if damaged and "runs" in tables:
-        raise FormatError(
-            f"{len(damaged)} files of {path or session} cannot be read: {', '.join(damaged[:5])}",
-            hint="make them again by their command, or `twoview remove TAKE`",
-        )
+    error = FormatError(
+        f"{len(damaged)} files of {path or session} cannot be read: {', '.join(damaged[:5])}",
+        hint="make them again by their command, or `twoview remove TAKE`",
+    )
+    failed = [(path or session, error)] if damaged and ("runs" in tables or take is not None) else []
+    if json:
+        more = {"failed": console.failures(failed)} if failed else {}
+        console.as_json({**tables, **more, "next": following})
+        raise typer.Exit(1 if failed else 0)
+    first, *others = tables.items()
+    rows = first[1]
+    if "runs" in tables and len(rows) > MANY:
+        console.result(f"{len(rows)} takes; --take NAME shows one, --json all")
+        rows = in_short(rows)
+    console.table(list(rows[0]) if rows else ["nothing"], [list(row.values()) for row in rows])
+    for title, more_rows in others:
+        if more_rows:
+            console.result("")
+            console.table(list(more_rows[0]), [list(row.values()) for row in more_rows[-MANY:]], title=title)
+            if len(more_rows) > MANY:
+                console.result(f"and {len(more_rows) - MANY} more {title} before these: --json shows all")
+    console.next_step(following)
+    for _, wrong in failed:
+        raise wrong
 
 
 def demo(

@@ -12,6 +12,7 @@ import math
 import os
 import platform
 import re
+import struct
 import sys
 import tempfile
 import time
@@ -29,7 +30,7 @@ from numpy import ndarray as Array
 from twoview.errors import FormatError, StorageError
 from twoview.poses import Poses2D, Poses3D, Source, World
 from twoview.skeleton import skeleton
-from twoview.storage.regular import read_text, regular_file
+from twoview.storage.regular import read_text, regular_file, regular_size
 from twoview.texts import json_text
 from twoview.timeline import ClockMap, ClockQuality, Sync
 
@@ -252,7 +253,7 @@ def write_json(path: Path | str, content: Mapping[str, Any]) -> None:
 
 def read_json(path: Path | str) -> Header:
     """Read a JSON artifact. Raises FormatError if it is missing, damaged or not one of ours."""
-    return checked(load_json(path), Path(path))
+    return checked(load_json(path), path)
 
 
 def load_json(path: Path | str, *, most: int = MOST_TEXT) -> Any:
@@ -266,10 +267,14 @@ def load_json(path: Path | str, *, most: int = MOST_TEXT) -> Any:
 
 def read_header(path: Path | str) -> Header:
     """The header alone, without loading the arrays."""
-    path = Path(path)
-    if path.suffix != ".npz":
+    if not os.fspath(path).endswith(".npz"):
         return read_json(path)
-    with _npz(regular_file(path)) as file:
+    size = regular_size(path)
+    head = _first_entry(path, size)
+    if head is not None:
+        return checked(head, path)
+    path = Path(path)
+    with _npz(path) as file:
         size = file.getinfo("header.npy").file_size
         if size > MOST_TEXT:
             raise ValueError(f"its header has {size} bytes")
@@ -277,7 +282,42 @@ def read_header(path: Path | str) -> Header:
     return checked(head, path)
 
 
-def checked(head: Any, path: Path) -> Header:
+_START = 1 << 16  # bytes: all of a short file
+_LOCAL, _END = struct.Struct("<4s10xI8xHH"), struct.Struct("<4s8xII2x")  # of a .zip: before an entry, and at the end
+_HEADER_NPY = re.compile(
+    rb"\x93NUMPY\x01\x00..\{'descr': '<U([0-9]+)', 'fortran_order': False, 'shape': \(\), \} *\n", re.DOTALL
+)
+
+
+def _first_entry(path: Path | str, size: int) -> Any:
+    """The header of a .npz as `write_npz` lays it out, by its first and last bytes; None where `_npz` has to look.
+
+    Several times as fast as opening the archive, which counts where there are thousands.
+    """
+    try:
+        with open(path, "rb", buffering=0) as file:
+            start = end = file.read(_START)
+            if size > _START:
+                file.seek(size - _END.size)
+                end = file.read(_END.size)
+            magic, crc, name_size, extra_size = _LOCAL.unpack_from(start)
+            mark, directory_size, directory = _END.unpack(end[-_END.size :])
+            at = _LOCAL.size + name_size + extra_size
+            found = _HEADER_NPY.match(start, at)
+            first = magic == b"PK\3\4" and start[_LOCAL.size : _LOCAL.size + name_size] == b"header.npy"
+            whole = mark == b"PK\5\6" and directory + directory_size + _END.size == size
+            if not (first and whole and found):
+                return None
+            stop = found.end() + 4 * int(found[1])
+            entry = start[at:stop]
+            if stop > len(start) or zlib.crc32(entry) != crc:
+                return None
+            return parse_json(entry[found.end() - at :].decode("utf-32-le"))
+    except (OSError, ValueError, struct.error):
+        return None
+
+
+def checked(head: Any, path: Path | str) -> Header:
     """A header that names its format, and a version that this one reads; FormatError for any other."""
     known = isinstance(head, dict) and isinstance(head.get("format"), str) and type(head.get("version")) is int
     if not known or head["version"] < 1:

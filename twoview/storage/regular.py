@@ -27,9 +27,14 @@ def real_path(path: Path | str) -> Path:
 
 def regular_file(path: Path | str, error: type[TwoViewError] = FormatError) -> Path:
     """The path, if a regular file is there. Raises `error` for anything else, without opening it."""
-    path = Path(path)
+    regular_size(path, error)
+    return Path(path)
+
+
+def regular_size(path: Path | str, error: type[TwoViewError] = FormatError) -> int:
+    """Bytes of the regular file that is there. Raises as `regular_file` does."""
     try:
-        mode = os.stat(path).st_mode
+        found = os.stat(path)
     except FileNotFoundError as reason:
         raise error(f"no such file: {path}", hint="check the path; names with spaces need quotes") from reason
     except (OSError, ValueError) as reason:  # a circle of links, no permission; a zero in the name
@@ -37,18 +42,20 @@ def regular_file(path: Path | str, error: type[TwoViewError] = FormatError) -> P
             f"cannot read {path}: {getattr(reason, 'strerror', '') or reason}",
             hint="check the path and its permissions",
         ) from reason
-    if not stat.S_ISREG(mode):
-        kind = _KINDS.get(stat.S_IFMT(mode), "something else")
+    if not stat.S_ISREG(found.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(found.st_mode), "something else")
         raise error(f"{path} is {kind}; expected a file", hint="give the path of a file")
-    return path
+    return found.st_size
 
 
 def read_text(path: Path | str, *, most: int = MOST_TEXT, error: type[TwoViewError] = FormatError) -> str:
     """A text file in UTF-8. Raises `error` for what is no file, for over `most` bytes, and for another encoding."""
-    path = regular_file(path, error)
+    size = regular_size(path, error)
     try:
-        size = path.stat().st_size
-        data = path.read_bytes() if size <= most else b""
+        data = b""
+        if size <= most:
+            with open(path, "rb", buffering=0) as file:
+                data = file.readall()
     except OSError as reason:
         raise error(f"cannot read {path}: {reason.strerror}", hint="check the path and its permissions") from reason
     if size > most:

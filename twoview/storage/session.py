@@ -22,6 +22,8 @@ from twoview.storage.locks import locked
 from twoview.storage.names import DEFAULT_FOLDER, check_name, natural, nearest, stays_inside
 from twoview.storage.regular import real_path
 
+TALLEST_M = 3.0
+
 
 @dataclass(frozen=True)
 class ViewFile:
@@ -39,6 +41,14 @@ class ViewFile:
     fingerprint: str
     phone: str = ""
     focal_mm: float = 0.0
+
+
+@dataclass(frozen=True)
+class Athlete:
+    """Whom a take shows: a name ("" where none is known), and the standing height in m (0 where it is not known)."""
+
+    name: str = ""
+    height_m: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -89,12 +99,39 @@ class Session:
             with suppress(FormatError):
                 yield from ((name, view) for view, file in self.takes[name].items() if file.fingerprint == fingerprint)
 
-    def choose_takes(self, takes: Sequence[str] | None = None, without: Sequence[str] = ()) -> list[str]:
-        """Names of these takes (default: all) but those `without`. Raises SessionError for a name that is no take's."""
+    def athlete(self, name: str) -> Athlete:
+        """Whom a take shows. Raises as `take` does."""
+        self.take(name)
+        return self.takes.athlete(name) if isinstance(self.takes, _Takes) else Athlete()
+
+    def athletes(self) -> dict[str, list[str]]:
+        """Athlete's name -> names of the takes that can be read; "" for those of nobody who is named."""
+        found: dict[str, list[str]] = {}
+        for name in self.takes:
+            with suppress(FormatError):
+                found.setdefault(self.athlete(name).name, []).append(name)
+        return found
+
+    def choose_takes(
+        self, takes: Sequence[str] | None = None, without: Sequence[str] = (), athlete: str | None = None
+    ) -> list[str]:
+        """Names of these takes (default: all) but those `without`, of one athlete alone where one is named.
+
+        Raises SessionError for a name that is no take's or no athlete's.
+        """
         for name in (*(takes or ()), *without):
             if name not in self.takes:
                 self.take(name)
-        chosen = [name for name in self.takes if name not in without and (takes is None or name in takes)]
+        wanted, left_out = set(self.takes if takes is None else takes), set(without)
+        if athlete is not None:
+            known = self.athletes()
+            if athlete not in known:
+                raise SessionError(
+                    f"no take of {self.folder} shows {athlete!r}; it has {nearest(athlete, filter(None, known))}",
+                    hint="twoview show",
+                )
+            wanted &= set(known[athlete])
+        chosen = [name for name in self.takes if name in wanted and name not in left_out]
         if not chosen:
             raise SessionError(f"no take of {self.folder} is left", hint="twoview show")
         return chosen
@@ -103,10 +140,11 @@ class Session:
         """The view names asked for, or all. Raises SessionError for a name that no take has."""
         if wanted is None:
             return self.views
-        unknown = [view for view in wanted if view not in self.views]
+        known = self.views
+        unknown = [view for view in wanted if view not in known]
         if unknown:
             raise SessionError(
-                f"no view {unknown[0]!r} in {self.folder}; it has {nearest(unknown[0], self.views)}",
+                f"no view {unknown[0]!r} in {self.folder}; it has {nearest(unknown[0], known)}",
                 hint=f"twoview sync VIDEO VIDEO --views {','.join(wanted)}",
             )
         return tuple(wanted)
@@ -115,19 +153,19 @@ class Session:
 
     def take_folder(self, take: str) -> Path:
         """Everything that is known about a take."""
-        return self.folder / "takes" / take
+        return self.folder.joinpath("takes", take)
 
     def take_path(self, take: str) -> Path:
         """The views of a take and their videos."""
-        return self.take_folder(take) / "take.json"
+        return self.folder.joinpath("takes", take, "take.json")
 
     def sync_path(self, take: str) -> Path:
         """Sync of a take's views."""
-        return self.take_folder(take) / "sync.json"
+        return self.folder.joinpath("takes", take, "sync.json")
 
     def detection_path(self, take: str, view: str) -> Path:
         """Poses2D of one view, in the detector's skeleton."""
-        return self.take_folder(take) / "detections" / f"{view}.npz"
+        return self.folder.joinpath("takes", take, "detections", f"{view}.npz")
 
     def run_folder(self, name: str) -> Path:
         """One fine-tuning run: config, log, state, report. Raises SessionError for what is no name."""
@@ -159,20 +197,23 @@ class Session:
         name = hashlib.sha256(" ".join(content).encode()).hexdigest()[:24]
         return locked(self.folder / ".locks" / f"videos-{name}", f"the same videos, {', '.join(videos)}")
 
-    def with_take(self, name: str, videos: Mapping[str, ViewFile]) -> Session:
+    def with_take(self, name: str, videos: Mapping[str, ViewFile], athlete: Athlete | None = None) -> Session:
         """The session with one more take, or with these videos in the take of that name; not written to disk.
+
+        athlete  whom it shows; default: as before
 
         Raises SessionError for what is no name.
         """
         known = self.takes.get(name, {})
+        athlete = athlete or (self.athlete(name) if known else Athlete())
         name = name if known else check_name(name, "take")
         checked = {view if view in known else check_name(view, "view"): video for view, video in videos.items()}
-        return Session(self.folder, _Takes({**_loaders(self.takes), name: {**known, **checked}}))
+        return Session(self.folder, _Takes({**_loaders(self.takes), name: _Read({**known, **checked}, athlete)}))
 
-    def add_take(self, name: str, videos: Mapping[str, ViewFile]) -> Session:
+    def add_take(self, name: str, videos: Mapping[str, ViewFile], athlete: Athlete | None = None) -> Session:
         """The same, written to disk."""
         with self.lock(name):
-            added = open_session(self.folder, create=True).with_take(name, videos)
+            added = open_session(self.folder, create=True).with_take(name, videos, athlete)
             added.keep_take(name)
         return added
 
@@ -183,7 +224,7 @@ class Session:
 
     def replace_take(self, name: str, videos: Mapping[str, ViewFile]) -> None:
         """Write the file of a take with these views alone. The take must be locked."""
-        path, content = self.take_path(name), _take_to_json(self.folder, videos)
+        path, content = self.take_path(name), _take_to_json(self.folder, videos, self.athlete(name))
         with suppress(FormatError):
             if records.read_json(path) == content:
                 return
@@ -191,12 +232,12 @@ class Session:
 
     def status(self, take: str) -> TakeStatus:
         """Which files of a take there are."""
-        videos = self.take(take)
+        videos, exists = self.take(take), os.path.exists
         return TakeStatus(
             tuple(videos),
-            missing=tuple(view for view, video in videos.items() if not video.path.exists()),
-            synchronized=self.sync_path(take).exists(),
-            detected=tuple(view for view in videos if self.detection_path(take, view).exists()),
+            missing=tuple(view for view, video in videos.items() if not exists(video.path)),
+            synchronized=exists(self.sync_path(take)),
+            detected=tuple(view for view in videos if exists(self.detection_path(take, view))),
         )
 
 
@@ -211,22 +252,43 @@ def open_session(folder: Path | str = DEFAULT_FOLDER, *, create: bool = False) -
     if old is None and not names and not create and not any(path.exists() for path in others):
         raise SessionError(f"no session in {folder}", hint="start one with `twoview sync a.mp4 b.mp4`")
     real = real_path(folder)
-    own = {name: real / "takes" / name / "take.json" for name in names}
-    return Session(folder, _Takes({**(old or {}), **own}))
+    own = {name: os.path.join(real, "takes", name, "take.json") for name in names}
+    earlier = {name: _Read(views) for name, views in (old or {}).items()}
+    return Session(folder, _Takes({**earlier, **own}))
+
+
+def is_height(value: object) -> bool:
+    """Whether this is the height of an athlete in m, or 0, which stands for none that is known."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= TALLEST_M
 
 
 # --- takes on disk -------------------------------------------------------------------------------------------------
 
 
-class _Takes(Mapping[str, Mapping[str, ViewFile]]):
-    """Takes by name, in natural order; the file of a take is read when the take is asked for."""
+@dataclass(frozen=True)
+class _Read:
+    """What the file of a take says."""
 
-    def __init__(self, takes: Mapping[str, Path | Mapping[str, ViewFile]]) -> None:
-        self.loaders = dict(sorted(takes.items(), key=lambda entry: natural(entry[0])))
+    views: Mapping[str, ViewFile]
+    athlete: Athlete = Athlete()
+
+
+class _Takes(Mapping[str, Mapping[str, ViewFile]]):
+    """Takes by name, in natural order; the file of a take, at a path as text, is read when the take is asked for."""
+
+    def __init__(self, takes: Mapping[str, str | _Read]) -> None:
+        self.loaders = {name: takes[name] for name in sorted(takes, key=natural)}
 
     def __getitem__(self, name: str) -> Mapping[str, ViewFile]:
+        return self._read(name).views
+
+    def athlete(self, name: str) -> Athlete:
+        """Whom a take shows."""
+        return self._read(name).athlete
+
+    def _read(self, name: str) -> _Read:
         found = self.loaders[name]
-        if isinstance(found, Path):
+        if isinstance(found, str):
             found = self.loaders[name] = _read_take(found)
         return found
 
@@ -240,11 +302,11 @@ class _Takes(Mapping[str, Mapping[str, ViewFile]]):
         return len(self.loaders)
 
 
-def _loaders(takes: Mapping[str, Mapping[str, ViewFile]]) -> Mapping[str, Path | Mapping[str, ViewFile]]:
-    return takes.loaders if isinstance(takes, _Takes) else dict(takes)
+def _loaders(takes: Mapping[str, Mapping[str, ViewFile]]) -> Mapping[str, str | _Read]:
+    return takes.loaders if isinstance(takes, _Takes) else {name: _Read(views) for name, views in takes.items()}
 
 
-def _refuse_links(folder: Path) -> None:
+def _refuse_links(folder: Path | str) -> None:
     """Raise SessionError for a link to a folder: in a session from a stranger, what is written would go anywhere."""
     with suppress(OSError), os.scandir(folder) as entries:  # what cannot be read is refused where it is needed
         for entry in entries:
@@ -266,17 +328,22 @@ def _listed(folder: Path) -> list[str]:
         raise SessionError(f"cannot read {folder / 'takes'}: {error.strerror}", hint="check its permissions") from error
 
 
-def _read_take(path: Path) -> dict[str, ViewFile]:
-    """The views of a take. Raises FormatError for a damaged file."""
-    _refuse_links(path.parent)
+def _read_take(path: str) -> _Read:
+    """The views of a take, and whom it shows. Raises FormatError for a damaged file."""
+    own = os.path.dirname(path)
+    _refuse_links(own)
     content = records.read_json(path)
-    hint = f"delete it, and run `twoview sync` with the videos of this take and --take {path.parent.name!r}"
+    hint = f"delete it, and run `twoview sync` with the videos of this take and --take {os.path.basename(own)!r}"
     if content["format"] != "take":
         raise FormatError(f"{path} is a {content['format']!r} file, not a take", hint=hint)
-    return _views(path, path.parents[2], content.get("views"), hint)
+    views = _views(path, os.path.dirname(os.path.dirname(own)), content.get("views"), hint)
+    name, height = content.get("athlete", ""), content.get("height_m", 0.0)
+    if not (isinstance(name, str) and (not name or stays_inside(name)) and is_height(height)):
+        raise FormatError(f"{path} is damaged: athlete {name!r}, {height!r} m", hint=hint)
+    return _Read(views, Athlete(name, float(height)))
 
 
-def _views(path: Path, folder: Path, rows: Any, hint: str) -> dict[str, ViewFile]:
+def _views(path: Path | str, folder: Path | str, rows: Any, hint: str) -> dict[str, ViewFile]:
     """The views in a take's rows, which the file at `path` holds for the session in `folder`."""
     try:
         outside = [view for view in rows if not stays_inside(view)]
@@ -288,7 +355,7 @@ def _views(path: Path, folder: Path, rows: Any, hint: str) -> dict[str, ViewFile
     return found
 
 
-def _video(folder: Path, row: Mapping[str, Any]) -> ViewFile:
+def _video(folder: Path | str, row: Mapping[str, Any]) -> ViewFile:
     width, height = (int(value) for value in row["size"])
     fingerprint, rate = row["fingerprint"], row["rate"]
     phone = row.get("phone", "")
@@ -300,24 +367,38 @@ def _video(folder: Path, row: Mapping[str, Any]) -> ViewFile:
     return ViewFile(_located(folder, row, fingerprint), (width, height), rate, fingerprint, phone, focal)
 
 
-def _located(folder: Path, row: Mapping[str, Any], fingerprint: str) -> Path:
+def _located(folder: Path | str, row: Mapping[str, Any], fingerprint: str) -> Path:
     """Where a video is: relative to the session, where it was, or beside or in the session; the first of its size."""
     root, relative, absolute = str(folder), row.get("path"), row.get("absolute")
-    places = [] if relative is None else [os.path.normpath(os.path.join(root, relative))]
-    places += [] if absolute is None else [os.path.normpath(absolute)]
-    name = re.split(r"[/\\]", places[0])[-1]
-    size = fingerprint.partition("-")[0]
-    existing = []
-    for place in dict.fromkeys([*places, os.path.join(os.path.dirname(root), name), os.path.join(root, name)]):
+    if relative is None and absolute is None:
+        raise KeyError("path")
+    size, existing, first = fingerprint.partition("-")[0], list[str](), ""
+    for place in _places(root, relative, absolute):
+        first = first or place
         with suppress(OSError):
             if str(os.stat(place).st_size) == size:
                 return Path(place)
             existing.append(place)
-    return Path((existing or places)[0])
+    return Path((existing or [first])[0])
 
 
-def _take_to_json(folder: Path, videos: Mapping[str, ViewFile]) -> dict[str, Any]:
-    return {**records.header("take"), "views": {view: _row(folder, video) for view, video in videos.items()}}
+def _places(root: str, relative: str | None, absolute: str | None) -> Iterator[str]:
+    """Places of a video, the likeliest first."""
+    first = os.path.normpath(os.path.join(root, relative)) if relative is not None else ""
+    if first:
+        yield first
+    last = os.path.normpath(absolute) if absolute is not None else first
+    if last != first:
+        yield last
+    name = re.split(r"[/\\]", first or last)[-1]
+    yield os.path.join(os.path.dirname(root), name)
+    yield os.path.join(root, name)
+
+
+def _take_to_json(folder: Path, videos: Mapping[str, ViewFile], athlete: Athlete) -> dict[str, Any]:
+    who: dict[str, Any] = {"athlete": athlete.name} if athlete.name else {}
+    who |= {"height_m": athlete.height_m} if athlete.height_m else {}
+    return {**records.header("take"), **who, "views": {view: _row(folder, video) for view, video in videos.items()}}
 
 
 def _row(folder: Path, video: ViewFile) -> dict[str, Any]:
@@ -365,5 +446,5 @@ def split_old_file(folder: Path) -> None:
         for take, videos in (_read_old_file(folder) or {}).items():
             own = folder / "takes" / take / "take.json"
             if not own.exists():
-                records.write_json(own, _take_to_json(folder, videos))
+                records.write_json(own, _take_to_json(folder, videos, Athlete()))
         path.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ import math
 import os
 import re
 import shlex
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from twoview.errors import FormatError, TwoViewError, VideoError
 from twoview.media.video_files import SUFFIXES
 from twoview.poses import Poses2D, Poses3D, World
 from twoview.storage import records
-from twoview.storage.session import Session, ViewFile, open_session
+from twoview.storage.session import Athlete, Session, ViewFile, open_session
 from twoview.timeline import Sync
 from twoview.workflow.file_summary import (
     READERS,
@@ -31,11 +31,14 @@ from twoview.workflow.file_summary import (
     plain_values,
 )
 from twoview.workflow.models import read_result, run_in_use, run_names
-from twoview.workflow.stages import related_views, unrelated
 
 if TYPE_CHECKING:
     from twoview.lifting.model import Model
 
+NOT_YET = "; not yet "
+NO_CLOCKS, NOT_DETECTED = "not yet synchronized", "not yet detected in"
+MANY, SHOWN = 50, 3  # more takes are shown in short; takes named of each state
+NAME, HEIGHT = "athlete's name", "height (m)"
 DAMAGED = "damaged!"  # no take, view or method can be called so
 BESIDE = (".2d.npz", ".before.npz", ".people.npz")  # endings of files beside a result
 FINGERPRINT = re.compile(r"[0-9]+-[0-9a-f]{24}")
@@ -48,54 +51,70 @@ def is_damaged(row: Row) -> bool:
     return any(str(value).startswith(DAMAGED) or f"; {DAMAGED}" in str(value) for value in row.values())
 
 
-def describe_session(session: Session) -> list[Row]:
-    """One row per take: its views, and which stages are done; or what is wrong with its file."""
-    rows: list[Row] = []
-    for take in session.takes:
+def describe_session(session: Session, takes: Sequence[str] | None = None) -> list[Row]:
+    """One row per take (default: all): its views, and which stages are done; or what is wrong with its file."""
+    rows, named = list[Row](), False
+    for take in session.takes if takes is None else takes:
         try:
-            status = session.status(take)
+            files, athlete = session.take(take), session.athlete(take)
         except FormatError as error:
             rows.append({"take": take, "views": DAMAGED, "videos": error.message, "clocks": "", "athlete": ""})
             continue
-        rows.append(
-            {
-                "take": take,
-                "views": ", ".join(status.views),
-                "videos": "missing: " + ", ".join(status.missing) if status.missing else "present",
-                "clocks": _clocks(session, take),
-                "athlete": _athlete(session, take),
-            }
-        )
-    return rows
+        gone = [view for view, file in files.items() if not os.path.exists(file.path)]
+        row = {
+            "take": take,
+            "views": ", ".join(files),
+            "videos": f"missing: {', '.join(gone)}" if gone else "present",
+            "clocks": _clocks(session, take, files),
+            "athlete": _athlete(session, take, files),
+        }
+        if athlete != Athlete():
+            named = True
+            row |= {NAME: athlete.name, HEIGHT: athlete.height_m or ""}
+        rows.append(row)
+    return [{**row, NAME: row.get(NAME, ""), HEIGHT: row.get(HEIGHT, "")} for row in rows] if named else rows
 
 
-def _clocks(session: Session, take: str) -> str:
-    """Whether a take is synchronized, as its videos are now."""
-    path, files = session.sync_path(take), session.take(take)
-    if not path.exists():
-        return "not yet synchronized"
+def _header(path: str) -> records.Header | None:
+    """The header of a file; None where there is none. Raises FormatError for a damaged file."""
     try:
-        known = records.read_header(path)["inputs"]
+        return records.read_header(path)
+    except FormatError:
+        if os.path.lexists(path):
+            raise
+        return None
+
+
+def _clocks(session: Session, take: str, files: Mapping[str, ViewFile]) -> str:
+    """Whether a take is synchronized, as its videos are now."""
+    path = str(session.sync_path(take))
+    try:
+        head = _header(path)
+        if head is None:
+            return NO_CLOCKS
+        known = head["inputs"]
     except (FormatError, KeyError):
-        return f"{DAMAGED} {path.name}"
+        return f"{DAMAGED} {os.path.basename(path)}"
     if known != {view: file.fingerprint for view, file in files.items()}:
         return "of other videos"
-    lost = unrelated(session, take)
-    return "synchronized" + (f"; not yet {', '.join(lost)}" if lost else "")
+    lost = [view for view in files if view not in head.get("views", files)]
+    return f"synchronized{NOT_YET}{', '.join(lost)}" if lost else "synchronized"
 
 
-def _athlete(session: Session, take: str) -> str:
+def _athlete(session: Session, take: str, files: Mapping[str, ViewFile]) -> str:
     """In which views of a take the athlete is not detected, as the videos are now."""
     found: dict[str, list[str]] = {}
-    for view, file in session.take(take).items():
-        path = session.detection_path(take, view)
+    for view, file in files.items():
+        path = str(session.detection_path(take, view))
         try:
-            known = records.read_header(path)["inputs"] if path.exists() else None
+            head = _header(path)
+            known = None if head is None else head["inputs"]
         except (FormatError, KeyError):
-            found.setdefault(f"{DAMAGED} {path.parent.name}", []).append(path.name)
+            folder, name = os.path.split(path)
+            found.setdefault(f"{DAMAGED} {os.path.basename(folder)}", []).append(name)
             continue
         if known != {"video": file.fingerprint}:
-            state = "not yet detected in" if known is None else "of another video in"
+            state = NOT_DETECTED if known is None else "of another video in"
             found.setdefault(state, []).append(view)
     return "; ".join(f"{state} {', '.join(views)}" for state, views in found.items()) or "detected"
 
@@ -203,31 +222,60 @@ def _describe_ours(path: Path, trust: Collection[str]) -> tuple[dict[str, list[R
         found = path / "solved" / "triangulation.npz"
         return {"rows": describe_file(found)}, f"twoview render --sync --take {shlex.quote(path.resolve().parent.name)}"
     if kind == "take":
-        session = open_session(path.resolve().parents[1])
-        rows = [row for row in describe_session(session) if row["take"] == path.resolve().name]
-        files = [_video_row(view, file) for view, file in session.take(path.resolve().name).items()]
-        return {"rows": rows, "videos": files}, next_of(session)
+        session, take = open_session(path.resolve().parents[1]), path.resolve().name
+        files = [_video_row(view, file) for view, file in session.take(take).items()]
+        rows = describe_session(session)
+        return {"rows": [row for row in rows if row["take"] == take], "videos": files}, _after(session, rows)
     return {"rows": describe_videos(path)}, f"twoview infer {shown}"
 
 
 def describe_all(session: Session) -> tuple[dict[str, list[Row]], str]:
     """Takes, runs and results of a session, and the command that follows."""
-    tables = {"rows": describe_session(session), "runs": describe_runs(session), "results": describe_results(session)}
-    return tables, next_of(session)
+    rows = describe_session(session)
+    return {"rows": rows, "runs": describe_runs(session), "results": describe_results(session)}, _after(session, rows)
 
 
-def next_of(session: Session) -> str:
-    """The command for the first stage that is missing."""
-    for take in session.takes:
-        with suppress(FormatError):
-            status = session.status(take)
-            if not status.synchronized:
+def describe_takes(session: Session, takes: Sequence[str]) -> tuple[dict[str, list[Row]], str]:
+    """Some takes of a session, and the command that follows. Raises SessionError for a name that is no take's."""
+    rows = describe_session(session, session.choose_takes(takes))
+    return {"rows": rows}, _after(session, rows)
+
+
+def in_short(rows: Sequence[Row]) -> list[Row]:
+    """Many takes as a few rows, the most frequent state first: how many takes are in it, and some of their names."""
+    states: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        videos = row["videos"] if row["videos"] == "present" or row["views"] == DAMAGED else "missing"
+        state = (row["views"], videos if row["views"] != DAMAGED else "", row["clocks"], row["athlete"])
+        states.setdefault(state, []).append(row)
+    found = []
+    for (views, videos, clocks, athlete), own in sorted(states.items(), key=lambda entry: -len(entry[1])):
+        takes = ", ".join(row["take"] for row in own[:SHOWN]) + (", ..." if len(own) > SHOWN else "")
+        row = {"takes": len(own), "views": views, "videos": videos, "clocks": clocks, "athlete": athlete}
+        if NAME in own[0]:
+            row["athletes"] = len({one[NAME] for one in own} - {""})
+        found.append({**row, "which": takes})
+    return found
+
+
+def _after(session: Session, rows: Sequence[Row]) -> str:
+    """The command for the first stage that is missing in the takes of these rows."""
+    for row in rows:
+        if row["views"] != DAMAGED:
+            if row["clocks"] == NO_CLOCKS:
                 return "twoview sync"
-            if len(status.detected) < len(status.views):
+            if NOT_DETECTED in row["athlete"]:
                 return "twoview detect"
     if session.takes and not session.model_path.exists():
-        return f"twoview finetune --views {shlex.quote(','.join(related_views(session)))}"
+        views = dict.fromkeys(view for row in rows for view in _related(row))
+        return f"twoview finetune --views {shlex.quote(','.join(views))}"
     return "twoview infer clip.mp4"
+
+
+def _related(row: Row) -> list[str]:
+    """The views of a take's row that its sync relates."""
+    lost = row["clocks"].partition(NOT_YET)[2].split(", ")
+    return [view for view in row["views"].split(", ") if view not in lost and row["views"] != DAMAGED]
 
 
 def _after_file(path: Path) -> str:
