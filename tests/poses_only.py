@@ -1,4 +1,4 @@
-"""Sessions of very many takes that hold poses and clocks alone, written fast: for what grows with the number of takes."""
+"""Sessions of very many takes that hold poses and clocks alone, for what grows with the number of takes."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from bodies import moving_body, two_views
 from twoview.poses import Poses2D, Source
 from twoview.skeleton import H36M17
 from twoview.storage import records
-from twoview.storage.session import Session, ViewFile, open_session
+from twoview.storage.session import Session, open_session
 from twoview.timeline import ClockMap, Sync
 
 RATE = 30.0
+KINDS = ("golf", "jump", "karate", "run", "serve", "squat", "throw", "turn")
 
 
 def write_session(
     folder: Path, count: int, *, athletes: int = 0, kinds: int = 8, seconds: float = 5.0, seed: int = 0
 ) -> Session:
-    """A session of `count` takes of views a and b, each of one of `kinds` movements; take0001 and so on.
+    """A session of `count` takes of views a and b, in turn of the first movements of KINDS: golf_000, jump_001, ...
 
     athletes  of whom the takes are in turn, athlete1 and so on; 0: nobody is named
 
@@ -31,7 +32,7 @@ def write_session(
     digits = len(str(count))
     for number in range(count):
         videos, content = made[number % kinds]
-        name = f"kind{number % kinds + 1}_{number:0{digits}}"
+        name = f"{KINDS[number % kinds]}_{number:0{digits}}"
         path = session.take_path(name)
         (path.parent / "detections").mkdir(parents=True)
         for inside, data in content.items():

@@ -22,6 +22,8 @@ class Take:
     truth  3D labels of each view in camera axes (origin "camera", meters), if there are any; no phone gives them
     focal  px, of the cameras that the truth belongs to; default: `framing.DEFAULT_FOCAL`
     focal_mm  35 mm equivalent, of the views whose file says it
+    athlete  name; takes of different athletes share no bones. "" where nobody is named
+    height_m  standing height of the athlete, for results in meters; 0 where it is not known, and in training
     """
 
     name: str
@@ -30,6 +32,8 @@ class Take:
     truth: Mapping[str, Poses3D] | None = None
     focal: Mapping[str, float] | None = None
     focal_mm: Mapping[str, float] = field(default_factory=dict)
+    athlete: str = ""
+    height_m: float = 0.0
 
     def __repr__(self) -> str:
         return f"Take({self.name!r}, views {', '.join(self.views)}, {self.sync!r})"

@@ -311,6 +311,22 @@ def sync_by_capture_times(place, _):
     assert place.clock().offset_s == pytest.approx(0.5, abs=1e-3)
 
 
+@tries("sync", "--from")
+@tries("finetune", "--athlete", "--by-athlete", "--steps")
+@tries("infer", "--athlete")
+def sheets_and_athletes(place, _):
+    """What they do is tried in tests/workflow/test_sheet.py and test_athletes.py."""
+    place.path("sheet.csv").write_text("take,view,file,athlete\ntake1,a,a.mp4,Ann\ntake1,b,b.mp4,Ann\n")
+    assert "1 takes" in place("sync", "--from", "sheet.csv").out
+    place.refused(
+        "finetune", "--views", "a,b", "--athlete", "Bea", because="no take of session shows 'Bea'; it has Ann"
+    )
+    place.refused("finetune", "--views", "a,b", "--by-athlete", "--use", because="leave out --athlete", code=2)
+    paper = ("finetune", "--views", "a,b", "--method", "paper", "--steps", "9")
+    place.refused(*paper, because="--steps is for the method phones", code=2)
+    place.refused("infer", "a.mp4", "--athlete", "Ann", because="no model of 'Ann'")
+
+
 @tries("sync", "--distance")
 def sync_with_the_travel_of_sound(place, _):
     heard = place.clock().offset_s

@@ -340,7 +340,13 @@ def test_a_header_is_read_by_itself_and_never_of_a_file_that_is_cut_off_or_chang
         assert records.read_header(path) == records.header("poses2d", inputs={"é": 1}) | records.read_header(path)
     assert records.read_header(path) == records.read_npz(path)[0]
     at = whole.index("poses2d".encode("utf-32-le"))
-    for damaged in (whole[:-1], whole[: len(whole) // 2], whole[:at] + b"q" + whole[at + 1 :], b"", whole + b"x" * 70000):
+    for damaged in (
+        whole[:-1],
+        whole[: len(whole) // 2],
+        whole[:at] + b"q" + whole[at + 1 :],
+        b"",
+        whole + b"x" * 70000,
+    ):
         path.write_bytes(damaged)
         with pytest.raises(FormatError):
             records.read_header(path)

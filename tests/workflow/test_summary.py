@@ -64,15 +64,15 @@ def test_the_athlete_is_shown_where_one_is_known(session):
 
 def test_very_many_takes_are_counted_by_their_state(tmp_path):
     session = write_session(tmp_path / "s", MANY + 9, athletes=4, seconds=1.0)
-    (session.take_folder("kind3_02") / "sync.json").unlink()
-    (session.take_folder("kind4_03") / "detections" / "b.npz").write_bytes(b"{")
+    (session.take_folder("karate_02") / "sync.json").unlink()
+    (session.take_folder("run_03") / "detections" / "b.npz").write_bytes(b"{")
     usual, *others = in_short(describe_session(session))
     assert (usual["takes"], usual["clocks"], usual["athletes"]) == (MANY + 7, "synchronized", 4)
-    assert {row["which"] for row in others} == {"kind3_02", "kind4_03"}
+    assert {row["which"] for row in others} == {"karate_02", "run_03"}
     answer = type_command("show", "--session", session.folder)
-    assert (answer.code, len(answer.out.splitlines()) < 15, "kind3_02" in answer.out) == (1, True, True)
+    assert (answer.code, len(answer.out.splitlines()) < 15, "karate_02" in answer.out) == (1, True, True)
     whole = type_command("show", "--session", session.folder, "--json")
     assert (whole.code, len(whole.json["rows"]), len(whole.json["failed"])) == (1, MANY + 9, 1)
-    one = type_command("show", "--session", session.folder, "--take", "kind3_02", "--json")
+    one = type_command("show", "--session", session.folder, "--take", "karate_02", "--json")
     assert (one.code, one.json["next"]) == (0, "twoview sync")
     assert [row["clocks"] for row in one.json["rows"]] == ["not yet synchronized"]

@@ -54,6 +54,10 @@ def infer(
         ),
     ],
     model: Model = None,
+    athlete: Annotated[
+        str | None,
+        typer.Option(help="Name of an athlete of the session, for the model of `finetune --athlete` and the height."),
+    ] = None,
     height: Annotated[float | None, flag("infer.height_m", "--height")] = None,
     format: Annotated[str | None, typer.Option(help=f"Additional formats to write: {','.join(FORMATS)}.")] = None,
     out: Annotated[
@@ -101,14 +105,14 @@ def infer(
         flags["detect.device"] = device
     unread |= unread_cluster(on)
     settings = resolve("infer", file=config, flags=flags, sets=sets or (), unread=unread, trust=trust or ())
-    chosen = model or session_model(session)
+    chosen = model or session_model(session, athlete)
     if height == 0:
         keep(session, height_m=0.0)
     wanted: dict[str, Any] = {
         "session": session, "config": settings.infer, "detect_config": settings.detect, "filter": settings.filter,
         "world": settings.world,
         "formats": names(format) or (), "picture": picture, "compare": compare, "trust": trust or (),
-        "force": force or out is None,
+        "force": force or out is None, "athlete": athlete,
     }  # fmt: skip
     made: list[tuple[Path, Inferred]] = []
     failed: list[tuple[Path, TwoViewError]] = []
@@ -194,11 +198,20 @@ def _show_people(label: str, video: Path, result: Inferred) -> None:
         show_athlete(label, result.athlete, result.people, other)
 
 
-def session_model(session: Path) -> str:
-    """The file of the session's model. Raises SessionError where there is none yet."""
+def session_model(session: Path, athlete: str | None = None) -> str:
+    """The file of the session's model, or of an athlete's own. Raises SessionError where there is none yet."""
     from twoview.storage.session import open_session
 
-    path = open_session(session).model_path
+    store = open_session(session)
+    if athlete is not None:
+        path = store.run_folder(athlete) / "model.pt"
+        if not os.path.exists(path):
+            raise SessionError(
+                f"{store.folder} has no model of {athlete!r}",
+                hint=f"`twoview finetune --views a,b --athlete {shlex.quote(athlete)}`, or name one: --model",
+            )
+        return str(path)
+    path = store.model_path
     if not os.path.exists(path):
         raise SessionError(
             f"{path} does not exist yet", hint="`twoview finetune --views a,b`, or name one: --model twoview-small"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated
@@ -31,6 +32,7 @@ from twoview.errors import SessionError, TwoViewError
 if TYPE_CHECKING:
     from twoview.storage.session import Session
     from twoview.timeline import Sync
+    from twoview.workflow.sheet import SheetTake
 
 
 def sync(
@@ -38,6 +40,15 @@ def sync(
         list[Path] | None,
         typer.Argument(
             help="Videos of one event from two or more phones. Without: the takes that lack a clock, else all."
+        ),
+    ] = None,
+    sheet: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="SHEET.csv",
+            help="Take many videos from a table with the columns take, view, file, and if known athlete, height, "
+            "timestamps, distance.",
         ),
     ] = None,
     views: Views = None,
@@ -88,15 +99,22 @@ def sync(
     """Find how the clocks of the videos relate: from their sound, from the athlete's motion, or by hand."""
     from twoview.storage.records import sync_to_json
     from twoview.storage.session import open_session
+    from twoview.workflow.sheet import register
     from twoview.workflow.stages import adding, new_views
+    from twoview.workflow.summary import MANY
     from twoview.workflow.synchronization import NotDetectedError, SyncOptions, sync_takes
 
     settings = resolve("sync", file=config, sets=sets or (), unread=unread_cluster(on))
     hands = workers(on, jobs, settings)
     by_hand = (offset, at, timestamps, capture_fps, distance)
+    if sheet is not None:
+        if videos or views or take or track or any(by_hand):
+            raise typer.BadParameter("--from takes videos, views, takes and what is known of them from the sheet")
 
     def options(store: Session, name: str) -> SyncOptions:
         held = list(store.take(name))
+        if name in listed:
+            return replace(listed[name].options, motion=motion, refine=refine)
         return SyncOptions(
             motion, refine, numbers(offset, "--offset", alone=[v for v in held if v != (reference or held[0])]),
             numbers(at, "--at"), tuple(Path(path) for path in names(timestamps) or ()),
@@ -119,7 +137,12 @@ def sync(
 
     answers: list[tuple[Session, str, Sync, bool]] = []
     failed: list[tuple[str, TwoViewError]] = []
-    if videos:
+    listed: Mapping[str, SheetTake] = {}
+    if sheet is not None:
+        with console.progress() as on_progress:
+            store, listed = register(session, sheet, on_progress=on_progress)
+        relate(store, list(listed))
+    elif videos:
         with adding(session, videos, views=names(views), take=take) as (store, take_name):
             try:
                 relate(store, [take_name])
@@ -135,6 +158,10 @@ def sync(
         shown = rows[0] if len(rows) == 1 and not failed else {"takes": rows}
         shown |= {"failed": console.failures(failed)} if failed else {}
         console.as_json({**shown, "next": "twoview detect"})
+    new_ones = [answer for answer in answers if answer[3]]
+    if sheet is not None and not json:
+        console.result(f"{len(listed)} takes: {len(new_ones)} synchronized, {len(answers) - len(new_ones)} up to date")
+        answers = new_ones if len(new_ones) <= MANY else []
     for store, name, result, fresh in () if json else answers:
         new = new_views(store, name)
         if new:

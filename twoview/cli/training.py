@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -31,12 +31,16 @@ from twoview.cli.options import (
     workers,
 )  # fmt: skip
 from twoview.command_settings import resolve
-from twoview.config import Settings
+from twoview.config import FinetuneConfig, Settings
+from twoview.errors import DetectorError, FormatError, SessionError, SyncError, TrainingError, TwoViewError
 from twoview.progress import OnProgress
+from twoview.storage.names import natural
 
 if TYPE_CHECKING:
     from twoview.storage.session import Session
+    from twoview.training.finetuning import Run
 
+FIRST = "run1"
 Method = Annotated[str | None, method_option()]
 Weights = Annotated[str | None, flag("finetune.weights", "--weights")]
 Device = Annotated[str | None, flag("finetune.device", "--device")]
@@ -49,7 +53,16 @@ def finetune(
     method: Method = None,
     take: Takes = None,
     without: Without = None,
-    run: Annotated[str, typer.Option(help="Name of the run; the same name continues a run.")] = "run1",
+    athlete: Annotated[
+        str | None, typer.Option(help="Name of an athlete: learn from the takes that show this athlete alone.")
+    ] = None,
+    by_athlete: Annotated[
+        bool, typer.Option("--by-athlete", help="Make a run and a model for every athlete, called by the name.")
+    ] = False,
+    run: Annotated[
+        str | None,
+        typer.Option(help="Name of the run; the same name continues a run (default: the athlete's name, else run1)."),
+    ] = None,
     use: Annotated[
         bool,
         typer.Option(
@@ -57,6 +70,10 @@ def finetune(
         ),
     ] = False,
     epochs: Annotated[int | None, flag("finetune.epochs")] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(help="Training steps in all instead of --epochs; whole epochs of phones.steps_per_epoch.", min=1),
+    ] = None,
     seed: Annotated[int | None, flag("finetune.seed")] = None,
     device: Device = None,
     weights: Weights = None,
@@ -81,9 +98,11 @@ def finetune(
     if views is None:
         if not use:
             raise typer.BadParameter("name the views: --views a,b")
-        store = open_session(session)
-        console.written(store.model_path, use_run(store, run), json=json, next="twoview infer clip.mp4", run=run)
+        store, named = open_session(session), run or athlete or FIRST
+        console.written(store.model_path, use_run(store, named), json=json, next="twoview infer clip.mp4", run=named)
         return
+    if by_athlete and (athlete or run or use):
+        raise typer.BadParameter("--by-athlete makes a run for every athlete: leave out --athlete, --run and --use")
     flags = {
         "method": method, "epochs": epochs, "seed": seed, "device": device, "weights": weights,
         "precision": precision, "devices": devices, "nodes": nodes, "detect.detector": detector,
@@ -94,26 +113,91 @@ def finetune(
     if files:
         flags["detect.device"] = device
     settings = resolve("finetune", file=config, flags=flags, sets=sets or (), unread=unread, trust=trust or ())
+    if steps is not None:
+        settings = replace(settings, finetune=_with_steps(settings.finetune, steps, epochs))
     with console.progress() as on_progress:
         if files:
             store, wanted = _prepare([Path(name) for name in wanted], session, settings, trust or (), on_progress)
         else:
             store = open_session(session)
-        result = finetune_session(
-            store, views=wanted, takes=names(take), without=names(without) or (), config=settings.finetune,
-            triangulation=settings.triangulate, run=run, use=use, trust=trust or (), on_progress=on_progress,
-        )  # fmt: skip
+
+        def adapt(one: str | None) -> Run:
+            return finetune_session(
+                store, views=wanted, takes=names(take), without=names(without) or (), athlete=one,
+                config=settings.finetune, triangulation=settings.triangulate, run=run or one or FIRST, use=use,
+                trust=trust or (), on_progress=on_progress,
+            )  # fmt: skip
+
+        made, failed = _of_every_athlete(store, adapt) if by_athlete else ([adapt(athlete)], [])
     used = run_in_use(store)
+    if by_athlete:
+        _show_runs(made, failed, used, json=json)
+        return
+    (result,) = made
     if not json:
         console.show_run(result)
-    made = {
+    model = store.model_path if used == result.folder.name else result.model
+    following = _following(result, athlete)
+    console.written(model, result.folder / "report.html", json=json, next=following, **_run_json(result, used))
+
+
+def _of_every_athlete(
+    store: Session, adapt: Callable[[str], Run]
+) -> tuple[list[Run], list[tuple[Path | str, TwoViewError]]]:
+    """A run of every athlete of the session, and why others have none."""
+    made: list[Run] = []
+    failed: list[tuple[Path | str, TwoViewError]] = []
+    athletes = sorted(filter(None, store.athletes()), key=natural)
+    if not athletes:
+        raise SessionError(f"no take of {store.folder} names its athlete", hint="`twoview sync --from sheet.csv` does")
+    for athlete in athletes:
+        try:
+            made.append(adapt(athlete))
+        except (TrainingError, SessionError, SyncError, DetectorError, FormatError) as error:
+            failed.append((athlete, error))
+    return made, failed
+
+
+def _show_runs(
+    made: Sequence[Run], failed: Sequence[tuple[Path | str, TwoViewError]], used: str, *, json: bool
+) -> None:
+    following = _following(made[0], made[0].folder.name) if made else ""
+    if json:
+        runs = [_run_json(result, used) for result in made]
+        console.as_json({"runs": runs, "failed": console.failures(failed), "next": following})
+    elif made:
+        rows = [
+            [one.folder.name, one.before["criterion"], one.after["criterion"], "" if one.adapted else "kept unadapted"]
+            for one in made
+        ]
+        console.table(["athlete", "criterion before", "after", ""], rows)
+        for result in made:
+            console.warn(*(f"{result.folder.name}: {sentence}" for sentence in result.warnings))
+        said = console.saved if any(result.fresh for result in made) else console.still_saved
+        said(*(result.model for result in made), next=following)
+    if failed:
+        if not json:
+            console.show_failures(failed)
+        raise typer.Exit(1)
+
+
+def _with_steps(config: FinetuneConfig, steps: int, epochs: int | None) -> FinetuneConfig:
+    if config.method != "phones" or epochs is not None:
+        raise typer.BadParameter("--steps is for the method phones, and instead of --epochs")
+    return replace(config, epochs=-(-steps // config.phones.steps_per_epoch))
+
+
+def _following(result: Run, athlete: str | None) -> str:
+    own = f" --athlete {quote(athlete)}" if athlete == result.folder.name else f" --model {quote(str(result.model))}"
+    return f"twoview infer clip.mp4{own if athlete else ''}" if result.adapted else "twoview plan"
+
+
+def _run_json(result: Run, used: str) -> dict[str, Any]:
+    return {
         "run": result.folder.name, "adapted": result.adapted, "fresh": result.fresh, "in_use": used,
         "best_epoch": result.best_epoch, "before": result.before, "after": result.after, "shares": result.shares,
         "reach": result.reach, "warnings": list(result.warnings),
     }  # fmt: skip
-    model = store.model_path if used == result.folder.name else result.model
-    following = "twoview infer clip.mp4" if result.adapted else "twoview plan"
-    console.written(model, result.folder / "report.html", json=json, next=following, **made)
 
 
 def _are_views(wanted: list[str], session: Path) -> bool:
@@ -173,6 +257,11 @@ def plan(
         for t in found.takes
     ]
     console.table(columns, rows)
+    if len(rows) < found.chosen_from:
+        console.result(
+            f"{len(rows)} of {found.chosen_from} takes were looked at, spread over athletes and movements by the seed "
+            f"{settings.finetune.seed}; the numbers below are estimates for all. --take looks at the named ones"
+        )
     console.result(
         f"{found.clips} clips, {found.minutes:.1f} min filmed; training takes about "
         f"{found.training_minutes:.1f} min on this machine"

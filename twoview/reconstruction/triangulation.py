@@ -190,7 +190,9 @@ def triangulate_takes(
     config: TriangulateConfig | None = None,
     on_progress: OnProgress | None = None,
 ) -> list[Triangulation]:
-    """Every take in 3D; with `config.same_athlete`, takes by the same phones share focal lengths and bones.
+    """Every take in 3D; with `config.same_athlete` an athlete's takes by the same phones share focal lengths and bones.
+
+    Lengths are of a body as high as `config` says, else as the take does. Takes that name no athlete show one.
 
     grids  the takes resampled at the model's rate, where that was done before
     """
@@ -216,7 +218,8 @@ def solve_takes(
                 f"take {grid.take.name}: expected at least two views, got {', '.join(grid.views) or 'none'}"
             )
         lenses = tuple(sorted(known_focals(grid, config).items(), key=lambda pair: pair[0]))
-        key = (grid.views, grid.size.tobytes(), grid.rate, lenses, None if config.same_athlete else index)
+        shared = grid.take.athlete if config.same_athlete else index
+        key = (grid.views, grid.size.tobytes(), grid.rate, lenses, shared)
         groups.setdefault(key, []).append(index)
     noise = Noise(pixel=config.pixel_noise, delay_s=max(config.sync_sigma_s, 1e-4))
     found: dict[int, Triangulation] = {}
@@ -286,7 +289,8 @@ def _triangulation(grid: ResampledTake, solution: Solution, start: Array, config
     delay = np.median(solution.delay_s, axis=0)
     with np.errstate(all="ignore"):
         residual = np.array([np.nanmedian(r) if np.isfinite(r).any() else np.nan for r in solution.residual])
-    scale = config.height_m / float(stature(solution.bones)) if config.height_m else 1.0
+    height = config.height_m or grid.take.height_m
+    scale = height / float(stature(solution.bones)) if height else 1.0
     random = solution.sigma * scale
     sigma = np.hypot(random, constant_sigma(H36M17) * scale)
     reliable = (np.median(random[:, 1:], axis=1) < UNRELIABLE_M * scale) & (grid.score > 0).any(axis=(0, 2))
@@ -319,7 +323,7 @@ def _triangulation(grid: ResampledTake, solution: Solution, start: Array, config
         focal_px=by_view(solution.focal), angle_deg=by_view(angle), turned_deg=by_view(solution.turned_deg.max(axis=0)),
         delay_s=by_view(delay), residual=by_view(residual), lifter_mm=by_view(apart),
         bones_m=solution.bones * scale, cameras=cameras,
-        unit="m" if config.height_m else "screen", warnings=(),
+        unit="m" if height else "screen", warnings=(),
     )  # fmt: skip
     return replace(result, warnings=tuple(_warnings(result, known_focals(grid, config))))
 

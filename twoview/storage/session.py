@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -79,11 +80,13 @@ class Session:
     @property
     def views(self) -> tuple[str, ...]:
         """Every view name that occurs in any take that can be read, in order of first appearance."""
-        found: dict[str, None] = {}
-        for name in self.takes:
-            with suppress(FormatError):
-                found |= dict.fromkeys(self.takes[name])
-        return tuple(found)
+        return tuple(_view_counts(self.takes))
+
+    def views_of_others(self, take: str) -> tuple[str, ...]:
+        """Every view name that occurs in a take other than this one."""
+        counts = self.takes.view_counts if isinstance(self.takes, _Takes) else _view_counts(self.takes)
+        own = self.take(take)
+        return tuple(view for view, count in counts.items() if count > (view in own))
 
     def take(self, name: str) -> Mapping[str, ViewFile]:
         """View name -> video of one take. Raises SessionError with the known takes, FormatError for a damaged file."""
@@ -93,11 +96,10 @@ class Session:
             )
         return self.takes[name]
 
-    def views_of(self, fingerprint: str) -> Iterator[tuple[str, str]]:
+    def views_of(self, fingerprint: str) -> Sequence[tuple[str, str]]:
         """Take and view of every video with that content, of the takes that can be read."""
-        for name in self.takes:
-            with suppress(FormatError):
-                yield from ((name, view) for view, file in self.takes[name].items() if file.fingerprint == fingerprint)
+        known = self.takes.by_content if isinstance(self.takes, _Takes) else _by_content(self.takes)
+        return known.get(fingerprint, ())
 
     def athlete(self, name: str) -> Athlete:
         """Whom a take shows. Raises as `take` does."""
@@ -210,12 +212,28 @@ class Session:
         checked = {view if view in known else check_name(view, "view"): video for view, video in videos.items()}
         return Session(self.folder, _Takes({**_loaders(self.takes), name: _Read({**known, **checked}, athlete)}))
 
+    def alone(self, name: str) -> Session:
+        """The session as if it had this take alone: all that a worker on it has to know."""
+        return Session(self.folder, _Takes({name: _Read(self.take(name), self.athlete(name))}))
+
     def add_take(self, name: str, videos: Mapping[str, ViewFile], athlete: Athlete | None = None) -> Session:
         """The same, written to disk."""
         with self.lock(name):
             added = open_session(self.folder, create=True).with_take(name, videos, athlete)
             added.keep_take(name)
         return added
+
+    def add_takes(self, takes: Mapping[str, tuple[Mapping[str, ViewFile], Athlete]]) -> Session:
+        """The same for thousands of takes, each with whom it shows: only their own files are read and written."""
+        split_old_file(self.folder)
+        for name, (videos, athlete) in takes.items():
+            with self.lock(name):
+                path = self.take_path(name)
+                known = (
+                    {name: os.path.join(real_path(self.folder), "takes", name, "take.json")} if path.exists() else {}
+                )
+                Session(self.folder, _Takes(known)).with_take(name, videos, athlete).keep_take(name)
+        return open_session(self.folder)
 
     def keep_take(self, name: str) -> None:
         """Write the file of a take, unless the file says the same. The take must be locked."""
@@ -286,6 +304,16 @@ class _Takes(Mapping[str, Mapping[str, ViewFile]]):
         """Whom a take shows."""
         return self._read(name).athlete
 
+    @cached_property
+    def by_content(self) -> Mapping[str, Sequence[tuple[str, str]]]:
+        """`_by_content`, found once for thousands of videos."""
+        return _by_content(self)
+
+    @cached_property
+    def view_counts(self) -> Mapping[str, int]:
+        """`_view_counts`, found once for thousands of takes."""
+        return _view_counts(self)
+
     def _read(self, name: str) -> _Read:
         found = self.loaders[name]
         if isinstance(found, str):
@@ -300,6 +328,26 @@ class _Takes(Mapping[str, Mapping[str, ViewFile]]):
 
     def __len__(self) -> int:
         return len(self.loaders)
+
+
+def _by_content(takes: Mapping[str, Mapping[str, ViewFile]]) -> dict[str, list[tuple[str, str]]]:
+    """Fingerprint of a video -> take and view that it is, of the takes that can be read."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for name in takes:
+        with suppress(FormatError):
+            for view, file in takes[name].items():
+                found.setdefault(file.fingerprint, []).append((name, view))
+    return found
+
+
+def _view_counts(takes: Mapping[str, Mapping[str, ViewFile]]) -> dict[str, int]:
+    """View name, in order of first appearance -> of how many takes that can be read it is a view."""
+    found: dict[str, int] = {}
+    for name in takes:
+        with suppress(FormatError):
+            for view in takes[name]:
+                found[view] = found.get(view, 0) + 1
+    return found
 
 
 def _loaders(takes: Mapping[str, Mapping[str, ViewFile]]) -> Mapping[str, str | _Read]:

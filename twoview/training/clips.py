@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -174,6 +174,21 @@ def hold_out(clips: Sequence[Clip], share: float, chosen: Collection[str] = ()) 
     held = list(clips[len(clips) - count :])
     train = [clip for clip in clips if clip.time[-1] < held[0].time[0]]
     return train or list(clips[: len(clips) - count]), held
+
+
+def of_every_athlete(athlete: Mapping[str, str], share: float) -> tuple[str, ...]:
+    """Takes to hold out for a share of all, of as many athletes as that reaches, their last ones; `athlete` by take.
+
+    Every athlete who has two takes keeps one to learn from.
+    """
+    takes: dict[str, list[str]] = {}
+    for take, who in athlete.items():
+        takes.setdefault(who, []).append(take)
+    wanted, found = max(round(len(athlete) * share), 1) if share > 0 else 0, list[str]()
+    most = max(map(len, takes.values()), default=0)
+    for turn in range(1, most):
+        found += [own[-turn] for own in takes.values() if len(own) > turn]
+    return tuple(found[:wanted])
 
 
 def order(count: int, seed: int, epoch: int) -> tuple[list[int], Array]:

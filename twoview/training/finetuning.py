@@ -28,7 +28,7 @@ from twoview.machine import keep_memory
 from twoview.progress import OnProgress, Progress, report
 from twoview.takes import ResampledTake, Take, check_views, resample
 from twoview.training import distributed, method_paper, method_phones, runs
-from twoview.training.clips import Clip, cut, hold_out
+from twoview.training.clips import Clip, cut, hold_out, of_every_athlete
 from twoview.training.gate import Reach, gated, reach, widened
 from twoview.training.method_paper import Objective, Paper
 from twoview.training.movements import compare
@@ -75,6 +75,7 @@ def finetune(
     out: Path | str,
     views: Sequence[str] | None = None,
     triangulation: TriangulateConfig | None = None,
+    chosen_from: int = 0,
     videos: Videos | None = None,
     trust: Collection[str] = (),
     on_progress: OnProgress | None = None,
@@ -87,6 +88,7 @@ def finetune(
 
     views          views to use; default: all of each take
     triangulation  how the method `phones` triangulates the takes; no other method reads these settings
+    chosen_from    how many takes there are, if these are a part of them
     videos         take -> view -> video, for the pictures of held-out takes in the report; else skeletons alone
     trust          names of lifters that are no part of twoview and may run, see `load_model`
 
@@ -98,8 +100,8 @@ def finetune(
     config, triangulation, out = config or FinetuneConfig(), triangulation or TriangulateConfig(), Path(out)
     with runs.run_alone(out):
         return _finetune_alone(
-            takes, config, out=out, views=views, triangulation=triangulation, videos=videos or {}, trust=trust,
-            on_progress=on_progress,
+            takes, config, out=out, views=views, triangulation=triangulation, chosen_from=chosen_from,
+            videos=videos or {}, trust=trust, on_progress=on_progress,
         )  # fmt: skip
 
 
@@ -110,6 +112,7 @@ def _finetune_alone(
     out: Path,
     views: Sequence[str] | None,
     triangulation: TriangulateConfig,
+    chosen_from: int,
     videos: Videos,
     trust: Collection[str],
     on_progress: OnProgress | None,
@@ -135,7 +138,12 @@ def _finetune_alone(
     grids = [resample(take, model.rate_hz, views) for take in takes]
     clips = _clips(grids, model, config)
     movements = compare(clips, model)
-    train, held_out = hold_out(clips, config.held_out, movements.to_hold_out(config.held_out))
+    athlete = {take.name: take.athlete for take in takes}
+    if len(set(athlete.values())) > 1:
+        chosen = of_every_athlete({clip.take: athlete[clip.take] for clip in clips}, config.held_out)
+    else:
+        chosen = movements.to_hold_out(config.held_out)
+    train, held_out = hold_out(clips, config.held_out, chosen)
     temporary = out / f"pseudo-labels{fabric.global_rank}"
     objective: Objective
     if config.method == "paper":
@@ -171,7 +179,12 @@ def _finetune_alone(
         warnings = list(_reach_warnings(found, config, alone, state.best.held_out["criterion"]))
         if config.gate and held_out and alone < state.before["criterion"]:  # known to be better there, too
             made = widened(_made(state.best, model, [*train, *held_out], config), factor)
-    warnings += [*movements.warnings(), movements.judged_on(held_out, train), *objective.warnings]
+    warnings += [*movements.warnings(), movements.judged_on(held_out, train, athlete), *objective.warnings]
+    if chosen_from > len(takes):
+        warnings.append(
+            f"{len(takes)} of {chosen_from} takes were read, which have as many clips as the steps draw; more --epochs "
+            "read more"
+        )
     warnings += method_paper.warnings(state.before, state.best.held_out, clips=len(train))
     if state.best.epoch == 0:
         warnings.append(
@@ -180,8 +193,15 @@ def _finetune_alone(
     state = replace(state, warnings=tuple(warnings), finished=True)
     if fabric.is_global_zero:
         views_seen = dict.fromkeys(view for take in takes for view in take.views)
-        about = {"takes": len(takes), "views": ",".join(views_seen), "clips": len(train), "weights": config.weights}
+        about: dict[str, Any] = {
+            "takes": len(takes),
+            "views": ",".join(views_seen),
+            "clips": len(train),
+            "weights": config.weights,
+        }
         about["judged_on"] = folder.judged_on(held_out)
+        if any(athlete.values()):
+            about["athletes"] = ",".join(sorted({who for who in athlete.values() if who}))
         pictures = held_out_pictures(takes, held_out, model, made, videos)
         _write_model(out, state, made, config, {**about, "held_out_clips": len(held_out)}, pictures=pictures)
     folder.save(state)

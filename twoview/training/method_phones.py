@@ -121,16 +121,18 @@ def prepare(
     grids = [grid for grid in grids if grid.take.name not in short]
     warnings = [f"take {name} is left out: its views share fewer than {config.phones.frames} frames" for name in short]
     for_training, for_validation = spans(train), spans(held_out or train)
-    labels, validation, bodies = ClipStore(folder), ClipStore(None), dict[str, Array]()
+    labels, validation, bodies = ClipStore(folder), ClipStore(None), dict[str, dict[str, Array]]()
+    grids = sorted(grids, key=lambda grid: grid.take.athlete)  # those of one are solved together
     for start in range(0, len(grids), TAKES_AT_ONCE):
         some = grids[start : start + TAKES_AT_ONCE]
         takes = [grid.take for grid in some]
         solved = triangulate_takes(takes, model, grids=some, config=triangulation, on_progress=on_progress)
         warnings += [f"take {result.take}: {sentence}" for result in solved for sentence in result.warnings]
-        bodies |= {result.take: proportions(result) for result in solved}
+        for take, result in zip(takes, solved, strict=True):
+            bodies.setdefault(take.athlete, {})[take.name] = proportions(result)
         labels.add(pseudo_labels(some, solved, for_training, config.phones))
         validation.add(pseudo_labels(some, solved, for_validation, config.phones))
-    warnings += other_athletes(bodies)
+    warnings += [sentence for own in bodies.values() for sentence in other_athletes(own)]
     own = labels.all()
     motion = rehearsal_motion(rehearsal_clips(), model, config.phones.frames)
     chosen = validation.all()

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 POSES = 200  # of a take that are compared, spread over all of it
 CLIPS = 6  # of a take that are lifted for them
 MOST_TAKES = 200  # comparing all pairs of more takes would take minutes
+LISTED = 8  # names in a sentence
 FEW_TAKES = 4  # with fewer, no take is judged by the others, and no movement is held out
 LEAST_TAUGHT = 2  # takes of other movements for every take of a movement that is held out whole
 # Chosen on the takes of tests/benchmarks/movements.py, which prints what they find and miss.
@@ -99,15 +100,22 @@ class Movements:
                 f"{others:.0f}; if it does not belong, leave it out"
             )
 
-    def judged_on(self, held_out: Sequence[Clip], trained: Sequence[Clip]) -> str:
-        """What the held-out takes can tell, and what they cannot, in one plain sentence."""
+    def judged_on(
+        self, held_out: Sequence[Clip], trained: Sequence[Clip], athlete: Mapping[str, str] | None = None
+    ) -> str:
+        """What the held-out takes can tell, and what they cannot, in one plain sentence; `athlete` by take."""
         held, taught = (list(dict.fromkeys(clip.take for clip in clips)) for clips in (held_out, trained))
         unknown = "how the model does on other movements is not known"
         if not held:
             return f"no take was held out: {unknown}"
         who = [f"the end of {take}" if take in taught else take for take in held]
         was, its = ("was", "its") if len(who) == 1 else ("were", "their")
-        start = f"{listed(who)} {was} held out"
+        shown = {name: who for name, who in (athlete or {}).items() if name in {*held, *taught}}
+        if len(set(shown.values())) > 1:
+            own = list(dict.fromkeys(shown[take] or "nobody named" for take in held))
+            start = f"{listed_short(who)} {was} held out, of {listed_short(own)}"
+        else:
+            start = f"{listed_short(who)} {was} held out"
         if not self.groups:
             return f"{start}; more than {MOST_TAKES} takes are not compared by movement"
         if len(self.groups) == 1:
@@ -206,19 +214,31 @@ def other_athletes(bodies: Mapping[str, Array]) -> list[str]:
     known = {take: body for take, body in bodies.items() if np.isfinite(body).all()}
     if len(known) < FEW_TAKES:
         return []
-    apart = {
-        take: float(np.abs(body - np.median([other for name, other in known.items() if name != take], axis=0)).mean())
-        for take, body in known.items()
-    }
+    if len(known) > MOST_TAKES:  # one of so many hardly changes a median
+        middle = np.median(list(known.values()), axis=0)
+        apart = {take: float(np.abs(body - middle).mean()) for take, body in known.items()}
+        usual = dict.fromkeys(apart, float(np.median(list(apart.values()))))
+    else:
+        apart = {take: float(np.abs(body - _median_without(known, take)).mean()) for take, body in known.items()}
+        usual = {take: float(_median_without(apart, take)) for take in apart}
     found = []
     for take, off in apart.items():
-        others = float(np.median([value for name, value in apart.items() if name != take]))
+        others = usual[take]
         if off > max(OTHER_BONES, ODD * others):
             found.append(
                 f"{take} seems to show another athlete: its bones differ by {off:.0%} from those of the other takes, "
                 f"theirs by {others:.0%}; if so, leave it out"
             )
     return found
+
+
+def _median_without(values: Mapping[str, Any], name: str) -> Any:
+    return np.median([value for other, value in values.items() if other != name], axis=0)
+
+
+def listed_short(names: Sequence[str]) -> str:
+    """The same, of many the first ones."""
+    return listed(names) if len(names) <= LISTED else f"{', '.join(names[:LISTED])} and {len(names) - LISTED} more"
 
 
 def listed(names: Sequence[str]) -> str:

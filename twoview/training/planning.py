@@ -22,6 +22,8 @@ from twoview.training import method_paper
 from twoview.training.clips import Clip, cut
 from twoview.training.movements import compare, other_athletes, proportions
 
+LOOKED_AT = 5  # of more takes, unless they are named, so many are looked at
+TYPICAL_HZ = 30.0  # that a lifter reads
 GOOD_CLIPS = 30
 GOOD_TAKES = 5
 BEST_DEG = (60.0, 120.0)
@@ -52,7 +54,8 @@ class TakePlan:
 class Plan:
     """What to expect of `finetune`.
 
-    minutes  that all views share; training_minutes: expected on this machine
+    takes    those that were looked at, of `chosen_from` takes; all other numbers are estimates for all of them
+    minutes  that all views share; training_minutes: expected on this machine, with the triangulation of the takes
     advice   plain sentences: what to film more of, or differently
     """
 
@@ -61,6 +64,7 @@ class Plan:
     clips: int
     training_minutes: float
     advice: tuple[str, ...]
+    chosen_from: int = 0
 
 
 def plan(
@@ -68,14 +72,19 @@ def plan(
     model: Model,
     config: FinetuneConfig | None = None,
     *,
+    chosen_from: int = 0,
     triangulation: TriangulateConfig | None = None,
     on_progress: OnProgress | None = None,
 ) -> Plan:
-    """What to expect of adapting `model` to the takes. Raises TrainingError for takes that have only one view."""
-    config = config or FinetuneConfig()
+    """What to expect of adapting `model` to the takes, or to so many takes that these were chosen from.
+
+    Raises TrainingError for takes that have only one view.
+    """
+    config, count = config or FinetuneConfig(), max(chosen_from, len(takes))
     model = model.adjusted(framing=config.framing, rate_hz=config.rate_hz, clip_length=config.clip_length)
     check_views(takes)
-    rows, clips, bodies = [], list[Clip](), dict[str, Array]()
+    rows, clips, bodies = [], list[Clip](), dict[str, dict[str, Array]]()
+    started = time.perf_counter()
     for take in takes:
         try:
             grid = resample(take, model.rate_hz)
@@ -85,13 +94,15 @@ def plan(
             rows.append(TakePlan(take.name, 0.0, 0, float("nan"), 0.0, float("nan"), error.message))
             continue
         clips += cuts
-        bodies[take.name] = proportions(found)
+        bodies.setdefault(take.athlete, {})[take.name] = proportions(found)
         best = min((found.angle_deg[view] for view in found.views[1:]), key=lambda angle: abs(angle - 90.0))
         apart = float(np.mean(list(found.lifter_mm.values())))
         shared, problem = float(found.time[-1] - found.time[0]), "; ".join(found.warnings)
         rows.append(TakePlan(take.name, shared, len(cuts), best, float(found.reliable.mean()), apart, problem))
-    minutes = sum(row.seconds for row in rows) / 60
-    steps = config.phones.steps_per_epoch if config.method == "phones" else -(-len(clips) // config.batch)
+    solving = (time.perf_counter() - started) / max(len(takes), 1)
+    share = count / max(len(takes), 1)
+    minutes, all_clips = share * sum(row.seconds for row in rows) / 60, round(share * len(clips))
+    steps = config.phones.steps_per_epoch if config.method == "phones" else -(-all_clips // config.batch)
     steps *= config.epochs
     if config.method == "phones":
         batch = config.phones.batch + 2 * config.phones.virtual
@@ -102,8 +113,24 @@ def plan(
         frames = round(np.mean([len(clip.time) for clip in clips] or [model.clip_length]))
     half = precision_of(config.precision, config.device, model.name) != "fp32"
     seconds = steps * seconds_per_step(model, batch, frames, half=half)
-    unfit = [*compare(clips, model).warnings(), *other_athletes(bodies)]
-    return Plan(tuple(rows), minutes, len(clips), seconds / 60, tuple(_advice(rows, len(clips), config.method, unfit)))
+    if config.method == "phones":
+        each = [labeled_clips(row.seconds, len(take.views), config) for row, take in zip(rows, takes, strict=True)]
+        seconds += solving * min(count, drawn_clips(config) / max(float(np.mean(each or [1.0])), 1.0))
+    unfit = [*compare(clips, model).warnings()]
+    unfit += [sentence for own in bodies.values() for sentence in other_athletes(own)]
+    advice = tuple(_advice(rows, all_clips, count, config.method, unfit))
+    return Plan(tuple(rows), minutes, all_clips, seconds / 60, advice, count)
+
+
+def drawn_clips(config: FinetuneConfig) -> float:
+    """Clips that all steps of the method `phones` draw, with those that are held out beside; more teach nothing."""
+    return config.epochs * config.phones.steps_per_epoch * config.phones.batch / (1 - config.held_out)
+
+
+def labeled_clips(seconds: float, views: int, config: FinetuneConfig) -> float:
+    """About how many clips with pseudo-labels a take has, of so many seconds that all its views share."""
+    frames, half = seconds * (config.rate_hz or TYPICAL_HZ), max(config.phones.frames // 2, 1)
+    return views * max(frames / half - 1, 1.0)
 
 
 def seconds_per_step(model: Model, batch: int, frames: int, *, half: bool = False) -> float:
@@ -120,7 +147,7 @@ def seconds_per_step(model: Model, batch: int, frames: int, *, half: bool = Fals
     return float(np.median(taken))
 
 
-def _advice(rows: Sequence[TakePlan], clips: int, method: str, unfit: Sequence[str]) -> list[str]:
+def _advice(rows: Sequence[TakePlan], clips: int, count: int, method: str, unfit: Sequence[str]) -> list[str]:
     advice = [*(f"take {row.take}: {row.problem}" for row in rows if row.problem), *unfit]
     angles = [row.angle_deg for row in rows if np.isfinite(row.angle_deg)]
     if clips < method_paper.FEW_CLIPS:
@@ -129,9 +156,9 @@ def _advice(rows: Sequence[TakePlan], clips: int, method: str, unfit: Sequence[s
         )
     elif clips < GOOD_CLIPS:
         advice.append(f"{clips} clips are enough; with {GOOD_CLIPS} and more the result becomes steadier")
-    if len(rows) < GOOD_TAKES:
+    if count < GOOD_TAKES:
         advice.append(
-            f"{len(rows)} takes: film {GOOD_TAKES} or more, so that one can be held out and the others teach enough"
+            f"{count} takes: film {GOOD_TAKES} or more, so that one can be held out and the others teach enough"
         )
     apart = [row.lifter_mm for row in rows if np.isfinite(row.lifter_mm)]
     if method == "paper" and apart and float(np.mean(apart)) < PAPER_HELPS_MM:

@@ -28,7 +28,7 @@ from twoview.skeleton import STATURE_M
 from twoview.storage import records
 from twoview.storage.locks import locked
 from twoview.storage.regular import real_path, regular_file
-from twoview.storage.session import open_session
+from twoview.storage.session import Session, open_session
 from twoview.workflow import remembered
 from twoview.workflow.detection import ANEW, Athlete, View, detect_alone
 from twoview.workflow.known_cameras import known_camera
@@ -116,8 +116,9 @@ def infer_file(
     formats: Sequence[str] = (),
     picture: bool = True,
     compare: Path | str | None = None,
-    session: Path | str | None = None,
+    session: Session | Path | str | None = None,
     detections: Path | None = None,
+    athlete: str | None = None,
     force: bool = True,
     load: Load | None = None,
     trust: Collection[str] = (),
@@ -129,9 +130,11 @@ def infer_file(
     filter   smoothing of the poses before they are written, off by default
     world    axes of the formats, and what is known of up
     compare  another model, drawn beside; its poses are in `<out>.before.npz`
-    session  folder of a session that remembers the detector and the athlete's height, for where none is named; its
+    session  a session, or its folder, that remembers the detector and the athlete's height, where none is named; its
              takes have the detections of their own videos, and where they are triangulated the cameras
     detections  file of the athlete's Poses2D in the video, to be lifted instead of detecting the athlete again
+    athlete  name of the one whose height the session's takes say, where `config` names none; default: whom the take
+             shows whose view the video is
     force    replace files that lie there and are no results of this video
     load     loads a model by name or file, for results of several videos; default: `load_model`, anew
     trust    names of lifters that are no part of twoview and may run, see `load_model`
@@ -140,7 +143,8 @@ def infer_file(
     """
     with to_infer(
         source, model, out, config=config, detect_config=detect_config, filter=filter, world=world, formats=formats,
-        picture=picture, compare=compare, session=session, detections=detections, force=force, trust=trust,
+        picture=picture, compare=compare, session=session, detections=detections, athlete=athlete, force=force,
+        trust=trust,
     ) as wanted:  # fmt: skip
         result = wanted.infer(load, on_progress)
     wanted.remember()
@@ -152,6 +156,8 @@ class ToInfer:
     """What `infer_file` was asked for, with nothing left open: any worker makes the same of it.
 
     given  file of the athlete's detections in the video, which is then not detected
+    height_m  what a person named, and the session is to remember; 0: nothing
+    camera  what the session's takes know of the video's camera, and where that is kept
     """
 
     source: Path
@@ -167,12 +173,14 @@ class ToInfer:
     session: Path | None
     given: Path | None
     trust: tuple[str, ...]
+    height_m: float
+    camera: tuple[KnownCamera, Path] | None
 
     def infer(self, load: Load | None = None, on_progress: OnProgress | None = None) -> Inferred:
         """The results, whose files somebody must have locked; see `infer_file`."""
         return _infer_alone(
             self.source, self.model, self.out, config=self.config, detect_config=self.detect_config,
-            filter=self.filter, world=self.world, session=self.session, formats=self.formats, picture=self.picture,
+            filter=self.filter, world=self.world, camera=self.camera, formats=self.formats, picture=self.picture,
             compare=self.compare, given=self.given, load=load or loader(self.config, self.trust),
             on_progress=on_progress,
         )  # fmt: skip
@@ -191,8 +199,8 @@ class ToInfer:
         known, used = remembered.recall(self.session), self.detect_config.detector
         if not known.detector and isinstance(used, str) and self.source.suffix != ".npz" and self.given is None:
             remembered.keep(self.session, detector=used)
-        if not known.height_m and self.config.height_m:
-            remembered.keep(self.session, height_m=self.config.height_m)
+        if not known.height_m and self.height_m:
+            remembered.keep(self.session, height_m=self.height_m)
 
 
 @contextmanager
@@ -208,17 +216,21 @@ def to_infer(
     formats: Sequence[str] = (),
     picture: bool = True,
     compare: Path | str | None = None,
-    session: Path | str | None = None,
+    session: Session | Path | str | None = None,
     detections: Path | None = None,
+    athlete: str | None = None,
     force: bool = True,
     trust: Collection[str] = (),
 ) -> Iterator[ToInfer]:
     """What `infer_file` is to do, with what the session remembers; its results are locked during the block."""
     out = out.with_suffix("") if out.suffix == ".npz" else out
     config, detect_config = config or InferConfig(), detect_config or DetectConfig()
-    folder = Path(session) if session is not None else None
-    if folder is not None:
-        config = remembered.with_height(folder, config)
+    store = session if isinstance(session, Session) or session is None else open_session(session, create=True)
+    folder, given = None if store is None else store.folder, config.height_m
+    if store is not None and not given:
+        mark = records.fingerprint(source)
+        own = remembered.height_in(store, mark) if athlete is None else remembered.height_of(store, athlete)
+        config = replace(config, height_m=own) if own else remembered.with_height(store.folder, config)
     check(formats, unit="m" if config.height_m else "screen")
     found = detect_config if folder is None else remembered.with_detector(folder, detect_config)
     with locked(out.with_name(f".{out.name}.lock"), f"the results {out}"):
@@ -228,24 +240,25 @@ def to_infer(
         if source.suffix != ".npz" and detections is None:
             earlier = beside(out, ".2d.npz")
             found = remembered.with_earlier(found, earlier)
-            detections = _of_take(folder, source, found, detect_again=detect_config.detector != AUTO)
+            detections = _of_take(store, source, found, detect_again=detect_config.detector != AUTO)
             current = detections or _view(source, records.fingerprint(source), out, found).is_current(**ANEW)
             where = folder if folder is not None else earlier
             detect_config = found if current else remembered.decided(found, detect_config, where, trust=trust)
         yield ToInfer(
             source, model, out, config, detect_config, filter or FilterConfig(), world or WorldConfig(),
-            tuple(formats), picture, compare, folder, detections, tuple(trust),
+            tuple(formats), picture, compare, folder, detections, tuple(trust), given,
+            _camera(store, records.fingerprint(source), world.camera if world else ""),
         )  # fmt: skip
 
 
-def _of_take(folder: Path | None, video: Path, config: DetectConfig, *, detect_again: bool) -> Path | None:
+def _of_take(session: Session | None, video: Path, config: DetectConfig, *, detect_again: bool) -> Path | None:
     """The detections of a video that is a view of a take, where they are what these settings make.
 
     detect_again  leave out what another tool detected
     """
-    if folder is None:
+    if session is None:
         return None
-    session, fingerprint = open_session(folder, create=True), records.fingerprint(video)
+    fingerprint = records.fingerprint(video)
     for take, name in session.views_of(fingerprint):
         path = session.detection_path(take, name)
         view = View.of(take, name, video, path, fingerprint=fingerprint, config=config)
@@ -276,7 +289,7 @@ def _infer_alone(
     detect_config: DetectConfig,
     filter: FilterConfig,
     world: WorldConfig,
-    session: Path | None,
+    camera: tuple[KnownCamera, Path] | None,
     formats: Sequence[str],
     picture: bool,
     compare: Path | str | None,
@@ -299,7 +312,6 @@ def _infer_alone(
             shutil.copyfile(given, temporary)
     files = {path: model} if compare is None else {path: model, other: compare}
     settings = shaping(config) | ({"filter": shaping(filter)} if filter.is_on else {}) | {"world": shaping(world)}
-    camera = _camera(session, fingerprint, world.camera)
     solved = {} if camera is None else {"camera": records.fingerprint(camera[1])}
     marks = {path: _mark(model) for path, model in files.items()}
 
@@ -348,14 +360,13 @@ def _infer_alone(
     return found
 
 
-def _camera(session: Path | None, fingerprint: str, named: str) -> tuple[KnownCamera, Path] | None:
+def _camera(session: Session | None, fingerprint: str, named: str) -> tuple[KnownCamera, Path] | None:
     """What the session's takes tell about the camera of a file, and where it is kept."""
-    known = None if session is None else open_session(session, create=True)
-    if known is None or not known.takes:
+    if session is None or not session.takes:
         if named:
             raise SessionError(f"there is no session that knows view {named}", hint="--session FOLDER")
         return None
-    return known_camera(known, fingerprint=fingerprint, named=named)
+    return known_camera(session, fingerprint=fingerprint, named=named)
 
 
 def _placed(

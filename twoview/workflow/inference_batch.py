@@ -25,7 +25,7 @@ from twoview.media.video_files import video_files, videos_in
 from twoview.progress import OnProgress
 from twoview.storage import records
 from twoview.storage.regular import regular_file
-from twoview.storage.session import Session
+from twoview.storage.session import Session, open_session
 from twoview.workers.places import Workers, open_place
 from twoview.workers.tasks import Place, Task, run_locked
 from twoview.workflow import remembered
@@ -63,12 +63,14 @@ def infer_files(
     named   files, folders and patterns, see `media.video_files`; a folder's videos are all but those drawn here
     out     folder of the results; default: that of the session. Files of one name get the names of their folders before
     workers  who infers them, a task for each file; default: this process
-    more    what else `infer_file` takes: picture, compare
+    more    what else `infer_file` takes: picture, compare, athlete
 
     Raises at once what is wrong with all files: the model, a format, settings, the disk.
     """
     config, detect_config = config or InferConfig(), detect_config or DetectConfig()
-    check(formats, unit="m" if remembered.with_height(Path(session), config).height_m else "screen")
+    if formats:
+        check(formats, unit=remembered.unit(session, config))
+    store = open_session(session, create=True)  # once for all of them
     files = video_files(named, leave_out=_drawn(named))
     if detect_config.person is not None and len(files) > 1:
         raise ConfigError(
@@ -86,7 +88,7 @@ def infer_files(
 
     def wanted(file: Path) -> AbstractContextManager[ToInfer]:
         return _named(
-            file, model, out, session=Path(session), config=config, detect_config=detect_config, formats=formats,
+            file, model, out, session=store, config=config, detect_config=detect_config, formats=formats,
             filter=filter, trust=trust, **more,
         )  # fmt: skip
 
@@ -101,11 +103,11 @@ def infer_files(
 
 
 @contextmanager
-def _named(file: Path, model: Path | str, out: Path | None, *, session: Path, **more: Any) -> Iterator[ToInfer]:
+def _named(file: Path, model: Path | str, out: Path | None, *, session: Session, **more: Any) -> Iterator[ToInfer]:
     """What is to be inferred of a file, under the name of its results; see `to_infer`."""
     regular_file(file, VideoError)
     with (
-        result_of(Session(session), file) if out is None else result_in(out, file) as where,
+        result_of(session, file) if out is None else result_in(out, file) as where,
         to_infer(file, model, where, session=session, **more) as one,
     ):
         yield one

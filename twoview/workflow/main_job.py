@@ -40,7 +40,7 @@ from twoview.workflow.inference import PAGE, Inferred, ToInfer, loader, to_infer
 from twoview.workflow.inference_batch import infer_many
 from twoview.workflow.models import run_in_use
 from twoview.workflow.result_names import result_of
-from twoview.workflow.stages import adding, detect_views, finetune_session, load_takes, new_views
+from twoview.workflow.stages import adding, detect_views, finetune_session, new_views, teaching_takes
 from twoview.workflow.synchronization import NotDetectedError, given_by_hand, sync_take
 from twoview.workflow.triangulation import triangulate_session
 
@@ -124,8 +124,7 @@ def steps(
     """
     settings, folder = settings or Settings(), Path(folder)
     formats = tuple(dict.fromkeys((PAGE, *formats)))
-    height = remembered.with_height(folder, settings.infer).height_m
-    check(formats, unit="m" if height else "screen")
+    check(formats, unit=remembered.unit(folder, settings.infer))
     failed: list[TwoViewError] = []
 
     def failure(stage: str, of: str, error: TwoViewError) -> Step:
@@ -145,7 +144,7 @@ def steps(
         failed += [step.error] if step.error else []
         yield step
     try:
-        takes = load_takes(session)
+        takes, _ = teaching_takes(session, settings.finetune)
     except OF_ONE_PART as error:
         if not failed:
             yield failure("triangulate", "", error)
@@ -423,7 +422,7 @@ def _to_lift(
         result_of(session, file.path) as out,
         to_infer(
             file.path, model, out, config=settings.infer, detect_config=settings.detect, filter=settings.filter,
-            world=settings.world, formats=formats, picture=picture, session=session.folder, detections=detections,
+            world=settings.world, formats=formats, picture=picture, session=session, detections=detections,
             trust=trust,
         ) as wanted,
     ):  # fmt: skip

@@ -6,13 +6,13 @@ come from a stranger: a detector that it names runs only if it is part of twovie
 
 from __future__ import annotations
 
-import math
 import os
 from collections import Counter
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from twoview.config import DetectConfig, InferConfig, TriangulateConfig
 from twoview.detectors import AUTO, DETECTORS, choose
@@ -20,10 +20,10 @@ from twoview.errors import FormatError, SessionError, StorageError
 from twoview.plugins import check_trust, is_code
 from twoview.storage import records
 from twoview.storage.locks import locked
+from twoview.storage.session import Session, is_height, open_session
 
 T = TypeVar("T", InferConfig, TriangulateConfig)
 FORMAT = "session settings"
-TALLEST_M = 3.0
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def recall(folder: Path | str) -> Remembered:
         content = records.read_json(path)
         detector, height = content.get("detector", ""), content.get("height_m", 0.0)
         whole = content["format"] == FORMAT and isinstance(detector, str)
-        whole = whole and isinstance(height, int | float) and math.isfinite(height) and 0 <= height <= TALLEST_M
+        whole = whole and is_height(height)
     except (FormatError, RecursionError, OverflowError):
         whole = False
     if not whole:
@@ -102,6 +102,28 @@ def with_height(folder: Path | str, config: T) -> T:
     """The settings with the session's height, where they name none."""
     height = recall(folder).height_m if not config.height_m else 0.0
     return replace(config, height_m=height) if height else config
+
+
+def unit(folder: Path | str, config: InferConfig | TriangulateConfig) -> Literal["m", "screen"]:
+    """Unit of results at best: meters where a height is named or remembered, or a take says that of its athlete."""
+    if config.height_m or recall(folder).height_m:
+        return "m"
+    session = open_session(folder, create=True)
+    for take in session.takes:
+        with suppress(FormatError):
+            if session.athlete(take).height_m:
+                return "m"
+    return "screen"
+
+
+def height_in(session: Session, fingerprint: str) -> float:
+    """Height in m of the athlete in a video, as the take says whose view it is; 0 where none does."""
+    return max((session.athlete(take).height_m for take, _ in session.views_of(fingerprint)), default=0.0)
+
+
+def height_of(session: Session, athlete: str) -> float:
+    """Height in m of an athlete; 0 where no take says it. Raises SessionError for one of whom there is no take."""
+    return max(session.athlete(take).height_m for take in session.choose_takes(athlete=athlete))
 
 
 def _trusted(name: str, where: Path | str, trust: Collection[str]) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from itertools import chain, count
@@ -26,6 +26,7 @@ from twoview.storage.session import Session, ViewFile, open_session
 from twoview.timeline import Sync
 from twoview.workers.places import Workers, open_place
 from twoview.workflow.models import keep_better, use_run
+from twoview.workflow.sampling import Enough, enough_for, first, spread
 
 if TYPE_CHECKING:
     from twoview.detection.other_tools import Layout
@@ -151,7 +152,7 @@ def _new_take(session: Session, held: ExitStack, called: str = "") -> str:
 
 def new_views(session: Session, take: str) -> list[str]:
     """Views of this take that no other take has; perhaps the same phone under another name."""
-    others = set(Session(session.folder, {n: session.takes[n] for n in session.takes if n != take}).views)
+    others = session.views_of_others(take)
     return [view for view in session.take(take) if others and view not in others]
 
 
@@ -183,10 +184,13 @@ def load_sync(session: Session, take: str) -> Sync:
 
 
 def unrelated(session: Session, take: str) -> list[str]:
-    """Views of a take that its sync does not relate to the others; none where it has no sync."""
-    with suppress(TwoViewError):
-        sync = load_sync(session, take)
-        return [view for view in session.take(take) if view not in sync.clocks]
+    """Views of a take that its sync does not relate to the others; none where it has no sync of these videos."""
+    files, path = session.take(take), session.sync_path(take)
+    with suppress(FormatError, KeyError, TypeError):
+        if len(files) > 2:  # a sync relates two at least
+            head = records.read_header(path)
+            if head["inputs"] == sync_header(files, {})["inputs"]:
+                return [view for view in files if view not in head["views"]]
     return []
 
 
@@ -310,18 +314,41 @@ def load_takes(
 
     Raises for a take that was named, and where none is left, the error that says which stage is missing.
     """
-    wanted, loaded, problems = session.check_views(views), list["Take"](), list[TwoViewError]()
-    for name in session.choose_takes(takes, without):
+    return _load(session, views, session.choose_takes(takes, without), named=takes is not None)
+
+
+def _load(
+    session: Session,
+    views: Sequence[str] | None,
+    names: Sequence[str],
+    *,
+    named: bool,
+    order: Iterable[str] | None = None,
+    enough: Enough | None = None,
+) -> list[Take]:
+    """The takes of these names that can be learned from; those that cannot raise where they were `named`.
+
+    order   in which they are read; default: as they stand
+    enough  whether a take is the last one that is needed
+    """
+    wanted, loaded, problems = session.check_views(views), dict[str, "Take"](), dict[str, TwoViewError]()
+    for name in names if order is None else order:
         try:
-            loaded.append(_loaded(session, name, wanted, named=views is not None))
+            take, seconds = _loaded(session, name, wanted, named=views is not None)
         except TwoViewError as error:
-            problems.append(error)
-    _leave_out(problems, unless=takes is not None or not loaded)
-    return loaded
+            problems[name] = error
+            continue
+        loaded[name] = take
+        if enough is not None and enough(take, seconds):
+            break
+    _leave_out([problems[name] for name in names if name in problems], unless=named or not loaded)
+    return [loaded[name] for name in names if name in loaded]
 
 
-def _loaded(session: Session, name: str, wanted: Sequence[str], *, named: bool) -> Take:
-    """A take that can be learned from. Raises what is wrong with any other one, with its name.
+def _loaded(session: Session, name: str, wanted: Sequence[str], *, named: bool) -> tuple[Take, float]:
+    """A take that can be learned from, and the seconds in which all its views see the athlete.
+
+    Raises what is wrong with any other one, with its name.
 
     named  whether somebody asked for these views; else those that have no clock are left out, which the log says
     """
@@ -362,7 +389,8 @@ def _loaded(session: Session, name: str, wanted: Sequence[str], *, named: bool) 
             hint=f"check its clocks in sync.png, or leave it out: --without {quote(name)}",
         )
     later = LoadedLater(own, lambda view: records.load_as(paths[view], Poses2D))
-    return Take(name, later, sync, focal_mm={view: files[view].focal_mm for view in own if files[view].focal_mm})
+    focal_mm = {view: files[view].focal_mm for view in own if files[view].focal_mm}
+    return Take(name, later, sync, focal_mm=focal_mm, athlete=session.athlete(name).name), shared
 
 
 def _leave_out(problems: Sequence[TwoViewError], *, unless: bool) -> None:
@@ -385,6 +413,7 @@ def finetune_session(
     views: Sequence[str] | None = None,
     takes: Sequence[str] | None = None,
     without: Sequence[str] = (),
+    athlete: str | None = None,
     config: FinetuneConfig | None = None,
     triangulation: TriangulateConfig | None = None,
     run: str = "run1",
@@ -392,23 +421,42 @@ def finetune_session(
     trust: Collection[str] = (),
     on_progress: OnProgress | None = None,
 ) -> Run:
-    """Adapt the lifter to a session's takes (see `load_takes`).
+    """Adapt the lifter to a session's takes (see `load_takes`), or to those of one athlete.
 
-    The run's model becomes the session's `model.pt` if it is the better one, see `models.keep_better`, or to be used.
+    Of very many takes, the method `phones` reads as many as have the clips that its steps draw, see `sampling.spread`.
+    The run's model becomes the session's `model.pt` if it is the better one, see `models.keep_better`, or to be used;
+    that of an athlete only to be used: `infer` finds it by his name.
     """
     from twoview.training.finetuning import finetune
 
-    found = load_takes(session, views, takes=takes, without=without)
+    config = config or FinetuneConfig()
+    found, count = teaching_takes(session, config, views, takes=takes, without=without, athlete=athlete)
     result = finetune(
         found, config, out=session.run_folder(run), views=views, triangulation=triangulation,
-        videos=_videos(session, found), trust=trust, on_progress=on_progress,
+        chosen_from=count, videos=_videos(session, found), trust=trust, on_progress=on_progress,
     )  # fmt: skip
     if is_first():
         if use:
             use_run(session, run)
-        else:
+        elif athlete is None:
             keep_better(session, run)
     return result
+
+
+def teaching_takes(
+    session: Session,
+    config: FinetuneConfig,
+    views: Sequence[str] | None = None,
+    *,
+    takes: Sequence[str] | None = None,
+    without: Sequence[str] = (),
+    athlete: str | None = None,
+) -> tuple[list[Take], int]:
+    """The takes that `finetune_session` learns from, and how many there are to choose from."""
+    names = session.choose_takes(takes, without, athlete)
+    order = spread(session, names, config.seed)
+    found = _load(session, views, names, named=takes is not None, order=order, enough=enough_for(config))
+    return found, len(names)
 
 
 def _videos(session: Session, takes: Sequence[Take]) -> dict[str, dict[str, Path]]:
@@ -432,14 +480,19 @@ def plan_session(
     trust: Collection[str] = (),
     on_progress: OnProgress | None = None,
 ) -> Plan:
-    """What adapting to a session's takes will take and may give, before training."""
+    """What adapting to a session's takes will take and may give, before training.
+
+    Of more than `planning.LOOKED_AT` takes, unless they are named, so many are looked at, see `sampling.spread`.
+    """
     from twoview.lifting.model import load_model
-    from twoview.training.planning import plan
+    from twoview.training.planning import LOOKED_AT, plan
 
     config = config or FinetuneConfig()
-    found = load_takes(session, views, takes=takes, without=without)
+    names = session.choose_takes(takes, without)
+    order, enough = spread(session, names, config.seed), first(LOOKED_AT) if takes is None else None
+    found = _load(session, views, names, named=takes is not None, order=order, enough=enough)
     model = load_model(config.weights, trust=trust)
-    return plan(found, model, config, triangulation=triangulation, on_progress=on_progress)
+    return plan(found, model, config, chosen_from=len(names), triangulation=triangulation, on_progress=on_progress)
 
 
 def load(path: Path | str, *, trust: Collection[str] = ()) -> Any:

@@ -61,7 +61,7 @@ def describe_session(session: Session, takes: Sequence[str] | None = None) -> li
             rows.append({"take": take, "views": DAMAGED, "videos": error.message, "clocks": "", "athlete": ""})
             continue
         gone = [view for view, file in files.items() if not os.path.exists(file.path)]
-        row = {
+        row: Row = {
             "take": take,
             "views": ", ".join(files),
             "videos": f"missing: {', '.join(gone)}" if gone else "present",

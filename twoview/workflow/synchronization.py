@@ -110,7 +110,7 @@ def sync_takes(
     @contextmanager
     def task(take: str) -> Iterator[Task]:
         with session.lock(take):
-            alone = Session(session.folder, {take: session.take(take)})  # all that a worker has to know
+            alone = session.alone(take)
             wanted = options(take) if options is not None else None
             arguments = {"session": alone, "take": take, "config": config, "reference": reference, "options": wanted}
             videos = (file.path for file in alone.take(take).values() if file.path.exists())
@@ -169,7 +169,7 @@ def _sync_locked(
         raise SessionError(f"take {take!r} has one view, {next(iter(files))}", hint="twoview sync a.mp4 b.mp4")
     default, reference = reference is None, reference or next(iter(files))
     _check_names(options, files, reference)
-    poses, fingerprints = _detections(session, take)
+    detections, fingerprints = _detections(session, take)
     settings = {**asdict(config), **options.settings, "reference": reference, "detections": fingerprints}
     path, head = session.sync_path(take), sync_header(files, settings)
     picture, drawn = path.with_suffix(".png"), not (options.offset or options.at or options.timestamps)
@@ -179,6 +179,7 @@ def _sync_locked(
         if default or known.reference == reference:
             return known, False
     paths = {view: present(file, view) for view, file in files.items()}
+    poses = {view: records.load_as(path, Poses2D) for view, path in detections.items()}
     sync, relations, sounds = _relate(
         paths, poses, reference, options, default=default, config=config, on_progress=on_progress
     )
@@ -411,11 +412,11 @@ def _check_names(options: SyncOptions, files: Mapping[str, ViewFile], reference:
         )
 
 
-def _detections(session: Session, take: str) -> tuple[dict[str, Poses2D], dict[str, str]]:
-    """Poses of the views of a take that are detected and current, and the fingerprints of those files."""
-    poses, seen = {}, {}
+def _detections(session: Session, take: str) -> tuple[dict[str, Path], dict[str, str]]:
+    """Files with the poses of the views of a take that are detected and current, and their fingerprints."""
+    paths, seen = {}, {}
     for view, file in session.take(take).items():
         path = session.detection_path(take, view)
         if path.exists() and records.read_header(path)["inputs"] == {"video": file.fingerprint}:
-            poses[view], seen[view] = records.load_as(path, Poses2D), records.fingerprint(path)
-    return poses, seen
+            paths[view], seen[view] = path, records.fingerprint(path)
+    return paths, seen

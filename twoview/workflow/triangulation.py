@@ -106,16 +106,19 @@ def triangulate_session(
     failed   gets the takes that have no result, each with the reason; default: it is raised after the others
     workers  who solves and draws the takes, a task for each; default: this process
 
-    The session remembers the athlete's height, for where `config` names none. With `same_athlete`, takes are solved
-    together and here, so that one that is not up to date has all solved again.
+    A take's own height, else the one that the session remembers, is for where `config` names none. With `same_athlete`,
+    takes of one athlete are solved together and here, so that one that is not up to date has all of them solved again.
     Raises FormatError for a format that is unknown or needs the height, before any work.
     """
     if world is not None and world.camera:
         raise ConfigError("world.camera is for a video from one view, and triangulate finds every camera")
-    config, world = remembered.with_height(session.folder, config or TriangulateConfig()), world or WorldConfig()
-    check(formats, unit="m" if config.height_m else "screen")
+    config, world = config or TriangulateConfig(), world or WorldConfig()
+    if formats:
+        check(formats, unit=remembered.unit(session.folder, config))
     _check_focal(config, session.check_views(views))
     loaded = load_takes(session, views, takes=takes, without=without)
+    loaded = [_with_height(session, take) for take in loaded]
+    check(formats, unit="m" if all(config.height_m or take.height_m for take in loaded) else "screen")
     made: dict[str, Triangulated] = {}
     bad: list[tuple[str, TwoViewError]] = [] if failed is None else failed
     with ExitStack() as held:
@@ -125,7 +128,9 @@ def triangulate_session(
         folders = {take.name: _Folder.of(session, take.name, heads[take.name]) for take in loaded}
         results = {name: found for name, folder in folders.items() if (found := folder.load()) is not None}
         stale = [take for take in loaded if take.name not in results]
-        stale = loaded if stale and config.same_athlete else stale
+        if config.same_athlete:
+            whose = {take.athlete for take in stale}
+            stale = [take for take in loaded if take.athlete in whose]
         fresh = {take.name for take in stale}
         if stale and config.same_athlete:
             from twoview.reconstruction.triangulation import triangulate_takes
@@ -133,9 +138,10 @@ def triangulate_session(
             lifter = _lifter(model, tuple(trust))
             if heads != _heads(session, loaded, model, config):
                 raise SessionError("the model was replaced while it was loaded", hint="run the same command again")
-            for result in triangulate_takes(stale, lifter, config=config, on_progress=on_progress):
-                folders[result.take].save(result, config.height_m)
-                results[result.take] = result
+            solved = triangulate_takes(stale, lifter, config=config, on_progress=on_progress)
+            for take, result in zip(stale, solved, strict=True):
+                folders[take.name].save(result, config.height_m or take.height_m)
+                results[take.name] = result
         place = held.enter_context(open_place(workers, folder=session.folder))
         settings = _Settings(model, config, filter or FilterConfig(), world, tuple(formats), picture, tuple(trust))
         tasks = (
@@ -179,6 +185,7 @@ def _finish_away(
 ) -> tuple[str, ...]:
     """The same in a worker, with all of it in files; the warnings."""
     (take,) = load_takes(folder.session, views)
+    take = _with_height(folder.session, take)
     return _finish(folder, settings, take, folder.load(), on_progress).warnings
 
 
@@ -198,16 +205,22 @@ def _finish(
         if folder.head != _heads(folder.session, [take], settings.model, config)[take.name]:
             raise SessionError("the model was replaced while it was loaded", hint="run the same command again")
         (result,) = triangulate_takes([take], lifter, config=config, on_progress=on_progress)
-        folder.save(result, config.height_m)
+        folder.save(result, config.height_m or take.height_m)
     poses = folder.write_poses(result, filter, world)
     more = folder.write_all_joints(take, result, poses, filter=filter, config=config, world=world)
-    folder.write_cameras(result, config.height_m)
+    folder.write_cameras(result, config.height_m or take.height_m)
     folder.write_formats({**poses, **more}, formats, world)
     missing = folder.draw(result, poses, on_progress) if settings.picture else []
     if settings.picture or PAGE in formats or THE_PAGE in folder.made:
         folder.write_page(result, poses, filter, on_progress)
     said = (*result.warnings, *_notes(poses, formats, world), *missing)
     return Triangulated(result, poses, folder.path, folder.files(result, formats), fresh=True, warnings=said)
+
+
+def _with_height(session: Session, take: Take) -> Take:
+    """The take with the height of its athlete, else with the one that the session remembers."""
+    height = session.athlete(take.name).height_m or remembered.recall(session.folder).height_m
+    return replace(take, height_m=height)
 
 
 def _lifter(model: str, trust: tuple[str, ...]) -> Model:
@@ -247,12 +260,17 @@ def _heads(session: Session, takes: Sequence[Take], model: str, config: Triangul
         own[take.name] = {"views": views, "sync": records.fingerprint(session.sync_path(take.name))}
         own[take.name] |= {"focal_mm": dict(take.focal_mm)} if take.focal_mm else {}
     used = {"model": records.fingerprint(model) if os.path.exists(model) else model}
-    if config.same_athlete and len(own) > 1:  # all of them shaped each solution
-        used["takes"] = hashlib.sha256(json_text(own).encode()).hexdigest()[:24]
-    return {
-        name: records.header(FORMAT, inputs={**inputs, **used}, settings=shaping(config))
-        for name, inputs in own.items()
-    }
+    of_athlete: dict[str, dict[str, dict[str, Any]]] = {}
+    for take in takes:
+        of_athlete.setdefault(take.athlete, {})[take.name] = own[take.name]
+    heads = dict[str, dict[str, Any]]()
+    for together in of_athlete.values():
+        shared = {}
+        if config.same_athlete and len(together) > 1:  # all of them shaped each solution
+            shared["takes"] = hashlib.sha256(json_text(together).encode()).hexdigest()[:24]
+        heads |= {name: {**inputs, **used, **shared} for name, inputs in together.items()}
+    settings = {take.name: shaping(replace(config, height_m=config.height_m or take.height_m)) for take in takes}
+    return {name: records.header(FORMAT, inputs=inputs, settings=settings[name]) for name, inputs in heads.items()}
 
 
 @dataclass(eq=False)
@@ -272,13 +290,12 @@ class _Folder:
     @classmethod
     def of(cls, session: Session, take: str, head: records.Header) -> _Folder:
         """The folder of a take, as it is now."""
-        alone = Session(session.folder, {take: session.take(take)})  # all that a worker has to know
         path, made = session.take_folder(take) / "triangulated", dict[str, str]()
         with suppress(FormatError, AttributeError):
             record = path / SOLVED / "made.json"
             known = records.read_json(record)["made"] if record.exists() else {}
             made = {str(name): str(source) for name, source in known.items()}
-        return cls(alone, take, path, head, made)
+        return cls(session.alone(take), take, path, head, made)
 
     @property
     def solution(self) -> Path:
