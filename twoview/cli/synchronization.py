@@ -107,9 +107,8 @@ def sync(
     settings = resolve("sync", file=config, sets=sets or (), unread=unread_cluster(on))
     hands = workers(on, jobs, settings)
     by_hand = (offset, at, timestamps, capture_fps, distance)
-    if sheet is not None:
-        if videos or views or take or track or any(by_hand):
-            raise typer.BadParameter("--from takes videos, views, takes and what is known of them from the sheet")
+    if sheet is not None and (videos or views or take or track or any(by_hand)):
+        raise typer.BadParameter("--from takes videos, views, takes and what is known of them from the sheet")
 
     def options(store: Session, name: str) -> SyncOptions:
         held = list(store.take(name))
