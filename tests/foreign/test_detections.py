@@ -29,7 +29,7 @@ from other_files import (
 
 from twoview.config import DetectConfig
 from twoview.detection.other_tools import Layout, import_athlete
-from twoview.errors import FormatError, MissingBackend
+from twoview.errors import DetectorError, FormatError, MissingBackend
 from twoview.skeleton import COCO17
 
 XY = halpe()
@@ -72,6 +72,8 @@ PLACES = {  # what was done to the positions -> what the refusal says
     "half": (XY / 2, r"pictures of about 240 x 180, and this video has 480 x 360.*--from-size 240x180"),
     "double": (XY * 2, r"pictures of about 960 x 720.*--from-size 960x720"),
     "five percent": (XY * 1.05, r"pictures of about 50\d x 37\d"),
+    "two percent": (XY * 1.02, r"half as far in pictures of about 4[89]\d x 36\d.*--from-size 4[89]\dx36\d"),
+    "two percent less": (XY * 0.98, r"half as far in pictures of about 4[67]\d x 35\d"),
     "three quarters": (XY * 0.75, r"pictures of about 360 x 270"),
     "squashed": (XY * [640 / 480, 640 / 360], r"pictures of about 6[34]\d x 6[34]\d"),
     "letterboxed": (XY * 1.333 + [0, 80], r"scaled by 0.7\d x 0.7\d and moved by .* cropped or padded copy"),
@@ -182,6 +184,19 @@ def test_repeated_ids_are_no_ids(apart, imported, tmp_path):
     people = [imported(path, config=DetectConfig(person=number)) for number in (0, 1)]
     assert sorted(is_right(one) for one in people) == [False, True]
     assert all("have one id" in " ".join(one.remarks) for one in people)
+
+
+def test_a_body_that_nobody_sees_is_not_taken_for_the_athlete(imported, tmp_path):
+    made_up = XY + 20 * np.sin(np.arange(FRAMES))[:, None, None] * np.linspace(-1, 1, XY.shape[1])[:, None]
+    made_up = 1.2 * (made_up - XY.mean((0, 1))) + XY.mean((0, 1)) + [100, 0]  # larger, and it moves more
+    path = tmp_path / "a.json"
+    bodies = [(f, one[f], idx) for f in range(FRAMES) for idx, one in enumerate((triples(XY), triples(made_up)))]
+    path.write_text(json.dumps([{"image_id": f"{f}.jpg", "keypoints": flat(b), "idx": i} for f, b, i in bodies]))
+    for sureness in (0.0, 0.7):
+        with pytest.raises(DetectorError, match=r"person 1 of 2 .* sees nobody there; person 0 lies where"):
+            imported(path, config=DetectConfig(sureness=sureness))
+    assert is_right(imported(path, config=DetectConfig(person=0)))
+    assert imported(path, config=DetectConfig(sureness=0.0, check=False)).choice.track == 1
 
 
 def test_the_order_of_joints_is_checked_on_the_body(imported, tmp_path):

@@ -5,6 +5,7 @@ All of these tools count frames: imported detections get the times of the video 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from twoview.detection.picture_check import (
     find_first_frame,
     first_frame,
     look,
+    share_seen,
     worth_a_look,
 )
 from twoview.detection.pipeline import clean
@@ -30,7 +32,7 @@ from twoview.detection.readers import ImportedPeople, read_detections
 from twoview.detection.tracking import People, Tracker, join, poses_of_track
 from twoview.detectors import SHIPPED, Detector, Person
 from twoview.detectors.crops import around
-from twoview.errors import FormatError
+from twoview.errors import DetectorError, FormatError
 from twoview.media.video import probe, timeline
 from twoview.poses import Poses2D, Source
 from twoview.storage import records
@@ -131,10 +133,24 @@ def import_athlete(
     choice = choose_alone(people, size, config.person)
     if picture is not None and choice.people > 1:
         draw_people(Path(video), Crowd(people, imported.skeleton, size), choice, picture, least=config.sureness)
+    if config.check:
+        _check_seen(choice, share_seen(people, imported.skeleton.joints, seen))
     check_sure(choice, config.sureness)
     poses = clean(poses_of_track(people, choice.track, imported.skeleton, size, least=config.score), config, label)
     poses = replace(poses, view=view, source=Source(records.fingerprint(video), imported.tool))
     return Imported(poses, choice, tuple(remarks))
+
+
+def _check_seen(choice: Choice, shares: Mapping[int, float]) -> None:
+    """Raises DetectorError for an athlete whom the file has where nobody is seen, beside people who are seen."""
+    there = [track for track, share in shares.items() if share > 0.5]
+    if there and not choice.by_hand and shares.get(choice.track, 1.0) == 0.0:
+        named = ", ".join(f"person {track}" for track in there)
+        raise DetectorError(
+            f"person {choice.track} of {choice.people} would be the athlete, but {SHIPPED} sees nobody there; {named} "
+            "lies where somebody is seen",
+            hint=f"look at people.png, and name the athlete: person={there[0]}",
+        )
 
 
 def _resized(imported: ImportedPeople, made: tuple[int, int], size: tuple[int, int]) -> ImportedPeople:

@@ -16,6 +16,7 @@ from numpy import ndarray as Array
 from scipy.optimize import linear_sum_assignment
 
 from twoview.detection.readers import ImportedPeople
+from twoview.detection.tracking import People
 from twoview.detectors import SHIPPED, Detector, Person, build
 from twoview.detectors.crops import around
 from twoview.errors import FormatError
@@ -25,6 +26,7 @@ FEW, MORE = 6, 12  # frames that are looked at; more where the counting of frame
 SEEN = 0.35  # mean score of a person's joints, and least score of a joint, that are compared
 LEAST_FRAMES = 2  # in which somebody must be seen, for the comparison to say anything
 OFF = 0.04  # median distance of joints, in body sizes, beyond what two detectors differ by: 0.01 to 0.03 on real people
+NOTICED = 0.018  # the same, where one factor for all positions halves it, which detectors' differences do not
 NEAR = 0.1  # median distance of joints, in body sizes, of bodies that are the same
 ELSEWHERE = 0.25  # from here on bodies are not the same
 OTHER_JOINT = 0.06  # a joint farther from its place, in body sizes, and much nearer another's, is that other
@@ -168,6 +170,14 @@ def check_places(imported: ImportedPeople, seen: Seen, first: int, size: tuple[i
             f"{label}: bodies lie {as_is:.2f} body sizes from where {SHIPPED} sees people, and {causes[0][1][0]}",
             hint=f"{causes[0][1][1]}\n{UNCHECKED}",
         )
+    factor = _factor(pairs)
+    if as_is > NOTICED and len(pairs) > LEAST_FRAMES and _misfit(pairs, lambda xy: xy * factor) < as_is / 2:
+        made = np.round(np.array(size) / factor).astype(int)
+        raise FormatError(
+            f"{label}: bodies lie {as_is:.3f} body sizes from where {SHIPPED} sees people, and half as far in pictures "
+            f"of about {made[0]} x {made[1]}; this video has {size[0]} x {size[1]}",
+            hint=f"give the size of the copy that was detected: --from-size {made[0]}x{made[1]}\n{UNCHECKED}",
+        )
     if as_is > ELSEWHERE:
         raise FormatError(
             f"{label}: in {len(pairs)} frames that were compared, bodies lie {as_is:.1f} body sizes from where "
@@ -175,6 +185,18 @@ def check_places(imported: ImportedPeople, seen: Seen, first: int, size: tuple[i
             hint=f"are they of this video, uncut, at this frame rate and size?\n{UNCHECKED}",
         )
     return f"compared with {SHIPPED} in {len(pairs)} frames: {as_is:.3f} body sizes apart"
+
+
+def share_seen(people: People, joints: Sequence[str], seen: Seen) -> dict[int, float]:
+    """Track -> in which share of the frames that were looked at, and have it, somebody is seen where it lies."""
+    kept = [(joints.index(name), i) for i, name in enumerate(_COCO) if name in joints]
+    theirs, ours = [a for a, _ in kept], [b for _, b in kept]
+    near: dict[int, list[bool]] = {}
+    for frame, persons in zip(seen.frame, seen.people, strict=True):
+        for row in np.flatnonzero(people.frame == frame) if persons else ():
+            apart = min(_apart(people.xy[row][theirs], _only(person, ours)) for person in persons)
+            near.setdefault(int(people.track[row]), []).append(apart < ELSEWHERE)
+    return {track: float(np.mean(found)) for track, found in near.items() if len(found) >= LEAST_FRAMES}
 
 
 _COCO = (
@@ -253,6 +275,16 @@ def _causes(
 def _opposite(name: str) -> str:
     side, _, rest = name.partition("_")
     return f"{ {'left': 'right', 'right': 'left'}.get(side, side) }_{rest}" if rest else name
+
+
+def _factor(pairs: list[tuple[list[Array], list[Person]]]) -> float:
+    """The one factor by which bodies lie best where the nearest person is seen; least squares."""
+    above = below = 0.0
+    for bodies, people in pairs:
+        xy, person = min(((xy, person) for xy in bodies for person in people), key=lambda pair: _apart(*pair))
+        both = (person.score >= SEEN) & np.isfinite(xy).all(axis=-1)
+        above, below = above + float((xy * person.xy)[both].sum()), below + float((xy[both] ** 2).sum())
+    return above / below if below > 0 and above > 0 else 1.0
 
 
 def _stretched(pairs: list[tuple[list[Array], list[Person]]]) -> tuple[Array, Array]:
