@@ -6,7 +6,10 @@ The layouts and situations are those of `README.md`; a detector that knows the p
 from __future__ import annotations
 
 import json
+import pickle
 import re
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,11 +32,13 @@ from other_files import (
 
 from twoview.config import DetectConfig
 from twoview.detection.other_tools import Layout, import_athlete
+from twoview.detection.readers import read_detections, recognize
 from twoview.errors import DetectorError, FormatError, MissingBackend
 from twoview.skeleton import COCO17
 
 XY = halpe()
 BODY25 = triples(XY)[:, BODY25_PLACES]
+DATA = Path(__file__).parents[1] / "data"
 TABLE = deeplabcut_text(triples(XY[:, :17]))
 
 
@@ -279,6 +284,54 @@ def test_hdf5_is_read_with_its_package_and_named_without(imported, tmp_path):
         file["tracks"] = XY[None, :, :17].transpose(0, 3, 2, 1)
         file["node_names"] = [name.encode() for name in COCO17.joints]
     assert is_right(imported(tmp_path / "clip.analysis.h5"))
+
+
+@pytest.mark.parametrize("stored", ["analysis", "labels"])
+def test_deeplabcuts_hdf5_holds_what_its_table_does(stored, imported, tmp_path):
+    h5py = pytest.importorskip("h5py")
+    rows = [row.split(",") for row in TABLE.splitlines()]
+    heads, values = [row[1:] for row in rows[:3]], np.array([list(map(float, row[1:])) for row in rows[3:]])
+    columns = list(zip(*heads, strict=True))
+    with h5py.File(tmp_path / "clip.h5", "w") as file:
+        group = file.create_group("df_with_missing")
+        group.attrs["pandas_type"] = b"frame_table" if stored == "analysis" else b"frame"
+        if stored == "analysis":
+            group.attrs["non_index_axes"] = np.bytes_(pickle.dumps([(1, columns)], 0))
+            table = np.zeros(len(values), [("index", "<i8"), ("values_block_0", "<f8", values.shape[1:])])
+            table["index"], table["values_block_0"] = np.arange(len(values)), values
+            group["table"] = table
+        else:
+            group.attrs["axis0_nlevels"] = 3
+            for level, names in enumerate(heads):
+                known = sorted(set(names))
+                group[f"axis0_level{level}"] = np.array(known, "S")
+                group[f"axis0_label{level}"] = np.array([known.index(name) for name in names], np.int8)
+            group["axis1"], group["block0_values"] = np.arange(len(values)), values
+    assert recognize(tmp_path / "clip.h5") == "deeplabcut"
+    assert is_right(imported(tmp_path / "clip.h5"))
+
+
+def test_hdf5_that_pandas_wrote_for_deeplabcut_is_read():
+    pytest.importorskip("h5py")
+    found = read_detections(DATA / "deeplabcut_two_animals.h5")
+    assert found.skeleton.name == "coco17"
+    assert found.frame.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert found.person.tolist() == [0, 1] * 4
+    np.testing.assert_array_equal(found.xy[0, 1], [3, 4])
+    np.testing.assert_array_equal(found.xy[3, 2], [1057, 1058])
+    assert found.score[2, 1] == 0
+    labels = read_detections(DATA / "deeplabcut_labels.h5")
+    assert labels.frame.tolist() == [0, 1, 2, 3]
+    assert "the table has no likelihood" in labels.remarks[0]
+
+
+def test_names_in_hdf5_that_could_run_code_are_refused(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    shutil.copyfile(DATA / "deeplabcut_two_animals.h5", tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        file["df_with_missing"].attrs["non_index_axes"] = np.bytes_(b"cos\nsystem\n(S'echo no'\ntR.")
+    with pytest.raises(FormatError, match="could run code"):
+        read_detections(tmp_path / "a.h5")
 
 
 def test_the_network_that_ships_looks_and_sees_nobody(video, tmp_path):

@@ -18,6 +18,7 @@ import numpy as np
 from numpy import ndarray as Array
 
 from twoview.detection.file_content import Content, Row, at, read_json, read_table
+from twoview.detection.hdf5_files import HDF5, recognize_hdf5
 from twoview.detection.joint_orders import arrange, check_body, order, usual_order
 from twoview.detection.json_readers import read_alphapose, read_coco, read_mmpose, read_openpose
 from twoview.detection.table_readers import read_deeplabcut, read_sleap, read_sports2d, read_videopose3d
@@ -172,7 +173,7 @@ def recognize(path: Path) -> str:
     if os.path.isdir(path):
         return _recognize_folder(path)
     regular_file(path)
-    by_end = {".csv": "", ".trc": "sports2d", ".npz": "videopose3d", ".h5": "sleap", ".hdf5": "sleap", ".json": ""}
+    by_end = {".csv": "", ".trc": "sports2d", ".npz": "videopose3d", ".json": ""}
     end = path.suffix.lower()
     if end in _INSTEAD:
         raise FormatError(f"{path} is {_INSTEAD[end]}", hint=_KNOWN)
@@ -180,6 +181,8 @@ def recognize(path: Path) -> str:
         return by_end[end]
     if end == ".csv":
         return _recognize_table(path)
+    if end in HDF5:
+        return recognize_hdf5(path)
     tool = _recognize_json(read_json(path))
     if not tool:
         raise FormatError(f"{path} is in none of the formats {', '.join(READERS)}", hint=_KNOWN)

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from twoview.detection.file_content import RIGHT_FILE, Content, at, number, numbered, read_table
+from twoview.detection.hdf5_files import HDF5, numbers_of, opened_hdf5, read_deeplabcut_table, texts_of
 from twoview.detection.joint_orders import our_name
-from twoview.errors import FormatError, MissingBackend
+from twoview.errors import FormatError
 from twoview.storage.objects import read_objects
 from twoview.storage.regular import MOST_TEXT, read_text
 
@@ -18,8 +19,11 @@ _HEADS = ("scorer", "individuals", "bodyparts", "coords")
 
 
 def read_deeplabcut(path: Path, _: str) -> Content:
-    """A table of DeepLabCut, with one person or several; also of its labeled pictures, which have no likelihood."""
-    table = read_table(path)
+    """A table of DeepLabCut, .csv or .h5, with one person or several.
+
+    Also of its labeled pictures, which have no likelihood.
+    """
+    table = read_deeplabcut_table(path) if path.suffix.lower() in HDF5 else read_table(path)
     heads = {row[0].strip().lower(): row for row in table[:4] if row and row[0].strip().lower() in _HEADS}
     if missing := [name for name in ("bodyparts", "coords") if name not in heads]:
         raise FormatError(f"{path} has no row {' and '.join(missing)} at its top, as DeepLabCut's tables have")
@@ -78,26 +82,15 @@ def read_sleap(path: Path, _: str) -> Content:
 
 
 def _sleap_h5(path: Path) -> Content:
-    try:
-        import h5py
-    except ImportError as error:
-        raise MissingBackend(
-            f"{path} is in HDF5, which needs the package h5py",
-            hint='pip install "twoview[hdf5]", or let SLEAP or DeepLabCut write .csv',
-        ) from error
-    try:
-        with h5py.File(path) as file:
-            if "tracks" not in file or "node_names" not in file:
-                made_by = "DeepLabCut's" if any("df_with_missing" in key for key in file) else "an"
-                raise FormatError(
-                    f"{path} is {made_by} .h5 and no analysis file of SLEAP",
-                    hint="DeepLabCut writes the same as .csv: save_as_csv=True, or analyze_videos_converth5_to_csv",
-                )
-            tracks = np.asarray(file["tracks"], float)  # (people, 2, joints, frames)
-            named = [name.decode() if isinstance(name, bytes) else str(name) for name in file["node_names"]]
-            scores = np.asarray(file["point_scores"], float) if "point_scores" in file else np.ones(tracks[:, 0].shape)
-    except OSError as error:
-        raise FormatError(f"{path} cannot be read as HDF5: {error}"[:300], hint=RIGHT_FILE) from error
+    with opened_hdf5(path) as file:
+        if "tracks" not in file or "node_names" not in file:
+            raise FormatError(
+                f"{path} is an .h5 without tracks and node_names, so no analysis file of SLEAP, and none of DeepLabCut",
+                hint="both also write .csv: sleap-convert --format analysis.csv; DeepLabCut's save_as_csv=True",
+            )
+        tracks = numbers_of(file["tracks"])  # (people, 2, joints, frames)
+        named = texts_of(file["node_names"])
+        scores = numbers_of(file["point_scores"]) if "point_scores" in file else np.ones(tracks[:, 0].shape)
     content, names = Content(counted=list(range(tracks.shape[-1])), first=0), tuple(map(our_name, named))
     for frame in range(tracks.shape[-1]):
         for person in range(len(tracks)):

@@ -73,6 +73,18 @@ def read_pickle(path: Path | str) -> Any:
         raise FormatError(f"{path} cannot be read as a pickled data set: {error}"[:400], hint=_HINT) from error
 
 
+def pickled_texts(data: bytes) -> Any:
+    """The lists of texts and numbers that a short pickle inside another file holds.
+
+    Raises FormatError for a damaged one, or one that could run code.
+    """
+    try:
+        pickles.end_of(data)
+        return _Reader(io.BytesIO(data), encoding="latin1").load()
+    except DAMAGE as error:
+        raise FormatError(f"a list of names cannot be read: {error}"[:400]) from error
+
+
 def read_objects(path: Path | str) -> Mapping[str, Any]:
     """Arrays of an `.npz`, those of Python objects included, by name. Raises FormatError as `read_pickle` does."""
     path = regular_file(path)
