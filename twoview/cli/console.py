@@ -248,18 +248,20 @@ def show_sync(sync: Sync, take: str) -> None:
     warn(*sync.warnings)
 
 
-def show_run(run: Run) -> None:
-    """Numbers on the held-out clips before and after adaptation, what the loss was, and the warnings of the run."""
-    from twoview.visualization.report import reach_sentence, shares_sentence
+def show_run(run: Run, method: str) -> None:
+    """Numbers on the held-out clips before and after adaptation, what the loss was, and the warnings of the run.
 
-    names = [name for name in run.before if name in run.after]
-    rows = [[name.replace("_", " "), run.before[name], run.after[name]] for name in names]
+    method  of the fine-tuning, which says what chooses the epoch
+    """
+    from twoview.visualization.report import held_out_numbers, reach_sentence, shares_sentence
+
+    rows = held_out_numbers(run.before, run.after, method)
     kept = f"after epoch {run.best_epoch}" if run.adapted else "kept unadapted"
     table(["held-out clips", "before", kept], rows)
     before, after = run.before["criterion"], run.after["criterion"]
     if run.adapted:
         change = after / before - 1 if before else 0.0
-        figures = f"   criterion on held-out clips {before:.4g} -> {after:.4g} ({change:+.0%})"
+        figures = f"   {rows[0][0]}: {rows[0][1]} -> {rows[0][2]} ({change:+.0%})"
         out.print(_line(("adapted", "green"), figures))
     else:
         out.print(_line(("kept unadapted", "yellow"), "   no epoch was better on the held-out clips"))

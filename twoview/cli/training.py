@@ -135,7 +135,7 @@ def finetune(
         return
     (result,) = made
     if not json:
-        console.show_run(result)
+        console.show_run(result, settings.finetune.method)
     model = store.model_path if used == result.folder.name else result.model
     following = _following(result, athlete)
     console.written(model, result.folder / "report.html", json=json, next=following, **_run_json(result, used))

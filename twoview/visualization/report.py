@@ -97,6 +97,23 @@ _LINE, _PALE = css(LEFT), "#8b93a3"
 _COLUMNS = 4  # plots side by side
 
 
+def held_out_numbers(before: Mapping[str, float], after: Mapping[str, float], method: str) -> list[list[str]]:
+    """Name, value before and value after of the numbers on the held-out clips, in words and with units.
+
+    The first is the one that chooses the epoch. method: of the fine-tuning
+    """
+    numbers = _numbers(method)
+    rows = []
+    for name in sorted((name for name in before if name in after), key=lambda name: name != "criterion"):
+        number = numbers.get(name, _Number(_label(name), "", ""))
+        rows.append([number.row, number.shown(before[name]), number.shown(after[name])])
+    return rows
+
+
+def _numbers(method: str) -> dict[str, _Number]:
+    return {**_MEANING, "criterion": _CRITERION.get(method, _CRITERION[""])}
+
+
 def write_report(
     path: Path | str,
     rows: Sequence[Row],
@@ -123,7 +140,7 @@ def write_report(
     Raises StorageError when the disk is full.
     """
     before, after, about = before or {}, after or {}, about or {}
-    numbers = {**_MEANING, "criterion": _CRITERION.get(str(about.get("method", "")), _CRITERION[""])}
+    numbers = _numbers(str(about.get("method", "")))
     held_out, losses = _names(rows, losses=False), _names(rows, losses=True)
     parts = [
         f"<p class=lead>{escape(_verdict(rows, before, after, best_epoch, numbers['criterion']))}</p>",

@@ -164,7 +164,7 @@ def steps(
         except OF_ONE_PART as error:
             yield failure("finetune", name, error)
         else:
-            yield _trained(session, made)
+            yield _trained(session, made, settings.finetune.method)
     yield from _lifted(
         session, settings, formats, picture=picture, trust=trust, workers=workers, on_progress=on_progress
     )
@@ -342,11 +342,14 @@ def _run_name(session: Session, takes: Sequence[Take], settings: Settings) -> st
     raise AssertionError
 
 
-def _trained(session: Session, run: Run) -> Step:
+def _trained(session: Session, run: Run, method: str) -> Step:
+    from twoview.visualization.report import held_out_numbers
+
     used = run_in_use(session)
     before, after = run.before["criterion"], run.after["criterion"]
     change = f" ({after / before - 1:+.0%})" if before and run.adapted else ""
-    text = f"criterion on held-out clips {before:.4g} -> {after:.4g}{change}"
+    name, first, second = held_out_numbers(run.before, run.after, method)[0]
+    text = f"{name}: {first} -> {second}{change}"
     text += "" if run.adapted else ": no epoch was better, the unadapted lifter is kept"
     text += "" if used == run.folder.name else f"; the session uses run {used}" if used else ""
     report = run.folder / "report.html"
