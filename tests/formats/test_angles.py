@@ -59,6 +59,15 @@ def test_csv_has_a_row_per_frame_with_units_in_the_names(tmp_path, poses):
     assert rows[5]["right_knee_flexion_deg"] == ""
 
 
+def test_contacts_of_the_feet_are_columns_of_0_and_1(tmp_path, poses):
+    contact = np.zeros((40, 2), bool)
+    contact[10:20, 0] = contact[15:, 1] = True
+    write_angles_csv(angles(poses), tmp_path / "a.csv", contact=contact)
+    rows = list(csv.DictReader((tmp_path / "a.csv").open()))
+    assert [int(row["right_foot_on_floor"]) for row in rows] == contact[:, 0].astype(int).tolist()
+    assert [int(row["left_foot_on_floor"]) for row in rows] == contact[:, 1].astype(int).tolist()
+
+
 def test_angles_that_opensim_does_not_know_make_no_file(tmp_path):
     with pytest.raises(FormatError, match="no joints"):
         write_angles_mot(Angles(np.arange(3.0), {"pelvis_turn": np.zeros(3)}), tmp_path / "a.mot")

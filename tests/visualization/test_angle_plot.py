@@ -8,6 +8,7 @@ from PIL import Image
 from scenes import swinging_person
 
 from twoview.biomechanics.angles import Angles, angles
+from twoview.biomechanics.events import Contact
 from twoview.errors import FormatError
 from twoview.visualization.angle_plot import draw_angles
 
@@ -39,6 +40,18 @@ def test_a_real_body_has_a_panel_for_every_angle(tmp_path):
     tall = pixels(draw_angles(found, tmp_path / "a.png", events={"top of swing": 1.0})).shape[0]
     few = Angles(found.time, {name: found.degrees[name] for name in list(found.degrees)[:2]})
     assert tall == 5 * pixels(draw_angles(few, tmp_path / "b.png")).shape[0]
+
+
+def test_contacts_are_bars_of_their_foots_color_at_their_time(tmp_path):
+    found = Angles(np.arange(60) / 30, {"x_factor": np.full(60, 10.0)})
+    blue, orange = (42, 111, 219), (232, 135, 30)
+    contacts = [Contact("left", 0.0, 0.5), Contact("right", 1.0, 2.0)]
+    plain, drawn = (pixels(draw_angles(found, tmp_path / "a.png", contacts=some)) for some in ((), contacts))
+    assert near(plain, blue) + near(plain, orange) == 0
+    where = {color: np.argwhere(np.abs(drawn - color).sum(axis=-1) < 60) for color in (blue, orange)}
+    assert where[blue][:, 1].max() < where[orange][:, 1].min()
+    assert np.ptp(where[orange][:, 1]) == pytest.approx(2 * np.ptp(where[blue][:, 1]), rel=0.05)
+    assert where[blue][:, 0].mean() < where[orange][:, 0].mean()  # the right foot's bar is below the left foot's
 
 
 def test_nothing_to_draw_is_refused(tmp_path):

@@ -11,6 +11,7 @@ from scenes import swinging_person
 
 from twoview.config import FilterConfig
 from twoview.errors import FormatError
+from twoview.poses import World
 from twoview.storage import records
 from twoview.workflow.angles import angles_of_file
 
@@ -37,6 +38,18 @@ def test_the_filter_and_up_are_used(tmp_path):
     assert 0 < np.abs(made.angles.degrees["x_factor"] - raw.angles.degrees["x_factor"]).max() < 90
     rows = list(csv.DictReader((tmp_path / "a.angles.csv").open()))
     assert float(rows[20]["pelvis_turn_deg"]) == pytest.approx(made.angles.degrees["pelvis_turn"][20], abs=1e-3)
+
+
+def test_contacts_are_in_the_table_where_the_floor_is_known(tmp_path):
+    poses, contact = swinging_person(60), np.zeros((60, 2), bool)
+    contact[10:30, 1] = True
+    up, right = np.array([0.0, -1.0, 0.0]), np.array([1.0, 0.0, 0.0])
+    world = World(up, right, np.array([0.0, 1.0, 3.0]), poses.xyz[:, 0], contact, 1.0, 0.03, np.zeros(60), "feet")
+    records.save(tmp_path / "a.npz", replace(poses, world=world))
+    made = angles_of_file(tmp_path / "a.npz")
+    rows = list(csv.DictReader((tmp_path / "a.angles.csv").open()))
+    assert [int(row["left_foot_on_floor"]) for row in rows] == contact[:, 1].astype(int).tolist()
+    assert [contact.foot for contact in made.contacts] == ["left"]
 
 
 def test_poses_of_nobody_are_refused_and_leave_no_file(tmp_path):

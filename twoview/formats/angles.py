@@ -11,18 +11,24 @@ from numpy import ndarray as Array
 from scipy.spatial.transform import Rotation
 
 from twoview.biomechanics.angles import ANGLES, SIDES, Angles, angles, pelvis_frame
+from twoview.biomechanics.contacts import FEET
 from twoview.errors import FormatError
 from twoview.poses import Poses3D
 
 
-def write_angles_csv(found: Angles, path: Path) -> None:
-    """Write one row per frame: frame, time_s and every angle in degrees, `right_knee_flexion_deg`; a gap is empty."""
+def write_angles_csv(found: Angles, path: Path, *, contact: Array | None = None) -> None:
+    """Write one row per frame: frame, time_s and every angle in degrees, `right_knee_flexion_deg`; a gap is empty.
+
+    contact  (T, 2) bool, whether the right and the left foot stand on the floor, written as 1 and 0 in two more columns
+    """
+    feet = [] if contact is None else [f"{foot}_foot_on_floor" for foot in FEET]
     with path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
-        rows.writerow(["frame", "time_s", *(f"{name}_deg" for name in found.degrees)])
+        rows.writerow(["frame", "time_s", *(f"{name}_deg" for name in found.degrees), *feet])
         for frame, time in enumerate(found.time):
             values = (values[frame] for values in found.degrees.values())
-            rows.writerow([frame, f"{time:.6f}", *("" if np.isnan(v) else f"{v:.3f}" for v in values)])
+            stands = [] if contact is None else [int(down) for down in contact[frame]]
+            rows.writerow([frame, f"{time:.6f}", *("" if np.isnan(v) else f"{v:.3f}" for v in values), *stands])
 
 
 def write_mot(poses: Poses3D, path: Path) -> None:

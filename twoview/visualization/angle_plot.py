@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from twoview.biomechanics.angles import SIDES, Angles
+from twoview.biomechanics.events import Contact
 from twoview.errors import FormatError
 from twoview.storage.records import atomic
 
 COLORS = {"left": "#2a6fdb", "right": "#e8871e", "": "#555555"}  # as in all pictures
 COLUMNS = 3
+_BARS, _BAR = (
+    {"right": 0.0, "left": 0.04},
+    0.03,
+)  # of contacts: where they begin, height; shares of a panel's
 
 
-def draw_angles(found: Angles, path: Path | str, *, events: Mapping[str, float] | None = None) -> Path:
+def draw_angles(
+    found: Angles,
+    path: Path | str,
+    *,
+    events: Mapping[str, float] | None = None,
+    contacts: Sequence[Contact] = (),
+) -> Path:
     """Write a png with a curve per angle in degrees, right orange and left blue; a gap is a gap.
 
-    events  name -> s, drawn as lines
+    events    name -> s, drawn as lines
+    contacts  of each foot with the floor, drawn as bars below the curves
 
     Raises FormatError where no frame shows an angle, StorageError where the picture cannot be written.
     """
@@ -38,6 +50,9 @@ def draw_angles(found: Angles, path: Path | str, *, events: Mapping[str, float] 
     for plot, (title, sides) in zip(grid, panels.items(), strict=False):
         for side, name in sides.items():
             plot.plot(found.time, found.degrees[name], color=COLORS[side], lw=1.3, label=side)
+        for contact in contacts:
+            low = _BARS[contact.foot]
+            plot.axvspan(contact.start, contact.end, low, low + _BAR, color=COLORS[contact.foot], lw=0, gid="contact")
         for moment in (events or {}).values():
             plot.axvline(moment, color="#888888", lw=0.8, ls=":")
         plot.set_title(title.replace("_", " "), fontsize=10)
@@ -53,7 +68,7 @@ def draw_angles(found: Angles, path: Path | str, *, events: Mapping[str, float] 
     for name, moment in (events or {}).items():
         grid[0].annotate(name, (moment, 1), xycoords=("data", "axes fraction"), fontsize=7, rotation=90, va="top")
     grid[0].set_ylabel("degrees", fontsize=8)
-    if grid[0].get_legend_handles_labels()[1] != [""]:
+    if any(grid[0].get_legend_handles_labels()[1]):
         grid[0].legend(fontsize=8, frameon=False)
     with atomic(path) as temporary:
         figure.savefig(temporary, format="png", metadata={"Software": None})

@@ -61,7 +61,7 @@ def angles_of_file(
     found = angles(poses, up=up)
     if not any(np.isfinite(values).any() for values in found.degrees.values()):
         raise FormatError(f"{source}: no frame shows an angle", hint="was an athlete found in the video?")
-    swing = find_swing(poses)
+    swing, contacts = find_swing(poses), find_contacts(poses)
     events = {} if swing is None else {"top of swing": swing.top, "fastest hands": swing.fastest}
     out = source.with_suffix("") if out is None else out
     files = []
@@ -71,15 +71,15 @@ def angles_of_file(
             if not plot:
                 records.remove(path)  # it would show other angles
                 continue
-            draw_angles(found, path, events=events)
+            draw_angles(found, path, events=events, contacts=contacts)
         else:
             with records.atomic(path) as temporary:
                 if suffix == ".angles.csv":
-                    write_angles_csv(found, temporary)
+                    contact = None if poses.world is None else poses.world.contact
+                    write_angles_csv(found, temporary, contact=contact)
                 else:
                     write_mot(in_world(poses) if poses.world is not None and poses.unit == "m" else poses, temporary)
         files.append(path)
     if out == source.with_suffix(""):
         remember_beside(source, ANGLE_FILES)
-    contacts, jumps = find_contacts(poses), find_jumps(poses)
-    return Measured(found, events, files, contacts, jumps, travelled(poses), sigma)
+    return Measured(found, events, files, contacts, find_jumps(poses), travelled(poses), sigma)
