@@ -15,8 +15,8 @@ from test_howto_pages import parsed
 
 from twoview.cli.commands import app
 
-# Options of OpenPose and pip, and one that every command has.
-OF_OTHERS = {"--keypoint_scale", "--force-reinstall", "--only-binary", "--debug"}
+# Options of OpenPose, pip and Dask, and one that every command has.
+OF_OTHERS = {"--keypoint_scale", "--force-reinstall", "--only-binary", "--nthreads", "--debug"}
 
 
 def texts(tree: ast.AST) -> Iterator[str]:
