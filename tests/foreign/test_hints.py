@@ -68,7 +68,7 @@ def test_messages_name_commands_and_options_that_exist(monkeypatch):
     assert {path.name: bad for path in MODULES if (bad := wrong(path.read_text()))} == {}
 
 
-@pytest.mark.parametrize("text", ["run `twoview detct`", "name the tool with --tool", "`twoview sync a.mp4 --jobs 2`"])
+@pytest.mark.parametrize("text", ["run `twoview detct`", "name the tool with --tool", "`twoview sync a --epochs 2`"])
 def test_wrong_hints_are_seen(text):
     assert wrong(f"raise E('no', hint={text!r})")
 
