@@ -403,3 +403,33 @@ def test_in_a_browser_the_slider_moves_the_figure_the_video_and_the_curves(tmp_p
     assert first["line"] != second["line"]
     assert first["knee"] != second["knee"]
     assert third["time"] == pytest.approx(7 / 30, abs=1e-4)
+
+
+@pytest.mark.skipif(browser() is None, reason="no Chromium is installed")
+def test_in_a_browser_events_are_marked_where_they_are(tmp_path):
+    poses = swinging_person(60)
+    moments = {"hit": 0.5, "end": 1.9}
+    write_page(poses, tmp_path / "a.html", events=moments)
+    found, _ = shown_in_browser(
+        tmp_path / "a.html",
+        """
+        await pause(800);
+        const plot = panels[0].plot;
+        const zero = plot.over.getBoundingClientRect();
+        const bar = $("marks").getBoundingClientRect();
+        return {
+          curves: panels[0].marks.map(([moment, mark]) => [
+            moment, (mark.getBoundingClientRect().left - zero.left) / zero.width,
+          ]),
+          slider: [...$("marks").querySelectorAll("span")].map((mark) => [
+            mark.title, parseFloat(mark.style.left) / 100,
+          ]),
+          wide: [zero.width, bar.width],
+        };
+        """,
+    )
+    share = {name: (at - poses.time[0]) / (poses.time[-1] - poses.time[0]) for name, at in moments.items()}
+    assert min(found["wide"]) > 50
+    assert found["curves"] == [[at, pytest.approx(share[name], abs=0.02)] for name, at in moments.items()]
+    slider = dict(found["slider"])
+    assert {name: slider[name] for name in moments} == pytest.approx(share, abs=0.01)

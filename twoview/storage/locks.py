@@ -14,7 +14,7 @@ from pathlib import Path
 from filelock import SoftFileLock, Timeout
 
 from twoview.errors import SessionError, StorageError
-from twoview.storage.regular import real_path
+from twoview.storage.regular import make_folder, real_path
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ def _acquire(lock: SoftFileLock, path: Path, work: str, *, wait: bool) -> None:
     timeout = _TAKE_OVER_S
     for _ in range(_TRIES):
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             lock.acquire(timeout=timeout, poll_interval=min(_POLL_S, timeout / 5) if timeout > 0 else _POLL_S)
             return
         except Timeout:

@@ -30,7 +30,7 @@ from numpy import ndarray as Array
 from twoview.errors import FormatError, StorageError
 from twoview.poses import Poses2D, Poses3D, Source, World
 from twoview.skeleton import skeleton
-from twoview.storage.regular import read_text, regular_file, regular_size
+from twoview.storage.regular import make_folder, read_text, regular_file, regular_size
 from twoview.texts import json_text
 from twoview.timeline import ClockMap, ClockQuality, Sync
 
@@ -72,7 +72,7 @@ def atomic(path: Path | str) -> Iterator[Path]:
     temporary = path
     try:
         with writable(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             _clear(path.parent)
             writer = f".{path.stem[:80]}.{_host()}-{os.getpid()}-"
             handle, name = tempfile.mkstemp(dir=path.parent, prefix=writer, suffix=path.suffix)

@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from twoview.errors import FormatError, TwoViewError
+from twoview.errors import FormatError, StorageError, TwoViewError
 from twoview.texts import SAVE_AS, decoded
 
 MOST_TEXT = 4 << 30  # bytes of a text file
@@ -23,6 +23,17 @@ _KINDS = {
 def real_path(path: Path | str) -> Path:
     """Where a path leads, absolute and without links; a circle of links, which `Path.resolve` fails at, stays."""
     return Path(os.path.realpath(path))
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder with those above it. Raises StorageError where that cannot be, with what stands in its way."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as reason:
+        file = next((one for one in (folder, *folder.parents) if os.path.lexists(one)), folder)
+        raise StorageError(
+            f"the folder {folder} cannot be made: {file} is a file", hint="name another folder, or rename that file"
+        ) from reason
 
 
 def regular_file(path: Path | str, error: type[TwoViewError] = FormatError) -> Path:

@@ -25,7 +25,7 @@ from twoview.errors import FormatError, StorageError, TwoViewError
 from twoview.progress import OnProgress, Progress, report
 from twoview.storage import records
 from twoview.storage.locks import locked
-from twoview.storage.regular import regular_file
+from twoview.storage.regular import make_folder, regular_file
 
 ASSETS = Path(__file__).parents[1] / "assets"
 _CHUNK = 1 << 18
@@ -135,7 +135,7 @@ def download(name: str, *, timeout_s: float = 30.0, on_progress: OnProgress | No
     row = _row(name)
     part = cache_folder() / f"{row.file_name}.part"
     try:
-        part.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(part.parent)
         _fetch(row, part, f"download {name}", timeout_s, on_progress)
     except (URLError, TimeoutError, ConnectionError, HTTPException, SSLError) as error:
         reason = getattr(error, "reason", None) or error

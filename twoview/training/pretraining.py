@@ -30,6 +30,7 @@ from twoview.machine import keep_memory, precision_of, torch_device
 from twoview.progress import OnProgress, Progress, report
 from twoview.skeleton import H36M17
 from twoview.storage import records, torch_files
+from twoview.storage.regular import make_folder
 from twoview.texts import json_text
 from twoview.training import losses
 from twoview.training.bodies import coco_like, vary_bodies, vary_definition
@@ -233,7 +234,7 @@ class _Run:
     def resume(self, out: Path, config: PretrainConfig) -> bool:
         """Continue the run in this folder if there is one. Raises as `read_state` does."""
         with records.writable(out):
-            out.mkdir(parents=True, exist_ok=True)
+            make_folder(out)
         defaults = shaping(PretrainConfig())
         state = read_state(
             out / "state.pt", _header(config), defaults=defaults, upgrade=_upgraded, another="--out FOLDER"
