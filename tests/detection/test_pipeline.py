@@ -118,8 +118,13 @@ def test_an_athlete_out_of_view_for_two_seconds_comes_back_as_the_same(tmp_path)
 
 
 def test_nobody_in_view(tmp_path):
-    with pytest.raises(DetectorError, match="no person found in any of 20 frames"):
-        detect(film(tmp_path / "empty.mp4", frames=20), config=CONFIG)
+    clip = film(tmp_path / "empty.mp4", frames=20)
+    with pytest.raises(DetectorError, match="no person found in any of 20 frames") as error:
+        detect(clip, config=CONFIG)
+    assert "does `--detector movenet` find somebody? then the network of" in error.value.hint
+    with pytest.raises(DetectorError, match="no person found") as error:
+        detect(clip, config=replace(CONFIG, detector="movenet"))
+    assert error.value.hint.startswith("is the athlete at least 60 px tall")
 
 
 def test_not_a_video(tmp_path):

@@ -21,7 +21,7 @@ from twoview.detection.estimation import read_ahead, search_every, windows
 from twoview.detection.people_file import PeopleFile, Tracks, read_people
 from twoview.detection.repair import repair, smooth
 from twoview.detection.tracking import VideoTracker, join, poses_of_track
-from twoview.detectors import TopDown, build
+from twoview.detectors import SHIPPED, TopDown, build
 from twoview.errors import DetectorError, FormatError
 from twoview.machine import cores, keep_memory_low
 from twoview.media.video import decoded, probe
@@ -115,7 +115,13 @@ def choose_in(everyone: Everyone, config: DetectConfig) -> Choice:
     try:
         return choose_alone(everyone.crowd.people, everyone.crowd.size, config.person)
     except DetectorError as error:
-        raise DetectorError(f"{everyone.video}: {error.message}", hint=error.hint) from error
+        hint, made_by = error.hint, everyone.made_by
+        if not len(everyone.crowd.people.frame) and not made_by.startswith(SHIPPED):
+            hint = (
+                f"does `--detector {SHIPPED}` find somebody? then the network of {made_by} is not trained, or for "
+                f"other pictures; if not: {hint}"
+            )
+        raise DetectorError(f"{everyone.video}: {error.message}", hint=hint) from error
 
 
 def clean(poses: Poses2D, config: DetectConfig, label: str) -> Poses2D:
