@@ -59,6 +59,7 @@ def read_alphapose(path: Path, clip: str) -> Content:
             person = entry.get("idx", -1)
             while isinstance(person, list):  # its tracker sometimes nests the id
                 person = person[0] if person else -1
+            person = -1 if person is None else person
             content.add(frames[str(entry["image_id"])], int(person), entry["keypoints"])
             content.first = entry.get(COUNTED_FROM, content.first)
     return content
