@@ -448,6 +448,12 @@ class InferConfig(Checked):
     max_gap_s: float = setting(
         0.1, "longest time without a detection of a joint that is interpolated", low=0.0, unit="s"
     )
+    windows: int = setting(
+        3,
+        "windows of the lifter that hold a frame and are averaged; 2 lifts in two thirds of the time, and is worse by "
+        "some tenths of a mm",
+        choices=(2, 3, 4),
+    )
     precision: str = setting("fp32", "precision of matrix products", choices=("fp32", "bf16", "fp16"))
     compile: bool = setting(False, "compile the network first; takes minutes, pays off on long videos")
     device: str = setting(

@@ -1,7 +1,7 @@
 """`twoview infer` from video to 3D, beside the chain that one would write: rtmlib and a plain DSTformer in a loop.
 
-    python tests/benchmarks/infer.py [--frames 300] [--times 3] [--threads 1]     a 1080p clip, both in turn
-    python tests/benchmarks/infer.py --scaling 10 600                   seconds of video against time and peak memory
+    python tests/benchmarks/infer.py [--frames 300] [--times 3] [--threads 1] [--windows 2]   a 1080p clip, both in turn
+    python tests/benchmarks/infer.py --scaling 10 600 [--lifter twoview-small]     seconds of video: time, peak memory
 
 Both get the same clip and the same model files: RTMDet-nano and RTMPose-s (see detect.py: random weights that see a
 standing figure), and MotionBERT-Lite's network with random weights. The chain is rtmlib's PoseTracker on every frame,
@@ -26,19 +26,21 @@ from detect import EVERY, RTMLIB, make_clip, make_finder, make_pose_model, run
 from plain_dstformer import PlainDSTformer
 from small_lifters import LITE
 
+from twoview.config import InferConfig
 from twoview.lifting.model import Model, save_model
 
 OURS = """
 import json, resource, sys, time
 from pathlib import Path
 import av, cv2, onnxruntime, torch
-from twoview.config import DetectConfig
+from twoview.config import DetectConfig, InferConfig
 from twoview.workflow.inference import infer_file
-video, pose, finder, every, lifter, out, threads = sys.argv[1:8]
+video, pose, finder, every, lifter, out, threads, windows = sys.argv[1:9]
 torch.set_num_threads(int(threads))
 config = DetectConfig(detector=pose, finder=finder, device="cpu", people_every=int(every))
 begin, spent = time.perf_counter(), time.process_time()
-found = infer_file(Path(video), lifter, Path(out), detect_config=config, picture=False)
+found = infer_file(Path(video), lifter, Path(out), config=InferConfig(windows=int(windows)), detect_config=config,
+                   picture=False)
 wall = time.perf_counter() - begin
 measured(len(found.poses), wall, cpu=time.process_time() - spent)
 """
@@ -102,6 +104,8 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=300)
     parser.add_argument("--times", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of torch, for both")
+    parser.add_argument("--windows", type=int, default=InferConfig.windows, help="infer.windows of ours")
+    parser.add_argument("--lifter", help="of ours in --scaling, instead of the size of MotionBERT-Lite")
     parser.add_argument("--scaling", type=float, nargs="*", help="seconds of video")
     args = parser.parse_args()
     here = Path(__file__).resolve().parent
@@ -116,8 +120,8 @@ def main() -> None:
 
         def measured(script: str, python: Path | str) -> dict[str, float]:
             out = Path(folder) / f"out{next(number)}"
-            more = () if script is OURS else (ROOT, here)
-            return run(python, script, clip, pose, finder, EVERY, lifter, out, args.threads, *more)
+            more = (args.windows,) if script is OURS else (ROOT, here)
+            return run(python, script, clip, pose, finder, EVERY, args.lifter or lifter, out, args.threads, *more)
 
         if args.scaling:
             for seconds in args.scaling:

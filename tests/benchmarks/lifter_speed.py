@@ -5,7 +5,9 @@
 Both networks get the same weights and clips. Every measurement is a process of its own, and they take turns, so that a
 busy machine slows all: the fewest seconds of any run after a first one, over the rounds, and the peak memory beyond
 what stood there before. Ours keeps freed memory, as `lift` and `finetune` do (`machine.keep_memory`); the plain one
-runs as its user would run it, and once more with memory kept. With one thread seconds are CPU seconds, which a busy
+runs as its user would run it, and once more with memory kept. "Products alone" is what the matrix products of the clip
+would take if all ran at the best rate that this processor showed for any: no implementation of them in 32 bits can be
+faster, whatever it does about the rest. With one thread seconds are CPU seconds, which a busy
 machine does not stretch much; with more they are by the clock. Answers are compared, and our longest clip with the
 original's numbers.
 """
@@ -26,6 +28,7 @@ from fingerprint import FINGERPRINT, asked, distance, filled
 from plain_dstformer import PlainDSTformer
 from small_lifters import FULL, LITE
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from twoview.config import InferConfig
 from twoview.lifters.dstformer import DSTformer
@@ -39,7 +42,7 @@ SIZES: Mapping[str, Mapping[str, float]] = {"full": FULL, "lite": LITE}
 NAMES = ("ours", "plain", "kept")  # kept: the plain one with our memory settings
 RUNS = 2  # of each process, after a first one
 GOALS = {"forward": 1.5, "training step": 1.3}
-ROW = "| {} | {} | {} | {} | {} | {} | {} |"
+ROW = "| {} | {} | {} | {} | {} | {} | {} | {} |"
 
 
 def networks(size: str) -> dict[str, nn.Module]:
@@ -110,12 +113,37 @@ def measured(*arguments: object, threads: int) -> tuple[float, float]:
     return float(seconds), float(peak)
 
 
+def products(size: str, kind: str, batch: int, frames: int) -> float:
+    """Floating-point operations of the matrix products of one run, as PyTorch counts them."""
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        answer = PlainDSTformer(**SIZES[size])(torch.empty(batch, frames, 17, 3))  # type: ignore[arg-type]
+        if kind == "training step":
+            answer.sum().backward()
+    return counter.get_total_flops()
+
+
+def best_rate(threads: int) -> float:
+    """Operations per second of the fastest product in 32 bits: of the networks' shapes and a large square."""
+    rates = []
+    for rows, inner, columns in ((4131, 256, 1024), (4131, 1024, 256), (4131, 512, 1536), (2048, 2048, 2048)):
+        a, b, out = torch.randn(rows, inner), torch.randn(inner, columns), torch.empty(rows, columns)
+        for _ in range(12):
+            begin = clock(threads)
+            torch.mm(a, b, out=out)
+            rates.append(2 * rows * inner * columns / (clock(threads) - begin))
+    return max(rates)
+
+
 def compare(sizes: list[str], batches: list[int], kinds: list[str], frames: int, rounds: int, threads: int) -> None:
     """The table of both networks."""
     print(
-        ROW.format("network", "", "ours, s", "plain, s", "times as fast", "its memory kept", "peak MiB: ours / plain")
-    )
-    print("|---" * 7 + "|")
+        ROW.format(
+            "network", "", "ours, s", "plain, s", "times as fast", "its memory kept",
+            "products alone, s: most times plain, kept", "peak MiB: ours / plain",
+        )
+    )  # fmt: skip
+    print("|---" * 8 + "|")
+    rate = 0.0
     for size in sizes:
         both = networks(size)
         with torch.inference_mode():
@@ -131,9 +159,13 @@ def compare(sizes: list[str], batches: list[int], kinds: list[str], frames: int,
                 speed = f"{plain / ours:.2f} (goal {GOALS[kind]})"
                 title = f"{size}, {batch} x {frames} frames"
                 memory = f"{ours_mib:.0f} / {plain_mib:.0f}"
-                cells = (f"{ours:.2f}", f"{plain:.2f}", speed, f"{kept / ours:.2f}", memory)
+                rate = max(best_rate(threads), rate)
+                floor = products(size, kind, batch, frames) / rate
+                bound = f"{floor:.2f}: {plain / floor:.2f}, {kept / floor:.2f}"
+                cells = (f"{ours:.2f}", f"{plain:.2f}", speed, f"{kept / ours:.2f}", bound, memory)
                 print(ROW.format(title, kind, *cells), flush=True)
         print(f"  answers of both differ by at most {off:.1e}")
+    print(f"  fastest matrix product: {rate / 1e9:.0f} GFLOP/s")
 
 
 def fingerprint(size: str) -> None:

@@ -12,7 +12,8 @@ generator's scorer measures errors in the middle of the overlap, on the clock of
 frame at 30 frames per second (16.7 ms). CPU time includes the children of a tool.
 
 Compared: plain correlation of whole sound tracks (full band, every answer accepted), and audio-offset-finder with its
-defaults and its own rule (score above 10), where `--finder` names a Python that has it:
+defaults and its own rule (score above 10), where `--finder` names a Python that has it. "CPU s/min" is per minute of
+pair: of the matching, and with a process of its own for every pair (imports, just-in-time code):
 
     python -m venv finder && finder/bin/pip install audio-offset-finder==0.5.5
     python tests/benchmarks/sync.py --seed 5501 --finder finder/bin/python
@@ -27,11 +28,12 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 from beside import SHARED
@@ -40,6 +42,7 @@ from twoview.timeline import USUAL_DRIFT_PPM
 
 SCRIPTS = SHARED / "bench" / "sync"
 HALF_FRAME_MS = 1000 / 60
+STARTS = 3  # processes of which the middle one's time counts
 KNOWN_PPM = 5.0  # a drift with a smaller standard error counts as known
 
 
@@ -110,16 +113,20 @@ def cpu_s() -> float:
 
 
 def answer_all(tool: str, pairs: Path, out: Path, crossed: int) -> None:
-    """Answers for all pairs, then for files of different pairs, as JSON lines; the last holds the peak memory, MiB."""
+    """Answers for all pairs, then for files of different pairs, as JSON lines; the last holds the peak memory, MiB.
+
+    The first pair is answered before the clock runs: what a process needs once is measured apart.
+    """
     names = sorted(p.name for p in pairs.iterdir() if p.is_dir())
+    TOOLS[tool](pairs / names[0] / "a.mp4", pairs / names[0] / "b.mp4")
     asked = [(name, name) for name in names]
     chance, usual = np.random.default_rng(0), [name for name in names if name.startswith("std")]
     asked += [tuple(chance.choice(usual, 2, replace=False)) for _ in range(crossed)]
     with out.open("w") as file:
-        for first, second in asked:
+        for one, other in asked:
             started = cpu_s()
-            answer = TOOLS[tool](pairs / first / "a.mp4", pairs / second / "b.mp4")
-            name = first if first == second else f"{first} x {second}"
+            answer = TOOLS[tool](pairs / one / "a.mp4", pairs / other / "b.mp4")
+            name = one if one == other else f"{one} x {other}"
             file.write(json.dumps({"id": name, **asdict(answer), "seconds": cpu_s() - started}) + "\n")
         # VmHWM: for a child, getrusage counts the memory of the process that started it
         status = Path("/proc/self/status").read_text().split()
@@ -147,9 +154,8 @@ def run(tool: str, python: str, folder: Path, crossed: int) -> dict[str, object]
     """Answers, scores and memory of one tool on one folder of pairs."""
     out = folder / f"{tool.replace(' ', '-')}.jsonl"
     command = [python, __file__, "--tool", tool, "--pairs", str(folder / "media" / "pairs"), "--out", str(out)]
-    command += ["--crossed", str(crossed)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run(command, check=True, env=environment)
+    subprocess.run([*command, "--crossed", str(crossed)], check=True, env=environment)
     scored = out.with_suffix(".json")
     command = [sys.executable, str(SCRIPTS / "score_sync_bench.py"), "--bench", str(folder / "truth")]
     subprocess.run([*command, "--pred", str(out), "--json", str(scored)], check=True, stdout=subprocess.DEVNULL)
@@ -159,7 +165,19 @@ def run(tool: str, python: str, folder: Path, crossed: int) -> dict[str, object]
         row |= {key: answers[row["id"]].get(key) for key in ("confidence", "drift_se_ppm", "offset_se_s")}
     rows += [{**row, "set": "crossed", "expect": "abstain", "audio_s": 0.0, "seconds": 0.0}
              for name, row in answers.items() if " x " in name]  # fmt: skip
-    return {"rows": rows, "MiB": answers["peak"]["MiB"]}
+    first = next(iter(answers))
+    pair = folder / "media" / "pairs" / first
+    once = [python, __file__, "--tool", tool, "--one", str(pair)]
+    whole = median(spent_s(once, environment) for _ in range(STARTS))
+    return {"rows": rows, "MiB": answers["peak"]["MiB"], "start_s": whole - answers[first]["seconds"]}
+
+
+def spent_s(command: Sequence[str], environment: Mapping[str, str]) -> float:
+    """CPU seconds of a process and its children."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, check=True, env=environment)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def row_of(tool: str, results: Sequence[dict]) -> str:
@@ -176,6 +194,8 @@ def row_of(tool: str, results: Sequence[dict]) -> str:
     wrong = lambda some: sum(row["accepted"] and row.get("err_ms", np.inf) > HALF_FRAME_MS for row in some)  # noqa: E731
     at = lambda values, q: float(np.quantile(values, q)) if len(values) else np.nan  # noqa: E731
     minutes = sum(row["audio_s"] for row in rows) / 120
+    matching = sum(row["seconds"] for row in rows)
+    starts = sum(result["start_s"] * sum(row["audio_s"] > 0 for row in result["rows"]) for result in results)
     cells = [
         f"{tool:21}", f"{len(std):3}", f"{at(errors, 0.5):6.3f}", f"{at(errors, 0.95):7.2f}",
         f"{within(std, 'err_ms', 1):3.0f} / {within(std, 'err_ms', HALF_FRAME_MS):3.0f}",
@@ -184,7 +204,7 @@ def row_of(tool: str, results: Sequence[dict]) -> str:
         f"{sum(row['accepted'] for row in refuse)} of {len(refuse)}",  # those from the generator and crossed ones
         f"{at(drifts, 0.5):.2f} / {at(drifts, 0.95):.1f}" if tool == "twoview" else "none",
         f"{len(known)} of {len(taken)}, {at(known, 0.95):.1f}" if tool == "twoview" else "none",
-        f"{sum(row['seconds'] for row in rows) / minutes:.2f}", f"{max(r['MiB'] for r in results):.0f}",
+        f"{matching / minutes:.2f} / {(matching + starts) / minutes:.2f}", f"{max(r['MiB'] for r in results):.0f}",
     ]  # fmt: skip
     return "| " + " | ".join(cells) + " |"
 
@@ -192,7 +212,7 @@ def row_of(tool: str, results: Sequence[dict]) -> str:
 HEAD = (
     "| tool | n | median ms | p95 ms | std % within 1 / 16.7 ms | worst end 5 ms | accepted % "
     "| accepted, wrong: std / trap | trap % 1 ms | false accepts | drift ppm median / p95 "
-    f"| drift se below {KNOWN_PPM:g} ppm, p95 | CPU s/min | MiB |\n"
+    f"| drift se below {KNOWN_PPM:g} ppm, p95 | CPU s/min, with starts | MiB |\n"
     + "|---" * 14 + "|"
 )  # fmt: skip
 
@@ -290,9 +310,12 @@ def main() -> None:
         "--keep", type=Path, help="folder that keeps the pairs for the next run; default: a temporary one"
     )
     parser.add_argument("--hour", action="store_true", help="memory of two files of 60 minutes")
-    for hidden in ("--tool", "--pairs", "--out"):
+    for hidden in ("--tool", "--pairs", "--out", "--one"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.one:
+        TOOLS[args.tool](Path(args.one) / "a.mp4", Path(args.one) / "b.mp4")
+        return None
     if args.tool:
         return answer_all(args.tool, Path(args.pairs), Path(args.out), args.crossed)
     with tempfile.TemporaryDirectory() as temporary:

@@ -72,14 +72,22 @@ def test_every_frame_of_every_clip_is_answered_at_its_own_time(frames):
     assert (found.unit, found.origin) == ("screen", "root")
 
 
-def test_windows_cover_every_frame_overlap_and_end_with_the_clip():
+@pytest.mark.parametrize("times", [2, 3, 4])
+def test_windows_cover_every_frame_overlap_and_end_with_the_clip(times):
     for count in (1, 5, LENGTH, LENGTH + 1, 31):
-        cuts = list(windows(count, 1, LENGTH))
+        cuts = list(windows(count, 1, LENGTH, times))
         assert set(np.concatenate(cuts)) == set(range(count))
         assert all(len(cut) == min(LENGTH, count) for cut in cuts)
         assert cuts[-1][-1] == count - 1
         inside = [sum(frame in cut for cut in cuts) for frame in range(LENGTH // 2, count - LENGTH // 2)]
         assert not inside or min(inside) >= 2 or count <= LENGTH
+
+
+def test_the_setting_says_how_many_windows_hold_a_frame():
+    counts = []
+    for times in (2, 3, 4):
+        lift(model(), walker(40), InferConfig(windows=times), on_progress=lambda step: counts.append(step.total))
+    assert counts == sorted(set(counts))
 
 
 def test_a_lifter_that_errs_towards_its_windows_ends_leaves_no_jump_there():

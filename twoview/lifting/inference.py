@@ -109,7 +109,7 @@ def _answers(
     grid = np.linspace(flat.time[0], flat.time[-1], steps + 1) if steps else flat.time[:1]
     gap = max(config.max_gap_s, 1.5 * frame_s, 1.5 / model.rate_hz)
     even = flat.at(grid, max_gap=gap)
-    cuts = list(windows(len(grid), sequences, model.clip_length))
+    cuts = list(windows(len(grid), sequences, model.clip_length, config.windows))
     made = _blend(model, even, cuts, config, undo=undo, on_progress=on_progress)
     xyz = np.where(((even.score > 0).sum(axis=1) < MIN_SEEN)[:, None, None], np.nan, made.xyz)
     sigma = _sigma(xyz, made, even.score) if undo is to_camera else None
@@ -130,8 +130,8 @@ def interleave(frame_s: float, rate_hz: float) -> int:
     return max(int(np.ceil(1 / (frame_s * rate_hz) - 0.25)), 1)
 
 
-def windows(frames: int, sequences: int, length: int) -> Iterator[Array]:
-    """Frame numbers (T,) of each window: T = `length`, or the sequence's own if shorter; one every third of a window.
+def windows(frames: int, sequences: int, length: int, times: int = InferConfig.windows) -> Iterator[Array]:
+    """Frame numbers (T,) of each window: T = `length`, or the sequence's own if shorter; one every `times`-th of it.
 
     Every `sequences`-th frame belongs to one sequence, and the last window of each ends with it. By thirds, and with
     weights of sin^2, every frame is the mean of two windows' worth of answers; by halves of one where windows end.
@@ -140,7 +140,7 @@ def windows(frames: int, sequences: int, length: int) -> Iterator[Array]:
         own = np.arange(first, frames, sequences)
         size = min(length, len(own))
         last = len(own) - size
-        for start in [*range(0, last, max(size // 3, 1)), last]:
+        for start in [*range(0, last, max(size // times, 1)), last]:
             yield own[start : start + size]
 
 

@@ -24,7 +24,6 @@ from twoview.synchronization.manual import by_event, by_offset, by_timestamps
 from twoview.synchronization.motion import add_by_motion, compare_with_motion, refine_with_motion, relate_poses
 from twoview.synchronization.several_views import Relation, copies_warning
 from twoview.timeline import Sync
-from twoview.visualization.side_by_side import render_sync
 from twoview.visualization.sync_plot import draw_sync, joint_speed, loudness
 from twoview.workers.places import Workers, open_place
 from twoview.workers.tasks import Task, run_locked
@@ -353,6 +352,8 @@ def render_take(session: Session, take: str | None = None, *, on_progress: OnPro
         sync = load_sync(session, name)
         paths = {view: present(files[view], view) for view in sync.views}
         path = session.sync_path(name).with_suffix(".mp4")
+        from twoview.visualization.side_by_side import render_sync  # a tenth of a second to import, seldom used
+
         return render_sync(paths, sync, path, events=_claps(sync, paths), on_progress=on_progress)
 
 
