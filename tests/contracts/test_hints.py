@@ -23,7 +23,7 @@ FILLED = {"command": "sync"}  # value that is filled in -> a real one, where `a`
 CLI = get_command(app)
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef)
 NAMES = {"hint", "next", "following"}  # arguments and values that hold what to do next
-OF_OTHERS = {"--upgrade", "--no-deps", "--keypoint_scale"}  # options of pip and of OpenPose
+OF_OTHERS = {"--upgrade", "--no-deps", "--keypoint_scale", "--nthreads"}  # options of pip, OpenPose and Dask
 LONG = {"demo", "reproduce", "pretrain"}  # commands that would run for minutes
 WORDS = {"first", "and", "or", "with", "shows", "lists", "then", "again"}  # prose that a command must not run into
 

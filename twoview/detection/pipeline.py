@@ -115,13 +115,13 @@ def choose_in(everyone: Everyone, config: DetectConfig) -> Choice:
     try:
         return choose_alone(everyone.crowd.people, everyone.crowd.size, config.person)
     except DetectorError as error:
-        hint, made_by = error.hint, everyone.made_by
+        advice, made_by = error.hint, everyone.made_by
         if not len(everyone.crowd.people.frame) and not made_by.startswith(SHIPPED):
-            hint = (
+            advice = (
                 f"does `--detector {SHIPPED}` find somebody? then the network of {made_by} is not trained, or for "
-                f"other pictures; if not: {hint}"
+                f"other pictures; if not: {error.hint}"
             )
-        raise DetectorError(f"{everyone.video}: {error.message}", hint=hint) from error
+        raise DetectorError(f"{everyone.video}: {error.message}", hint=advice) from error
 
 
 def clean(poses: Poses2D, config: DetectConfig, label: str) -> Poses2D:
