@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from calls import files_touched
 from poses_only import write_session
@@ -76,3 +79,9 @@ def test_very_many_takes_are_counted_by_their_state(tmp_path):
     one = type_command("show", "--session", session.folder, "--take", "karate_02", "--json")
     assert (one.code, one.json["next"]) == (0, "twoview sync")
     assert [row["clocks"] for row in one.json["rows"]] == ["not yet synchronized"]
+
+
+def test_what_a_session_holds_is_shown_without_pytorch():
+    script = "import sys, twoview.workflow.summary as s; print('torch' in sys.modules, 'scipy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]

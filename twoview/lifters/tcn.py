@@ -62,7 +62,8 @@ class TemporalNetwork(nn.Module):
         self.blocks = nn.Sequential(*(Block(width, dilation) for dilation in dilations))
         last = nn.Linear(width, _JOINTS * 3)
         self.leave = nn.Sequential(nn.LayerNorm(width), last)
-        nn.init.normal_(last.weight, std=1e-3)
+        if not last.weight.is_meta:  # shapes alone have no values, and PyTorch would load its compiler for them
+            nn.init.normal_(last.weight, std=1e-3)
         nn.init.zeros_(last.bias)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from typing import Any
 
 from twoview.errors import FormatError
 from twoview.media.video_files import videos_in
-from twoview.storage import records, torch_files
+from twoview.storage import records
 from twoview.storage.regular import regular_file
 
 Row = dict[str, Any]
@@ -44,6 +44,8 @@ def describe_run(folder: Path) -> Row:
 
 def describe_state(path: Path) -> Row:
     """How far the training is that a state file was saved by."""
+    from twoview.storage import torch_files
+
     content = torch_files.read(path)
     row: Row = {"format": str(content.get("format"))}
     row |= {name: content[name] for name in ("epoch", "step", "finished") if name in content}
@@ -52,6 +54,8 @@ def describe_state(path: Path) -> Row:
 
 def is_state(path: Path) -> bool:
     """Whether a file of PyTorch is what a training continues from, and no model."""
+    from twoview.storage import torch_files
+
     with suppress(FormatError):
         return torch_files.read(path).get("format") in STATES
     return False

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from twoview.biomechanics.events import find_jumps, travelled
 from twoview.errors import FormatError, TwoViewError, VideoError
 from twoview.media.video_files import SUFFIXES
 from twoview.poses import Poses2D, Poses3D, World
@@ -348,6 +347,8 @@ def _describe_artefact(path: Path) -> Row:
 
 def _describe_world(poses: Poses3D, world: World) -> Row:
     """Where up is, how high the camera stands, and what the athlete does on the floor."""
+    from twoview.biomechanics.events import find_jumps, travelled
+
     x, y, z = world.up
     tilt, roll = math.degrees(math.asin(min(max(-z, -1.0), 1.0))), math.degrees(math.atan2(x, -y))
     rows: Row = {
