@@ -92,20 +92,20 @@ def test_a_fault_in_one_task_is_named_and_the_others_are_done(tmp_path):
 
 def test_killed_workers_are_named_and_their_tasks_tried_again(tmp_path, caplog):
     todo = [
+        task("always", own_tasks.die, folder=tmp_path, name="always", times=99),
+        task("beside", own_tasks.last, folder=tmp_path, name="beside", seconds=0.7),  # dies with it, and is innocent
         task("once", own_tasks.die, folder=tmp_path, name="once", times=1),
         *writes(tmp_path, "a", "b"),
-        task("always", own_tasks.die, folder=tmp_path, name="always", times=99),
-        *writes(tmp_path, "c", "d"),
     ]
     found = run(Workers(jobs=2), todo, tmp_path)
     assert isinstance(found.pop("always"), WorkerError)
     assert all(isinstance(value, str) for value in found.values()), found
-    assert {"once", "a", "b", "c", "d"} == set(found)
+    assert {"beside", "once", "a", "b"} == set(found)
     assert (tmp_path / "always died").read_text() == "xxx"  # once, and two retries
     assert "a worker died" in caplog.text
     assert "once" in caplog.text
     (tmp_path / "always died").unlink()
-    again = run(Workers("own_tasks:processes"), todo[3:], tmp_path)
+    again = run(Workers("own_tasks:processes"), [todo[0], *writes(tmp_path, "d")], tmp_path)
     assert again["always"].message == "always: its worker died 3 times (killed, or out of memory)"
     assert isinstance(again["d"], str)
 
@@ -116,6 +116,9 @@ def test_another_version_and_folders_that_are_not_there_are_refused_in_one_line(
         run(Workers(jobs=2), writes(tmp_path, "a"), tmp_path)
     monkeypatch.undo()
     content = tasks.pickle.dumps(writes(tmp_path, "a")[0])
+    relative = tasks.pickle.dumps(writes(Path(), "b")[0])
+    assert perform(tasks.__version__, str(tmp_path), relative).value  # in the folder of the command
+    assert (tmp_path / "b").exists()
     gone = perform(tasks.__version__, str(tmp_path / "gone"), content).error
     assert isinstance(gone, ClusterError)
     assert f"does not see {tmp_path / 'gone'}" in gone.message

@@ -11,7 +11,7 @@ from twoview.errors import ClusterError, ConfigError, MissingBackend
 from twoview.workers.tasks import Place
 
 CONNECT_S = 8.0  # seconds to wait for a scheduler's answer
-_NOBODY_S = 5.0  # seconds without a worker after which that is said
+_NOBODY_S = 5.0  # seconds after which it is said that there is no worker
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ def dask_place(address: str, *, at_once: int, gpu: bool = False) -> Place:
     Raises ClusterError where nobody listens, ConfigError for what is no address.
     """
     client = _connected(address)
-    began, warned = time.monotonic(), False
+    began, looked = time.monotonic(), False
 
     def make() -> Executor:
         resources: dict[str, Any] = {"resources": {"GPU": 1}} if gpu else {}
@@ -32,10 +32,17 @@ def dask_place(address: str, *, at_once: int, gpu: bool = False) -> Place:
         return executor
 
     def watch() -> None:
-        nonlocal warned
-        if not warned and time.monotonic() - began > _NOBODY_S and not client.scheduler_info()["workers"]:
-            log.warning("the scheduler has no worker; start some: dask worker %s --nthreads 1", address)
-            warned = True
+        nonlocal looked
+        if looked or time.monotonic() - began < _NOBODY_S:
+            return
+        looked = True
+        try:
+            workers = client.scheduler_info()["workers"].values()
+        except OSError:  # it is gone, and its tasks will say so
+            return
+        if not [worker for worker in workers if not gpu or worker["resources"].get("GPU")]:
+            lacks, more = ("worker with a GPU", " --resources GPU=1") if gpu else ("worker", "")
+            log.warning("%s has no %s; start some: dask worker %s --nthreads 1%s", address, lacks, address, more)
 
     from distributed.scheduler import KilledWorker
 

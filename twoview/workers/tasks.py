@@ -117,10 +117,11 @@ class Place:
         """Take back what has not begun, stop what has where the command was interrupted, and end the executor."""
         for future in list(self.given):
             future.cancel()
-        if interrupted and self.stop is not None:
-            self.stop()
-        if self.executor is not None:
-            self.executor.shutdown(wait=not interrupted or self.stop is not None)
+        with suppress(*((Exception,) if interrupted else ())):  # of an executor that is gone itself
+            if interrupted and self.stop is not None:
+                self.stop()
+            if self.executor is not None:
+                self.executor.shutdown(wait=not interrupted or self.stop is not None)
         self.executor = None
         self.end()
 

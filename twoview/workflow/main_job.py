@@ -41,7 +41,7 @@ from twoview.workflow.inference_batch import infer_many
 from twoview.workflow.models import run_in_use
 from twoview.workflow.result_names import result_of
 from twoview.workflow.stages import adding, detect_views, finetune_session, new_views, teaching_takes
-from twoview.workflow.synchronization import NotDetectedError, given_by_hand, sync_take
+from twoview.workflow.synchronization import NotDetectedError, given_by_hand, sync_takes
 from twoview.workflow.triangulation import triangulate_session
 
 if TYPE_CHECKING:
@@ -235,47 +235,51 @@ def _synchronized_and_detected(
 ) -> Iterator[Step]:
     """Clocks by sound, the athlete in all views, and the clocks once more: with the motion beside, or by it alone."""
     known: dict[str, Sync] = {}
-    for take in session.takes:
-        try:
-            known[take], fresh = _sync(session, take, settings, on_progress)
-        except NotDetectedError as error:
-            log.info("%s: clocks by motion after detection: %s", take, error.message)
-        except OF_ONE_PART as error:
-            yield Step("sync", take, "failed", error.message, error=error)
+    for take, found in _synchronized(session, settings, workers, on_progress):
+        if isinstance(found, NotDetectedError):
+            log.info("%s: clocks by motion after detection: %s", take, found.message)
+        elif isinstance(found, TwoViewError):
+            yield Step("sync", take, "failed", found.message, error=found)
         else:
+            known[take], fresh = found
             yield _clocks(session, take, known[take], fresh=fresh)
     try:
-        for found in detect_views(
-            session, config=settings.detect, trust=trust, workers=workers, on_progress=on_progress
-        ):
-            poses, path = found.poses, session.detection_path(found.take, found.view)
+        for one in detect_views(session, config=settings.detect, trust=trust, workers=workers, on_progress=on_progress):
+            poses, path = one.poses, session.detection_path(one.take, one.view)
             seen = (poses.score > 0).any(axis=1).mean() if len(poses) else 0.0
-            label = f"{found.take}/{found.view}"
-            people = found.athlete if found.athlete and found.athlete.people > 1 else None
+            label = f"{one.take}/{one.view}"
+            people = one.athlete if one.athlete and one.athlete.people > 1 else None
             yield Step(
-                "detect", label, "new" if found.fresh else "up to date",
+                "detect", label, "new" if one.fresh else "up to date",
                 f"{len(poses)} frames, athlete found in {seen:.1%}" + (f", {people}" if people else ""), (path,),
                 warnings=tuple(f"{label}: {sentence}" for sentence in (people.warnings() if people else ())),
             )  # fmt: skip
     except OF_ONE_PART as error:
         yield Step("detect", "", "failed", error.message, error=error)
-    for take in session.takes:
-        try:
-            sync, fresh = _sync(session, take, settings, on_progress)
-        except OF_ONE_PART as error:
+    for take, found in _synchronized(session, settings, workers, on_progress):
+        if isinstance(found, TwoViewError):
             if take not in known:
-                yield Step("sync", take, "failed", error.message, error=error)
+                yield Step("sync", take, "failed", found.message, error=found)
             continue
-        before = known.get(take)
+        (sync, fresh), before = found, known.get(take)
         if before is None or (before.clocks, before.warnings) != (sync.clocks, sync.warnings):
             yield _clocks(session, take, sync, fresh=fresh)
 
 
-def _sync(session: Session, take: str, settings: Settings, on_progress: OnProgress | None) -> tuple[Sync, bool]:
-    """The clocks of a take, and whether they are new; those that a person gave are kept."""
-    if (sync := given_by_hand(session, take)) is not None:
-        return sync, False
-    return sync_take(session, take, config=settings.sync, on_progress=on_progress)
+def _synchronized(
+    session: Session, settings: Settings, workers: Workers | None, on_progress: OnProgress | None
+) -> Iterator[tuple[str, tuple[Sync, bool] | TwoViewError]]:
+    """The clocks of every take, and whether they are new, or what is wrong; those that a person gave are kept."""
+    others = []
+    for take in session.takes:
+        if (sync := given_by_hand(session, take)) is not None:
+            yield take, (sync, False)
+        else:
+            others.append(take)
+    for take, found in sync_takes(session, others, config=settings.sync, workers=workers, on_progress=on_progress):
+        if isinstance(found, TwoViewError) and not isinstance(found, OF_ONE_PART):
+            raise found
+        yield take, found
 
 
 def _clocks(session: Session, take: str, sync: Sync, *, fresh: bool) -> Step:
