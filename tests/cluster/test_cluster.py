@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -10,15 +11,18 @@ from pathlib import Path
 
 import own_tasks
 import pytest
+from session_takes import put_take
 from terminal import type_command
 
-from twoview.config import ClusterConfig, DetectConfig
+from twoview.config import ClusterConfig, DetectConfig, TriangulateConfig
 from twoview.errors import ClusterError, WorkerError
-from twoview.storage.session import Session
+from twoview.storage.session import Session, open_session
 from twoview.workers import dask_client, tasks
 from twoview.workers.places import Workers, open_place
 from twoview.workers.tasks import Task, run_tasks
+from twoview.workflow.inference_batch import infer_files
 from twoview.workflow.stages import detect_views
+from twoview.workflow.triangulation import triangulate_session
 
 if find_spec("distributed") is None or find_spec("submitit") is None:
     pytest.skip('needs pip install "twoview[cluster]"', allow_module_level=True)
@@ -154,6 +158,8 @@ def test_where_nobody_listens_a_line_says_what_to_start(local, monkeypatch):
 def test_a_task_that_needs_a_gpu_waits_for_a_worker_with_one_and_says_so(cluster, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(dask_client, "_NOBODY_S", 0.1)
 
+    run(on(cluster), [task(tmp_path, "b")], tmp_path)  # so that there are workers
+
     def waiting() -> None:
         with open_place(on(cluster, gpu=True)) as place:
             watch, place.watch = (
@@ -186,6 +192,32 @@ def test_killed_local_processes_lose_nothing(local, tmp_path, caplog, monkeypatc
     assert detections(session) == detections(local)
     assert (events[-1].stage, events[-1].done, events[-1].unit) == ("detect", 2 * TAKES, "videos")
     assert events[-1].values["frames"] >= 2 * TAKES * 12
+
+
+def test_processes_solve_and_lift_to_the_same_bytes(tmp_path, start, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for number in range(2):
+        session = put_take(tmp_path / "s", f"t{number}", seconds=1.5, seed=number)
+    flat = [session.detection_path(name, "a") for name in session.takes]
+
+    def made(workers: Workers) -> dict[str, bytes]:
+        folder = tmp_path / "made"
+        shutil.copytree(session.folder, folder)
+        config = TriangulateConfig(height_m=1.8, same_athlete=False)
+        solved = triangulate_session(
+            open_session(folder), model="start.pt", picture=False, config=config, formats=["csv"], workers=workers
+        )
+        assert [one.fresh for one in solved] == [True] * 2
+        lifted = dict(infer_files(flat, "start.pt", session=folder, picture=False, formats=["csv"], workers=workers))
+        assert all(len(one.poses) and one.fresh for one in lifted.values())
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        found = {str(path.relative_to(folder)): path.read_bytes() for path in files}
+        shutil.rmtree(folder)
+        return found
+
+    here = made(Workers())
+    assert here == made(Workers(jobs=2))
+    assert {"results/a.csv", "takes/t1/triangulated/b.csv"} <= set(here)
 
 
 # --- submitit ------------------------------------------------------------------------------------------------------

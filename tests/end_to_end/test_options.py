@@ -374,6 +374,7 @@ def tasks_elsewhere(place, monkeypatch):
     subject = np.random.default_rng(3)
     for name in ("S06", "S08"):
         write_sportspose(place.path("data_set"), subject, name)
+    place.refused("detect", "--from", "a.json", "--jobs", "2", because="--from imports")
     commands = {
         ("sync",): ["--set", "max_drift_ppm=299"],
         ("detect", *MARKERS): ["--set", "score=0.31"],

@@ -167,7 +167,8 @@ def test_locks_are_held_while_a_task_runs_and_those_that_cannot_be_had_are_named
     assert seen == ["c failed"]
 
 
-def test_ctrl_c_cancels_what_has_not_begun_and_what_has_is_saved(tmp_path):
+@pytest.mark.parametrize("to", ["the command alone, as a system ends it", "all processes, as a terminal does"])
+def test_ctrl_c_cancels_what_has_not_begun_and_what_has_is_saved(to, tmp_path):
     script = (
         "import sys; from pathlib import Path; import own_tasks\n"
         "from twoview.workers.places import Workers, open_place; from twoview.workers.tasks import Task, run_tasks\n"
@@ -185,8 +186,9 @@ def test_ctrl_c_cancels_what_has_not_begun_and_what_has_is_saved(tmp_path):
     while len(list(tmp_path.glob("? began"))) < 2 and time.monotonic() < patience:
         time.sleep(0.05)
     began = time.monotonic()
-    command.send_signal(signal.SIGINT)  # to the command alone, as a system ends it
-    command.communicate(timeout=60)
+    os.kill(command.pid, signal.SIGINT) if "alone" in to else os.killpg(command.pid, signal.SIGINT)
+    _, said = command.communicate(timeout=60)
+    assert said.decode().count("Traceback") == 1  # of the script
     assert time.monotonic() - began < 30
     assert {path.name for path in tmp_path.glob("? *")} == {"a began", "b began", "a saved", "b saved"}
 

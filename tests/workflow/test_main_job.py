@@ -79,17 +79,16 @@ def test_a_take_without_sound_gets_its_clocks_once_it_is_detected(tmp_path, monk
     session.sync_path("t").unlink()
     order = []
 
-    def related(session, take, **_):
+    def related(session, takes, **_):
         order.append("sync")
-        if "detect" not in order:
-            raise NotDetectedError("no sound")
-        return Sync("a", {"a": ClockMap(), "b": ClockMap(0.4)}, "motion"), True
+        by_motion = Sync("a", {"a": ClockMap(), "b": ClockMap(0.4)}, "motion"), True
+        yield takes[0], by_motion if "detect" in order else NotDetectedError("no sound")
 
     def found(*_, **__):
         order.append("detect")
         return iter(())
 
-    monkeypatch.setattr(main_job, "sync_take", related)
+    monkeypatch.setattr(main_job, "sync_takes", related)
     monkeypatch.setattr(main_job, "detect_views", found)
     steps = main_job.steps(tmp_path / "session")
     first = next(steps)

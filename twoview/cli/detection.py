@@ -97,6 +97,8 @@ def detect(
     flags = {"detector": detector, "device": device, **athlete_flags(person)}
     every = resolve("detect", file=config, flags=flags, sets=sets or (), unread=unread_cluster(on), trust=trust or ())
     settings, hands = every.detect, workers(on, jobs, every, every.detect.device)
+    if source is not None and (on or jobs):
+        raise ConfigError("--jobs and --on are for detecting, and --from imports", hint="leave them out")
     formats = check_formats(names(format) or ())
     layout = _layout(source, skeleton, first_frame, from_size)
     wanted, takes = names(views), names(take)
