@@ -14,6 +14,7 @@ from session_takes import put_take
 from twoview.errors import FormatError, SessionError, SyncError
 from twoview.storage import records
 from twoview.storage.session import Session, ViewFile, open_session
+from twoview.workflow import stages
 from twoview.workflow.stages import add_videos, detect_views, load_takes
 
 
@@ -95,6 +96,26 @@ def test_a_video_that_is_gone_does_not_stop_the_detection_of_the_others(tmp_path
     assert "take 'two', is gone" in caplog.text
     with pytest.raises(SessionError, match="take 'two', is gone"):
         list(detect_views(session, takes=["two"], config=config))
+
+
+def test_many_takes_are_locked_a_part_at_a_time(tmp_path, caplog, monkeypatch):
+    """Each lock is an open file, of which a process may have a thousand."""
+    from scenes import small_scene
+
+    from twoview.config import DetectConfig
+
+    monkeypatch.setattr(stages, "LOCKED", 2)
+    for name in ("one", "two", "three", "four", "five"):
+        small_scene(tmp_path / name, seconds=0.2, size=(160, 120), seed=len(name), sound=False)
+        add_videos(tmp_path / "s", [tmp_path / name / "a.mp4", tmp_path / name / "b.mp4"], take=name)
+    shutil.rmtree(tmp_path / "two")  # a part of its own, since takes are sorted
+    seen, locks = [], []
+    for row in detect_views(open_session(tmp_path / "s"), config=DetectConfig(detector="markers:Markers")):
+        seen.append(f"{row.take}/{row.view}")
+        locks.append(len(list((tmp_path / "s" / ".locks").glob("take-*"))))
+    assert seen == [f"{take}/{view}" for take in ("five", "four", "one", "three") for view in "ab"]
+    assert max(locks) == 2
+    assert "take 'two', is gone" in caplog.text
 
 
 # --- names of views ---------------------------------------------------------------------------------------------

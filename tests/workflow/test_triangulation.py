@@ -24,11 +24,13 @@ from twoview.skeleton import H36M17, HALPE26, single_joints
 from twoview.storage import records
 from twoview.storage.session import Session, open_session
 from twoview.timeline import ClockMap, Sync
+from twoview.workers.places import Workers
+from twoview.workflow import triangulation
 from twoview.workflow.detection import View
 from twoview.workflow.inference import infer_file
 from twoview.workflow.known_cameras import known_camera
 from twoview.workflow.remembered import keep
-from twoview.workflow.stages import add_videos, save_sync
+from twoview.workflow.stages import add_videos, load_takes, save_sync
 from twoview.workflow.summary import describe_file
 from twoview.workflow.triangulation import triangulate_session
 
@@ -74,6 +76,26 @@ def test_what_is_up_to_date_is_loaded_as_it_was_solved(session, start):
                 assert np.array_equal(value, getattr(other.result, name)[view])
         for view, poses in one.poses.items():
             assert np.array_equal(poses.xyz, other.poses[view].xyz, equal_nan=True)
+
+
+def test_workers_and_parts_that_are_locked_at_once_make_no_difference(session, start, monkeypatch):
+    def made(workers: Workers | None = None, **more) -> dict[str, bytes]:
+        for folder in session.folder.glob("takes/*/triangulated"):
+            shutil.rmtree(folder)
+        assert [one.fresh for one in solve(session, start, config=replace(METERS, **more), workers=workers)] == [
+            True
+        ] * 2
+        return contents(session)
+
+    whole, apart, away = made(), made(same_athlete=False), Workers("own_tasks:threads")
+    assert made(away) == whole
+    assert made(away, same_athlete=False) == apart
+    monkeypatch.setattr(triangulation, "LOCKED", 1)
+    assert made() == whole  # one athlete's takes stay together
+    assert made(same_athlete=False) == apart
+    assert [[take.name for take in part] for part in triangulation._parts(load_takes(session), together=False)] == [
+        ["t1"], ["t2"],
+    ]  # fmt: skip
 
 
 def test_what_shaped_a_solution_has_it_solved_again(session, start):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from twoview.detection.pipeline import Everyone
 
 
+OF_ONE_VIEW = (DetectorError, VideoError, WorkerError)
 SURE = 0.95  # sureness of the choice of an athlete below which a person is warned
 
 
@@ -236,7 +237,7 @@ def detect_missing(
         for label, view in todo.items()
     )
     for label, one in run_tasks(tasks, place, stage="detect", total=len(todo), unit="videos", on_progress=on_progress):
-        if isinstance(one, TwoViewError) and not isinstance(one, DetectorError | VideoError | WorkerError):
+        if isinstance(one, TwoViewError) and not isinstance(one, OF_ONE_VIEW):
             raise one
         found[label] = _everyone(todo[label], config) if one is None else one
         yield from finished(todo[label].take)

@@ -16,7 +16,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from twoview.config import DetectConfig, FinetuneConfig, TriangulateConfig
-from twoview.errors import DetectorError, FormatError, SessionError, SyncError, TwoViewError
+from twoview.errors import DetectorError, FormatError, SessionError, SyncError, TwoViewError, joined
 from twoview.poses import Poses2D
 from twoview.progress import OnProgress, is_first
 from twoview.storage import records
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 SHORTEST_S = 1.0  # seconds that the views of a take must see the athlete together: less teaches nothing
 _LOOKED_AT = 20  # takes whose phones are known
 _NAMED = 5  # takes named in a message
+LOCKED = 200  # takes that are locked at once: each lock is an open file
 
 log = logging.getLogger(__name__)
 
@@ -234,7 +235,7 @@ def detect_views(
     from twoview.detectors import AUTO
     from twoview.workflow import detection, remembered
 
-    config = config or DetectConfig()
+    config, failed, wanted = config or DetectConfig(), list[TwoViewError](), session.check_views(views)
     settings = remembered.with_detector(session.folder, config)
     again = {"choose_again": choose_again, "detect_again": detect_again}
 
@@ -242,10 +243,10 @@ def detect_views(
         path = session.detection_path(take, view)
         return detection.View.of(take, view, file.path, path, fingerprint=file.fingerprint, config=settings)
 
-    def found(session: Session) -> tuple[dict[str, list[detection.View]], list[TwoViewError]]:
+    def found(session: Session, names: Sequence[str]) -> tuple[dict[str, list[detection.View]], list[TwoViewError]]:
         """Take -> its views that can be detected or loaded, and what is wrong with the others."""
-        wanted, rows, problems = session.check_views(views), dict[str, list[detection.View]](), list[TwoViewError]()
-        for take in session.choose_takes(takes, without):
+        rows, problems = dict[str, list[detection.View]](), list[TwoViewError]()
+        for take in names:
             try:
                 for view, file in session.take(take).items():
                     if view not in wanted:
@@ -259,44 +260,56 @@ def detect_views(
                 rows.pop(take, None)
         return rows, problems
 
-    todo = [row for rows in found(session)[0].values() for row in rows if not row.is_current(**again)]
-    if todo and source is None:
-        settings = remembered.decided(settings, config, session.folder, trust=trust)
-    with ExitStack() as held:
-        locks = {}
-        for take, rows in found(session)[0].items():
-            if source is not None or not all(row.is_current(**again) for row in rows):
-                locks[take] = held.enter_context(ExitStack())
-                locks[take].enter_context(session.lock(take))
-        if locks:  # another command may have changed the takes that were waited for
-            session = open_session(session.folder)
-        own, problems = found(session)
-        syncs = {}
-        for take in own:
-            with suppress(TwoViewError):  # views that are not synchronized each choose for themselves
-                syncs[take] = load_sync(session, take)
-        _leave_out(problems, unless=takes is not None or not own)
-        every = [row for rows in own.values() for row in rows]
-        left = {take: len(rows) for take, rows in own.items()}
-        if source is not None:
-            made = detection.import_views(source, every, config=settings, layout=layout)
-        else:
-            others = [
-                (t, v, f) for t in own for v, f in session.take(t).items() if v not in {row.name for row in own[t]}
-            ]
-            beside = [row_of(session, *other) for other in others]
-            searched = not all(row.is_current(**again) for row in every)
-            place = held.enter_context(open_place(workers if searched else None, folder=session.folder))
-            made = detection.detect_missing(
-                every, config=settings, syncs=syncs, beside=beside, place=place, on_progress=on_progress, **again
-            )
-        for one in made:
-            left[one.take] -= 1
-            if not left[one.take] and one.take in locks:
-                locks[one.take].close()
-            yield one
-        if source is None and isinstance(settings.detector, str) and settings.detector != AUTO:
-            remembered.keep(session.folder, detector=settings.detector)
+    def detected(session: Session, names: Sequence[str], *, alone: bool) -> Iterator[ViewPoses]:
+        """The views of takes that are locked together; `alone`: there are no others."""
+        nonlocal settings
+        todo = [row for rows in found(session, names)[0].values() for row in rows if not row.is_current(**again)]
+        if todo and source is None:
+            settings = remembered.decided(settings, config, session.folder, trust=trust)
+        with ExitStack() as held:
+            locks = {}
+            for take, rows in found(session, names)[0].items():
+                if source is not None or not all(row.is_current(**again) for row in rows):
+                    locks[take] = held.enter_context(ExitStack())
+                    locks[take].enter_context(session.lock(take))
+            if locks:  # another command may have changed the takes that were waited for
+                session = open_session(session.folder)
+            own, problems = found(session, names)
+            syncs = {}
+            for take in own:
+                with suppress(TwoViewError):  # views that are not synchronized each choose for themselves
+                    syncs[take] = load_sync(session, take)
+            _leave_out(problems, unless=takes is not None or (alone and not own))
+            every = [row for rows in own.values() for row in rows]
+            left = {take: len(rows) for take, rows in own.items()}
+            if source is not None:
+                made = detection.import_views(source, every, config=settings, layout=layout)
+            else:
+                known = {(row.take, row.name) for row in every}
+                others = [(t, v, f) for t in own for v, f in session.take(t).items() if (t, v) not in known]
+                beside = [row_of(session, *other) for other in others]
+                searched = not all(row.is_current(**again) for row in every)
+                place = held.enter_context(open_place(workers if searched else None, folder=session.folder))
+                made = detection.detect_missing(
+                    every, config=settings, syncs=syncs, beside=beside, place=place, on_progress=on_progress, **again
+                )
+            for one in made:
+                left[one.take] -= 1
+                if not left[one.take] and one.take in locks:
+                    locks[one.take].close()
+                yield one
+            if source is None and isinstance(settings.detector, str) and settings.detector != AUTO:
+                remembered.keep(session.folder, detector=settings.detector)
+
+    names = session.choose_takes(takes, without)
+    parts = [names] if source is not None else [names[i : i + LOCKED] for i in range(0, len(names), LOCKED)]
+    for part in parts:
+        try:
+            yield from detected(session, part, alone=len(parts) == 1)
+        except detection.OF_ONE_VIEW as error:
+            failed.append(error)
+    if failed:
+        raise joined(failed)
 
 
 def load_takes(
