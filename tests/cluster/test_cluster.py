@@ -224,7 +224,7 @@ def test_processes_solve_and_lift_to_the_same_bytes(tmp_path, start, monkeypatch
 
 
 def test_jobs_of_submitit_give_the_same(local, tmp_path):
-    names = list(local.takes)[:8]
+    names = list(local.takes)[:5]
     session = emptied(local, tmp_path / "session")
     assert detect(session, Workers("slurm:local", jobs=3), takes=names) == 2 * len(names)
     made = detections(session)

@@ -93,7 +93,7 @@ def test_a_fault_in_one_task_is_named_and_the_others_are_done(tmp_path):
 def test_killed_workers_are_named_and_their_tasks_tried_again(tmp_path, caplog):
     todo = [
         task("always", own_tasks.die, folder=tmp_path, name="always", times=99),
-        task("beside", own_tasks.last, folder=tmp_path, name="beside", seconds=0.7),  # dies with it, and is innocent
+        task("beside", own_tasks.last, folder=tmp_path, name="beside", seconds=1.5),  # dies with it, and is innocent
         task("once", own_tasks.die, folder=tmp_path, name="once", times=1),
         *writes(tmp_path, "a", "b"),
     ]
