@@ -65,7 +65,7 @@ class Cluster:
         try:
             family = psutil.Process(process.pid).children(recursive=True)
             for one in family if worker else ():
-                if "multiprocessing.spawn" in " ".join(one.cmdline()):
+                if "multiprocessing.spawn" in words_of(one):
                     one.kill()
             if not worker:
                 process.kill()
@@ -125,10 +125,18 @@ class Kills:
             self.done.append((name, worker))
 
 
+def words_of(process: psutil.Process) -> str:
+    """The command line of a process; "" for one that has ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
+
+
 def kill_a_child() -> None:
     """Kill one of the processes that this one has started for its tasks."""
     for child in psutil.Process().children():
-        if "spawn_main" in " ".join(child.cmdline()):
+        if "spawn_main" in words_of(child):
             child.kill()
             return
 

@@ -28,7 +28,7 @@ if find_spec("distributed") is None or find_spec("submitit") is None:
     pytest.skip('needs pip install "twoview[cluster]"', allow_module_level=True)
 
 import psutil
-from cluster.clusters import Cluster, Kills, detections, emptied, kill_a_child, small_takes
+from cluster.clusters import Cluster, Kills, detections, emptied, kill_a_child, small_takes, words_of
 
 pytestmark = pytest.mark.slow
 HERE = Path(own_tasks.__file__).parent
@@ -115,7 +115,7 @@ def test_on_dask_the_task_that_kills_is_named_and_the_rest_is_done(cluster, tmp_
     found = run(on(cluster), [*todo, *(task(tmp_path, name) for name in names)], tmp_path)
     assert isinstance(found.pop("always"), WorkerError)
     assert {name for name, value in found.items() if isinstance(value, str)} == {"once", *names}
-    assert (tmp_path / "always died").read_text() == "xxx"
+    assert (tmp_path / "always died").read_text() in ("xxx", "xxxx")  # more, where it is not clear which one killed
 
 
 def test_on_dask_another_version_and_a_video_that_is_not_there_are_refused(cluster, tmp_path, monkeypatch):
@@ -246,7 +246,7 @@ def test_a_job_whose_time_is_over_goes_on_by_itself(tmp_path):
     def preempt() -> None:
         """What Slurm does before it takes the node away, or the time is over: a signal to the job."""
         for child in psutil.Process().children(recursive=True):
-            if "submitit.core._submit" in " ".join(child.cmdline()):
+            if "submitit.core._submit" in words_of(child):
                 child.send_signal(12)
 
     with open_place(Workers("slurm:local", cluster=ClusterConfig(minutes=1)), folder=tmp_path) as place:

@@ -213,7 +213,8 @@ def _run_here(tasks: Iterable[Task], on_progress: OnProgress | None) -> Iterator
 class _Loop:
     """The tasks that wait, that run, and those whose worker died.
 
-    After an executor broke, nobody knows which of its tasks killed a worker: they are tried again one at a time.
+    After an executor broke, nobody knows which of its tasks killed a worker: they are tried again one at a time, as is
+    any task the last time. A cluster blames the tasks that waited for the same worker, too: these get one try more.
     """
 
     def __init__(self, place: Place, tasks: Iterator[Task]) -> None:
@@ -221,7 +222,7 @@ class _Loop:
         self.again, self.alone = deque[Task](), deque[Task]()
         self.running: dict[Future[Outcome], Task] = {}
         self.isolated: Future[Outcome] | None = None
-        self.deaths = Counter[str]()
+        self.deaths, self.shared = Counter[str](), set[str]()
         self.lost = False
 
     def step(self) -> list[tuple[str, Any]] | None:
@@ -233,7 +234,9 @@ class _Loop:
         if any(isinstance(_error_of(future), BrokenExecutor) for future in finished):
             finished = wait(self.running).done  # all of them are lost with it
             self.place.renew()
-        dead = []
+        dead, died = [], (BrokenExecutor, *self.place.died)
+        blamed = [self.running[future].label for future in finished if isinstance(_error_of(future), self.place.died)]
+        self.shared |= set(blamed) if len(blamed) > 1 else set()
         for future in finished:
             task, error = self.running.pop(future), _error_of(future)
             if error is None:
@@ -242,13 +245,15 @@ class _Loop:
                 self.lost = True
             elif not isinstance(error, Exception):
                 raise error
-            elif isinstance(error, (BrokenExecutor, *self.place.died)):
+            elif isinstance(error, died):
                 self.deaths[task.label] += 1
-                if self.deaths[task.label] > RETRIES:
-                    made.append((task.label, _died(task.label)))
+                most = RETRIES + (task.label in self.shared)
+                if self.deaths[task.label] > most:
+                    made.append((task.label, _died(task.label, self.deaths[task.label])))
                 else:
                     dead.append(task.label)
-                    (self.alone if isinstance(error, BrokenExecutor) else self.again).append(task)
+                    last = self.deaths[task.label] >= RETRIES  # not to be blamed for another one's deaths
+                    (self.alone if last or isinstance(error, BrokenExecutor) else self.again).append(task)
             else:
                 made.append((task.label, _failed(task.label, error)))
         if dead:
@@ -378,9 +383,9 @@ def _failed(label: str, error: Exception) -> WorkerError:
     )
 
 
-def _died(label: str) -> WorkerError:
+def _died(label: str, times: int) -> WorkerError:
     return WorkerError(
-        f"{label}: its worker died {RETRIES + 1} times (killed, or out of memory)",
+        f"{label}: its worker died {times} times (killed, or out of memory)",
         hint="give each worker more memory: fewer --jobs, or larger machines; then the same command again",
     )
 
