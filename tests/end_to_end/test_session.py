@@ -120,7 +120,7 @@ def test_a_failed_sync_leaves_the_session_as_it_was(place):
     before = tree(place / "session")
     for words in (
         ("mute/a.mp4", "mute/b.mp4"),
-        ("mute/a.mp4", "mute/b.mp4", "--take", "take1", "--views", "c,d"),
+        ("mute/a.mp4", "gone.mp4", "--take", "take1", "--views", "c,d"),
         ("0/a.mp4", "0/b.mp4", "--take", "../out"),
         ("0/a.mp4", "0/b.mp4", "--take", "t", "--views", "a/b,c"),
         ("0/a.mp4", "0/b.mp4", "--take", "t", "--offset", "x"),

@@ -16,7 +16,7 @@ from test_howto_pages import parsed
 from twoview.cli.commands import app
 
 # Options of OpenPose, pip and Dask, and one that every command has.
-OF_OTHERS = {"--keypoint_scale", "--force-reinstall", "--only-binary", "--nthreads", "--debug"}
+OF_OTHERS = {"--keypoint_scale", "--force-reinstall", "--only-binary", "--nthreads", "--resources", "--debug"}
 
 
 def texts(tree: ast.AST) -> Iterator[str]:

@@ -234,7 +234,8 @@ class _Loop:
         if any(isinstance(_error_of(future), BrokenExecutor) for future in finished):
             finished = wait(self.running).done  # all of them are lost with it
             self.place.renew()
-        dead, died = [], (BrokenExecutor, *self.place.died)
+        dead = list[str]()
+        died: tuple[type[BaseException], ...] = (BrokenExecutor, *self.place.died)
         blamed = [self.running[future].label for future in finished if isinstance(_error_of(future), self.place.died)]
         self.shared |= set(blamed) if len(blamed) > 1 else set()
         for future in finished:
