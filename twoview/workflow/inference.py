@@ -109,43 +109,18 @@ def infer_file(
     model: Path | str,
     out: Path,
     *,
-    config: InferConfig | None = None,
-    detect_config: DetectConfig | None = None,
-    filter: FilterConfig | None = None,
-    world: WorldConfig | None = None,
-    formats: Sequence[str] = (),
-    picture: bool = True,
-    compare: Path | str | None = None,
-    session: Session | Path | str | None = None,
-    detections: Path | None = None,
-    athlete: str | None = None,
-    force: bool = True,
     load: Load | None = None,
-    trust: Collection[str] = (),
     on_progress: OnProgress | None = None,
+    **more: Any,
 ) -> Inferred:
     """3D from one view: a video (detected first) or saved Poses2D; writes poses, the formats asked for, pictures.
 
-    out      path without suffix (.npz is taken off); files are `<out>.npz`, `<out>.<format>`, `<out>.mp4`, `<out>.png`
-    filter   smoothing of the poses before they are written, off by default
-    world    axes of the formats, and what is known of up
-    compare  another model, drawn beside; its poses are in `<out>.before.npz`
-    session  a session, or its folder, that remembers the detector and the athlete's height, where none is named; its
-             takes have the detections of their own videos, and where they are triangulated the cameras
-    detections  file of the athlete's Poses2D in the video, to be lifted instead of detecting the athlete again
-    athlete  name of the one whose height the session's takes say, where `config` names none; default: whom the take
-             shows whose view the video is
-    force    replace files that lie there and are no results of this video
     load     loads a model by name or file, for results of several videos; default: `load_model`, anew
-    trust    names of lifters that are no part of twoview and may run, see `load_model`
+    more     what `to_infer` takes: settings, formats, session
 
     What is up to date is only loaded; models are loaded before the video is detected, and only where they are needed.
     """
-    with to_infer(
-        source, model, out, config=config, detect_config=detect_config, filter=filter, world=world, formats=formats,
-        picture=picture, compare=compare, session=session, detections=detections, athlete=athlete, force=force,
-        trust=trust,
-    ) as wanted:  # fmt: skip
+    with to_infer(source, model, out, **more) as wanted:
         result = wanted.infer(load, on_progress)
     wanted.remember()
     return result
@@ -178,12 +153,7 @@ class ToInfer:
 
     def infer(self, load: Load | None = None, on_progress: OnProgress | None = None) -> Inferred:
         """The results, whose files somebody must have locked; see `infer_file`."""
-        return _infer_alone(
-            self.source, self.model, self.out, config=self.config, detect_config=self.detect_config,
-            filter=self.filter, world=self.world, camera=self.camera, formats=self.formats, picture=self.picture,
-            compare=self.compare, given=self.given, load=load or loader(self.config, self.trust),
-            on_progress=on_progress,
-        )  # fmt: skip
+        return _infer_alone(self, load or loader(self.config, self.trust), on_progress)
 
     def read(self, written: Written) -> Inferred:
         """The results that a worker wrote."""
@@ -222,7 +192,20 @@ def to_infer(
     force: bool = True,
     trust: Collection[str] = (),
 ) -> Iterator[ToInfer]:
-    """What `infer_file` is to do, with what the session remembers; its results are locked during the block."""
+    """What `infer_file` is to do, with what the session remembers; its results are locked during the block.
+
+    out      path without suffix (.npz is taken off); files are `<out>.npz`, `<out>.<format>`, `<out>.mp4`, `<out>.png`
+    filter   smoothing of the poses before they are written, off by default
+    world    axes of the formats, and what is known of up
+    compare  another model, drawn beside; its poses are in `<out>.before.npz`
+    session  a session, or its folder, that remembers the detector and the athlete's height, where none is named; its
+             takes have the detections of their own videos, and where they are triangulated the cameras
+    detections  file of the athlete's Poses2D in the video, to be lifted instead of detecting the athlete again
+    athlete  name of the one whose height the session's takes say, where `config` names none; default: whom the take
+             shows whose view the video is
+    force    replace files that lie there and are no results of this video
+    trust    names of lifters that are no part of twoview and may run, see `load_model`
+    """
     out = out.with_suffix("") if out.suffix == ".npz" else out
     config, detect_config = config or InferConfig(), detect_config or DetectConfig()
     store = session if isinstance(session, Session) or session is None else open_session(session, create=True)
@@ -280,23 +263,10 @@ def _keep_others(source: Path, out: Path, suffixes: Sequence[str]) -> None:
         )
 
 
-def _infer_alone(
-    source: Path,
-    model: Path | str,
-    out: Path,
-    *,
-    config: InferConfig,
-    detect_config: DetectConfig,
-    filter: FilterConfig,
-    world: WorldConfig,
-    camera: tuple[KnownCamera, Path] | None,
-    formats: Sequence[str],
-    picture: bool,
-    compare: Path | str | None,
-    given: Path | None,
-    load: Load,
-    on_progress: OnProgress | None,
-) -> Inferred:
+def _infer_alone(wanted: ToInfer, load: Load, on_progress: OnProgress | None) -> Inferred:
+    source, model, out, config, world = wanted.source, wanted.model, wanted.out, wanted.config, wanted.world
+    filter, formats, picture, compare = wanted.filter, wanted.formats, wanted.picture, wanted.compare
+    camera, given, detect_config = wanted.camera, wanted.given, wanted.detect_config
     path, other = beside(out, ".npz"), beside(out, ".before.npz")
     written = [path, beside(out, ".mp4")] if picture else [path]
     if real_path(source) in map(real_path, written):
