@@ -180,15 +180,26 @@ def _prepared(a: Tensor, b: Tensor, weight: Tensor | None) -> tuple[Tensor, Tens
     return both, weight
 
 
+def _begun(ctx: Any, a: Tensor, b: Tensor, weight: Tensor | None, how: _How) -> tuple[_Fitted, Tensor]:
+    """The fit and its matrix to residuals, kept for the gradient."""
+    f = _fit(*_prepared(a, b, weight), how.rigid)
+    ctx.fitted, ctx.moving, ctx.how, ctx.types = f, _moving(f, how.ways), how, (a.dtype, b.dtype)
+    return f, ctx.moving
+
+
+def _ended(ctx: Any, e: Tensor) -> tuple[Tensor | None, ...]:
+    """The gradients of a and b, and none of the weight and `how`, from that of the residuals."""
+    back = _pulled(ctx.fitted, ctx.moving, e, ctx.how)
+    return back[:, :3].mT.to(ctx.types[0]), back[:, 3:].mT.to(ctx.types[1]), None, None
+
+
 class _Residuals(torch.autograd.Function):
     """Residuals (B, 3, N) after the fit, with the closed-form gradient."""
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, weight: Tensor | None, how: _How) -> Tensor:
         with torch.autocast(a.device.type, enabled=False):
-            f = _fit(*_prepared(a, b, weight), how.rigid)
-            moving = _moving(f, how.ways)
-            ctx.fitted, ctx.moving, ctx.how, ctx.types = f, moving, how, (a.dtype, b.dtype)
+            f, moving = _begun(ctx, a, b, weight, how)
             return (moving @ f.points[:, :6]).masked_fill_(f.weighted[:, 6:] <= 0, 0)
 
     @staticmethod
@@ -196,8 +207,7 @@ class _Residuals(torch.autograd.Function):
         f: _Fitted = ctx.fitted
         with torch.autocast(f.points.device.type, enabled=False):
             e = grads[0].masked_fill(f.weighted[:, 6:] <= 0, 0)
-            back = _pulled(f, ctx.moving, e, ctx.how)
-        return back[:, :3].mT.to(ctx.types[0]), back[:, 3:].mT.to(ctx.types[1]), None, None
+            return _ended(ctx, e)
 
 
 class _Distances(torch.autograd.Function):
@@ -206,9 +216,7 @@ class _Distances(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, weight: Tensor | None, how: _How) -> Tensor:
         with torch.autocast(a.device.type, enabled=False):
-            f = _fit(*_prepared(a, b, weight), how.rigid)
-            moving = _moving(f, how.ways)
-            ctx.fitted, ctx.moving, ctx.how, ctx.types = f, moving, how, (a.dtype, b.dtype)
+            f, moving = _begun(ctx, a, b, weight, how)
             left = moving @ f.points[:, :6]
             far = left.square().reshape(len(left), how.ways, 3, -1).sum(dim=2).sqrt_()
             ctx.left, ctx.far = left, far
@@ -220,8 +228,7 @@ class _Distances(torch.autograd.Function):
         with torch.autocast(f.points.device.type, enabled=False):
             pull = grads[0][..., None] * f.weighted[:, 6:] / ctx.far.clamp(min=_TINY)
             e = (ctx.left.unflatten(1, (-1, 3)) * pull[:, :, None]).flatten(1, 2)
-            back = _pulled(f, ctx.moving, e, ctx.how)
-        return back[:, :3].mT.to(ctx.types[0]), back[:, 3:].mT.to(ctx.types[1]), None, None
+            return _ended(ctx, e)
 
 
 def rooted(points: Values, skeleton: Skeleton = H36M17) -> Values:
