@@ -128,15 +128,20 @@ def triangulate_session(
 
 def _parts(takes: Sequence[Take], *, together: bool) -> list[list[Take]]:
     """The takes in parts that are locked at once, where those of one athlete stay `together`."""
-    groups: dict[str, list[Take]] = {}
-    for take in takes:
-        groups.setdefault(take.athlete if together else take.name, []).append(take)
     parts: list[list[Take]] = []
-    for group in groups.values():
+    for group in _by_athlete(takes).values() if together else ([take] for take in takes):
         if not parts or len(parts[-1]) + len(group) > LOCKED:
             parts.append([])
         parts[-1] += group
     return parts
+
+
+def _by_athlete(takes: Sequence[Take]) -> dict[str, list[Take]]:
+    """Name of the athlete -> the takes; "" for those that name nobody."""
+    groups: dict[str, list[Take]] = {}
+    for take in takes:
+        groups.setdefault(take.athlete, []).append(take)
+    return groups
 
 
 def _triangulate_part(
@@ -158,10 +163,7 @@ def _triangulate_part(
     fresh = {take.name for take in takes if take.name not in results}
     lost = set[str]()
     if settings.config.same_athlete:
-        groups: dict[str, list[Take]] = {}
-        for take in takes:
-            groups.setdefault(take.athlete, []).append(take)
-        stale = {whose: group for whose, group in groups.items() if {take.name for take in group} & fresh}
+        stale = {whose: group for whose, group in _by_athlete(takes).items() if {take.name for take in group} & fresh}
         fresh = {take.name for group in stale.values() for take in group}
         tasks = (
             Task(
@@ -335,11 +337,9 @@ def _heads(session: Session, takes: Sequence[Take], model: str, config: Triangul
         own[take.name] = {"views": views, "sync": records.fingerprint(session.sync_path(take.name))}
         own[take.name] |= {"focal_mm": dict(take.focal_mm)} if take.focal_mm else {}
     used = {"model": records.fingerprint(model) if os.path.exists(model) else model}
-    of_athlete: dict[str, dict[str, dict[str, Any]]] = {}
-    for take in takes:
-        of_athlete.setdefault(take.athlete, {})[take.name] = own[take.name]
     heads = dict[str, dict[str, Any]]()
-    for together in of_athlete.values():
+    for group in _by_athlete(takes).values():
+        together = {take.name: own[take.name] for take in group}
         shared = {}
         if config.same_athlete and len(together) > 1:  # all of them shaped each solution
             shared["takes"] = hashlib.sha256(json_text(together).encode()).hexdigest()[:24]
