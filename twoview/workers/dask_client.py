@@ -11,7 +11,7 @@ from twoview.errors import ClusterError, ConfigError, MissingBackend
 from twoview.workers.tasks import Place
 
 CONNECT_S = 8.0  # seconds to wait for a scheduler's answer
-_NOBODY_S = 5.0  # seconds after which it is said that there is no worker
+_NOBODY_S = 5.0  # seconds without a worker before the warning
 
 log = logging.getLogger(__name__)
 

@@ -94,7 +94,7 @@ def infer_files(
 
     with open_place(workers, folder=session if os.path.isdir(session) else ".") as place:
         if place is not None:
-            load(model)  # what is wrong with it is said once
+            load(model)  # its error is one, not one for every file
         every = {str(file): wanted(file) for file in files}
         for name, result in infer_many(every, place, load=checked, on_progress=on_progress):
             if isinstance(result, TwoViewError) and (result in broken or not isinstance(result, OF_ONE_FILE)):

@@ -151,7 +151,7 @@ def reproduce(
             for row in presets
         ]
         if place is None:
-            _kept(data)  # what is wrong with it is said once
+            _kept(data)  # its error is one, not one for every row
         for row, report in run_tasks(
             tasks, place, stage="reproduce", total=len(tasks), unit="rows", on_progress=on_progress
         ):
